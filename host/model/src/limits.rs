@@ -1,0 +1,145 @@
+//! Every limit of a run, its unit, its default and its highest value (design section 3).
+
+use crate::input::Fields;
+use serde::{Deserialize, Serialize};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: default $default:expr, max $max:expr;)*) => {
+        /// The limits of one run, complete.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Limits { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Default for Limits {
+            fn default() -> Self { Self { $($name: $default,)* } }
+        }
+
+        /// Limits as a level (host, plugin, config) states them: what is absent is left to the others.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct LimitOverrides {
+            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none", default)] pub $name: Option<u64>,)*
+        }
+
+        impl LimitOverrides {
+            /// The names of all limits.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// Reads the object; problems are collected in `fields`.
+            pub fn read(fields: &mut Fields<'_>) -> Self {
+                Self { $($name: fields.unsigned(stringify!($name), 1, $max),)* }
+            }
+
+            /// Whether no limit is stated.
+            pub fn is_empty(&self) -> bool { true $(&& self.$name.is_none())* }
+
+            /// The tighter of both, limit by limit.
+            #[must_use]
+            pub fn tightest(&self, other: &Self) -> Self {
+                Self { $($name: match (self.$name, other.$name) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                },)* }
+            }
+
+            /// The limits of `self` that ask for more than `above` allows: (name, asked, allowed).
+            pub fn beyond(&self, above: &Self) -> Vec<(&'static str, u64, u64)> {
+                let mut out = Vec::new();
+                $(if let (Some(asked), Some(allowed)) = (self.$name, above.$name) && asked > allowed {
+                    out.push((stringify!($name), asked, allowed));
+                })*
+                out
+            }
+
+            /// Complete limits: what is stated here, else the default.
+            pub fn complete(&self) -> Limits {
+                let default = Limits::default();
+                Limits { $($name: self.$name.unwrap_or(default.$name),)* }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Fuel units; about 10^9 burn in 0.1 to 0.3 s.
+    fuel: default 1_000_000_000_000, max 1_000_000_000_000_000;
+    /// Bytes of all memories and tables together.
+    memory_bytes: default 64 * MIB, max 4 * GIB;
+    /// Bytes of the parameters as JSON.
+    parameters_bytes: default MIB, max 16 * MIB;
+    /// Bytes of the result as JSON; beyond it the attempt ends `output_limit`.
+    result_bytes: default MIB, max 16 * MIB;
+    /// Bytes of log kept (half from the start, half from the end); the rest is counted.
+    log_bytes: default 128 * KIB, max 16 * MIB;
+    /// HTTP requests of one run.
+    http_calls: default 100, max 1_000_000;
+    /// Bytes of request bodies of one run.
+    http_request_bytes: default 16 * MIB, max 16 * GIB;
+    /// Bytes of response bodies of one run.
+    http_response_bytes: default 16 * MIB, max 16 * GIB;
+    /// HTTP requests in flight at once.
+    http_concurrent: default 8, max 256;
+    /// Bytes of keys and values of a task's state.
+    state_bytes: default MIB, max 64 * MIB;
+    /// Component-model handles alive at once.
+    handles: default 10_000, max 100_000;
+    /// Core instances.
+    instances: default 64, max 1_000;
+    /// Tables.
+    tables: default 64, max 1_000;
+    /// Linear memories.
+    memories: default 16, max 100;
+    /// Random bytes handed out in one call.
+    random_bytes: default MIB, max 64 * MIB;
+    /// Bytes copied between guest and host in one call.
+    hostcall_bytes: default 16 * MIB, max 128 * MIB;
+}
+
+/// Default of `timeout_seconds`.
+pub const DEFAULT_TIMEOUT_SECONDS: u32 = 60;
+/// Highest `timeout_seconds`.
+pub const MAX_TIMEOUT_SECONDS: u32 = 86_400;
+/// Largest component accepted, in bytes.
+pub const MAX_COMPONENT_BYTES: u64 = 64 * MIB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_level_wins_and_the_rest_is_default() {
+        let host = LimitOverrides {
+            fuel: Some(100),
+            memory_bytes: Some(10),
+            ..Default::default()
+        };
+        let config = LimitOverrides {
+            fuel: Some(50),
+            http_calls: Some(3),
+            ..Default::default()
+        };
+        let effective = host.tightest(&config).complete();
+        assert_eq!(
+            (effective.fuel, effective.memory_bytes, effective.http_calls),
+            (50, 10, 3)
+        );
+        assert_eq!(effective.result_bytes, Limits::default().result_bytes);
+    }
+
+    #[test]
+    fn asking_for_more_than_above_is_named() {
+        let above = LimitOverrides {
+            fuel: Some(10),
+            ..Default::default()
+        };
+        let asked = LimitOverrides {
+            fuel: Some(11),
+            handles: Some(5),
+            ..Default::default()
+        };
+        assert_eq!(asked.beyond(&above), [("fuel", 11, 10)]);
+    }
+}

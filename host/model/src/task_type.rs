@@ -1,0 +1,129 @@
+//! Registered plugins: a name (`task_type`), its versions, and which one is active.
+
+use crate::descriptor::Descriptor;
+use crate::grant::Grant;
+use crate::limits::LimitOverrides;
+use crate::schedule::wire_time;
+use crate::{TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Checks a task type's name: `[a-z][a-z0-9_.-]*`, at most 64 characters.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-')
+        });
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{}` is not a task type; it starts with a-z, holds only a-z, 0-9, _ . -, at most 64 characters",
+            crate::text::one_line(name, 70)
+        ))
+    }
+}
+
+/// Whether `text` is a component digest as Horarium writes it: `blake3:` and 64 hexadecimal digits.
+pub fn is_digest(text: &str) -> bool {
+    text.strip_prefix("blake3:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// The digest of a component's bytes as they were registered.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("blake3:{}", blake3::hash(bytes).to_hex())
+}
+
+/// Where a version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionState {
+    /// Checked; being compiled and described.
+    Compiling,
+    /// May run.
+    Ready,
+    /// Refused after the check; its bytes are dropped, the error is kept.
+    Failed,
+}
+
+impl VersionState {
+    /// The stored and shown word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Compiling => "compiling",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for VersionState {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        [Self::Compiling, Self::Ready, Self::Failed]
+            .into_iter()
+            .find(|v| v.as_str() == s)
+            .ok_or_else(|| format!("unknown version state `{s}`"))
+    }
+}
+
+/// One version of a plugin; its digest is its identity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginVersion {
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// The name it is registered under.
+    pub task_type: String,
+    /// `blake3:` and 64 hexadecimal digits over the registered bytes.
+    pub digest: String,
+    /// Where it stands.
+    pub state: VersionState,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Size of the component in bytes.
+    pub size_bytes: u64,
+    /// What the plugin says of itself.
+    pub descriptor: Descriptor,
+    /// What the operator allows it.
+    pub grants: Vec<Grant>,
+    /// Limits of this plugin, between the host's and the config's.
+    pub limits: LimitOverrides,
+    /// Whether to make it active once ready.
+    pub activate: bool,
+    /// Why it was not made active by itself, and other remarks from registration.
+    pub warnings: Vec<String>,
+    /// When it was registered.
+    #[serde(with = "wire_time")]
+    pub created_at: Timestamp,
+}
+
+impl PluginVersion {
+    /// Whether the plugin keeps state: it was granted.
+    pub fn uses_state(&self) -> bool {
+        self.grants.contains(&Grant::State)
+    }
+}
+
+/// A registered name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskType {
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// The name.
+    pub task_type: String,
+    /// Digest of the version that runs, null until one is active.
+    pub active_digest: Option<String>,
+    /// While true nothing of it is claimed and slots are skipped.
+    pub disabled: bool,
+    /// When the name was first registered.
+    #[serde(with = "wire_time")]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[serde(with = "wire_time")]
+    pub updated_at: Timestamp,
+}
