@@ -1,0 +1,148 @@
+//! `/v1/executions`.
+
+use super::body::NoBody;
+use super::error::ApiError;
+use super::headers::Tenant;
+use super::query::{NoParams, Params, not_a_cursor};
+use super::{ApiState, list_body, resource};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use horarium_core::service::{LogCursor, TaskRef};
+use horarium_core::store::ExecutionFilter;
+use horarium_model::text::one_line;
+use horarium_model::{State as ExecutionState, TaskId};
+use serde_json::json;
+use std::sync::Arc;
+
+type Api = State<Arc<ApiState>>;
+
+/// The id in a path. What is no id names nothing.
+fn task_id(text: &str) -> Result<TaskId, ApiError> {
+    text.parse().map_err(|_| {
+        ApiError::not_found(format!(
+            "`{}` is not the id of an execution (a UUID)",
+            one_line(text, 60)
+        ))
+    })
+}
+
+pub(super) async fn list(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let page = params.page();
+    let config = match (params.text("config"), params.text("task")) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::bad_request(
+                "`config` and `task` mean the same; give one",
+            ));
+        }
+        (config, task) => config.or(task),
+    };
+    let mut filter = ExecutionFilter {
+        config_id: None,
+        task_type: params.text("task_type"),
+        states: params.words("state"),
+        trigger: params.word("trigger"),
+        error_kind: params.word("error_kind"),
+        created_from: params.instant("since"),
+        created_until: params.instant("until"),
+    };
+    params.finish()?;
+    filter.config_id = match config.map(|text| TaskRef::parse(&text)) {
+        // The history of a deleted task has no config any more; its id finds nothing, which is no error.
+        Some(TaskRef::Id(id)) => Some(id),
+        Some(key) => Some(api.services.tasks.show(tenant, &key).await?.id),
+        None => None,
+    };
+    let listing = api.services.executions.list(tenant, &filter, &page).await?;
+    Ok(list_body(listing, |execution| {
+        serde_json::to_value(&execution).unwrap_or_default()
+    }))
+}
+
+pub(super) async fn show(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    _: NoParams,
+) -> Result<Response, ApiError> {
+    let view = api.services.executions.show(tenant, task_id(&id)?).await?;
+    let mut body = resource(&view.execution)?;
+    if let Some(map) = body.as_object_mut() {
+        map.insert("limits".into(), resource(&view.limits)?);
+        map.insert("timeout_seconds".into(), view.timeout_seconds.into());
+    }
+    Ok(Json(body).into_response())
+}
+
+pub(super) async fn attempts(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    _: NoParams,
+) -> Result<Response, ApiError> {
+    let attempts = api
+        .services
+        .executions
+        .attempts(tenant, task_id(&id)?)
+        .await?;
+    let items = resource(&attempts)?;
+    Ok(Json(json!({ "items": items, "next_cursor": null })).into_response())
+}
+
+pub(super) async fn logs(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.limit();
+    let cursor = params
+        .read("cursor", |text| {
+            LogCursor::parse(text).ok_or_else(|| not_a_cursor(text))
+        })
+        .unwrap_or_default();
+    params.finish()?;
+    let page = api
+        .services
+        .executions
+        .logs(tenant, task_id(&id)?, cursor, limit)
+        .await?;
+    let items = resource(&page.items)?;
+    let next = page.next.map(LogCursor::to_text);
+    Ok(Json(json!({ "items": items, "next_cursor": next })).into_response())
+}
+
+pub(super) async fn cancel(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    _: NoParams,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let execution = api
+        .services
+        .executions
+        .cancel(tenant, task_id(&id)?)
+        .await?;
+    let status = match execution.state {
+        ExecutionState::Running => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    };
+    Ok((status, Json(resource(&execution)?)).into_response())
+}
+
+pub(super) async fn retry(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    _: NoParams,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let execution = api.services.executions.retry(tenant, task_id(&id)?).await?;
+    Ok((StatusCode::ACCEPTED, Json(resource(&execution)?)).into_response())
+}

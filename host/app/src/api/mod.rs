@@ -1,0 +1,204 @@
+//! REST `/v1`: thin handlers over [`horarium_core::service`]. The order of the layers, from outside:
+//! [`error::envelope`] (request id, problem+json, panics), counting, [`auth`], the routes.
+
+mod auth;
+mod body;
+mod error;
+mod executions;
+mod headers;
+mod parameters;
+mod plugins;
+mod query;
+mod server;
+mod state;
+mod system;
+mod tasks;
+
+pub use auth::AdminToken;
+pub use server::{ServerSettings, serve};
+
+use crate::telemetry::{EngineFigures, Metrics};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Uri;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use error::ApiError;
+use horarium_core::executor::Executor;
+use horarium_core::service::Services;
+use horarium_core::store::{Listing, Store};
+use horarium_model::Timestamp;
+use horarium_model::text::one_line;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::Semaphore;
+
+/// Registrations read and checked at the same time: each holds its component in memory.
+const UPLOADS_AT_ONCE: usize = 4;
+
+/// What the handlers work with.
+pub struct ApiState {
+    /// The operations.
+    pub services: Services,
+    /// For tenants and health.
+    pub store: Arc<dyn Store>,
+    /// Who may ask.
+    pub token: AdminToken,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether `/metrics` needs no token.
+    pub metrics_open: bool,
+    /// This host.
+    pub host: HostFacts,
+    /// What runs here; none on a host that only answers.
+    pub executor: Option<Arc<Executor>>,
+    /// Asked at each scrape for the sandbox's figures.
+    pub engine: Option<EngineProbe>,
+    /// False before everything is started and once a shutdown began.
+    pub ready: Arc<AtomicBool>,
+    /// Bounds registrations.
+    pub uploads: Uploads,
+}
+
+/// Reads the sandbox's figures.
+pub type EngineProbe = Box<dyn Fn() -> EngineFigures + Send + Sync>;
+
+/// Bounds how many components are held in memory for registration.
+#[derive(Debug, Clone)]
+pub struct Uploads(Arc<Semaphore>);
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(UPLOADS_AT_ONCE)))
+    }
+}
+
+/// What `/v1/hosts` says of this host.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// Its name.
+    pub name: String,
+    /// Version of Horarium.
+    pub version: &'static str,
+    /// `engine.memory`.
+    pub memory_bytes: u64,
+    /// When it started.
+    pub started_at: Timestamp,
+}
+
+/// All routes behind all layers.
+pub fn router(state: Arc<ApiState>) -> Router {
+    Router::new()
+        .route("/healthz", get(system::healthz))
+        .route("/readyz", get(system::readyz))
+        .route("/metrics", get(system::metrics))
+        .route("/v1/me", get(system::me))
+        .route("/v1/hosts", get(system::hosts))
+        .merge(plugin_routes())
+        .merge(task_routes())
+        .merge(execution_routes())
+        .fallback(no_such_path)
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(state.clone(), auth::check))
+        .layer(from_fn_with_state(state.clone(), count))
+        .layer(from_fn(error::envelope))
+        .with_state(state)
+}
+
+fn plugin_routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/v1/task-types", get(plugins::list))
+        .route("/v1/task-types/{type}", get(plugins::show))
+        .route(
+            "/v1/task-types/{type}/versions",
+            get(plugins::versions).post(plugins::register),
+        )
+        .route(
+            "/v1/task-types/{type}/versions/{digest}",
+            get(plugins::version),
+        )
+        .route("/v1/task-types/{type}/activate", post(plugins::activate))
+        .route("/v1/task-types/{type}/disable", post(plugins::disable))
+        .route(
+            "/v1/task-types/{type}/grants",
+            get(plugins::grants).put(plugins::set_grants),
+        )
+}
+
+fn task_routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/v1/tasks", get(tasks::list).post(tasks::create))
+        .route(
+            "/v1/tasks/{task}",
+            get(tasks::show).patch(tasks::update).delete(tasks::delete),
+        )
+        .route("/v1/tasks/{task}/pause", post(tasks::pause))
+        .route("/v1/tasks/{task}/resume", post(tasks::resume))
+        .route("/v1/tasks/{task}/trigger", post(tasks::trigger))
+        .route("/v1/tasks/{task}/next", get(tasks::next))
+        .route(
+            "/v1/tasks/{task}/parameters",
+            get(parameters::show)
+                .patch(parameters::update)
+                .put(parameters::replace),
+        )
+        .route(
+            "/v1/tasks/{task}/state",
+            get(state::list).delete(state::reset),
+        )
+        .route(
+            "/v1/tasks/{task}/state/{key}",
+            axum::routing::put(state::set).delete(state::delete),
+        )
+}
+
+fn execution_routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/v1/executions", get(executions::list))
+        .route("/v1/executions/{task_id}", get(executions::show))
+        .route("/v1/executions/{task_id}/logs", get(executions::logs))
+        .route(
+            "/v1/executions/{task_id}/attempts",
+            get(executions::attempts),
+        )
+        .route("/v1/executions/{task_id}/cancel", post(executions::cancel))
+        .route("/v1/executions/{task_id}/retry", post(executions::retry))
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!(
+        "there is no path {}; the API begins with /v1",
+        one_line(uri.path(), 200)
+    ))
+}
+
+/// Counts requests by route, so that labels stay few.
+async fn count(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    state
+        .metrics
+        .http(method.as_str(), &route, response.status().as_u16());
+    response
+}
+
+/// A list as every surface shows it.
+fn list_body<T>(listing: Listing<T>, show: impl FnMut(T) -> Value) -> Response {
+    let items: Vec<Value> = listing.items.into_iter().map(show).collect();
+    let next = listing.next.map(query::cursor_text);
+    Json(json!({ "items": items, "next_cursor": next })).into_response()
+}
+
+/// A resource as JSON; what cannot be serialised would be a bug, not the client's fault.
+fn resource(value: &impl serde::Serialize) -> Result<Value, ApiError> {
+    serde_json::to_value(value).map_err(|e| ApiError::internal(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

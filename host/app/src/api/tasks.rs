@@ -1,0 +1,196 @@
+//! `/v1/tasks`.
+
+use super::body::{JsonBody, JsonKind, NoBody, PlainJson};
+use super::error::ApiError;
+use super::headers::{IfMatch, Tenant, etag};
+use super::query::{NoParams, Params};
+use super::{ApiState, list_body, resource};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use horarium_core::service::{TaskRef, TriggerRequest};
+use horarium_core::store::{ConfigFilter, HistoryOnDelete};
+use horarium_model::TaskConfig;
+use horarium_model::input::Fields;
+use horarium_model::schedule::SchedulerType;
+use horarium_model::text::one_line;
+use serde_json::json;
+use std::sync::Arc;
+
+type Api = State<Arc<ApiState>>;
+
+/// Slots that `next` returns when nobody says.
+const NEXT_DEFAULT: u32 = 10;
+
+/// A task with its ETag.
+pub(super) fn task_body(status: StatusCode, config: &TaskConfig) -> Response {
+    (status, etag(config.version), Json(config.to_json())).into_response()
+}
+
+pub(super) async fn create(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let config = api.services.tasks.create(tenant, &body).await?;
+    let location = format!("/v1/tasks/{}", config.id);
+    let mut response = task_body(StatusCode::CREATED, &config);
+    if let Ok(value) = location.parse() {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    Ok(response)
+}
+
+pub(super) async fn list(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let page = params.page();
+    let filter = ConfigFilter {
+        task_type: params.text("task_type"),
+        scheduler_type: params.read("scheduler_type", |text| {
+            [
+                SchedulerType::Cron,
+                SchedulerType::Date,
+                SchedulerType::Manual,
+            ]
+            .into_iter()
+            .find(|kind| kind.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| format!("`{}` is not one of cron, date, manual", one_line(text, 40)))
+        }),
+        paused: params.boolean("paused"),
+        name: params.text("name"),
+    };
+    params.finish()?;
+    let listing = api.services.tasks.list(tenant, &filter, &page).await?;
+    Ok(list_body(listing, |config| config.to_json()))
+}
+
+pub(super) async fn show(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    _: NoParams,
+) -> Result<Response, ApiError> {
+    let config = api
+        .services
+        .tasks
+        .show(tenant, &TaskRef::parse(&task))
+        .await?;
+    Ok(task_body(StatusCode::OK, &config))
+}
+
+pub(super) async fn update(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    IfMatch(expected): IfMatch,
+    _: NoParams,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    if body.kind == JsonKind::Patch {
+        return Err(ApiError::media_type(
+            "a task is changed by application/merge-patch+json; only its parameters take a JSON Patch",
+        ));
+    }
+    let config = api
+        .services
+        .tasks
+        .update(tenant, &TaskRef::parse(&task), &body.value, expected)
+        .await?;
+    Ok(task_body(StatusCode::OK, &config))
+}
+
+pub(super) async fn delete(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    IfMatch(expected): IfMatch,
+    mut params: Params,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let history = params
+        .read("history", |text| match text {
+            "keep" => Ok(HistoryOnDelete::Keep),
+            "delete" => Ok(HistoryOnDelete::Delete),
+            other => Err(format!("`{}` is not keep or delete", one_line(other, 40))),
+        })
+        .unwrap_or_default();
+    params.finish()?;
+    let deleted = api
+        .services
+        .tasks
+        .delete(tenant, &TaskRef::parse(&task), history, expected)
+        .await?;
+    let body = json!({ "cancelled": deleted.cancelled, "running": deleted.running });
+    Ok(Json(body).into_response())
+}
+
+pub(super) async fn pause(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    IfMatch(expected): IfMatch,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let reason = Fields::read(&body, "", |fields| fields.text("reason", 0, 500))?;
+    let config = api
+        .services
+        .tasks
+        .pause(tenant, &TaskRef::parse(&task), reason, expected)
+        .await?;
+    Ok(task_body(StatusCode::OK, &config))
+}
+
+pub(super) async fn resume(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    IfMatch(expected): IfMatch,
+    _: NoParams,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let config = api
+        .services
+        .tasks
+        .resume(tenant, &TaskRef::parse(&task), expected)
+        .await?;
+    Ok(task_body(StatusCode::OK, &config))
+}
+
+pub(super) async fn trigger(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let request = TriggerRequest::from_json(&body)?;
+    let execution = api
+        .services
+        .tasks
+        .trigger(tenant, &TaskRef::parse(&task), request)
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(resource(&execution)?)).into_response())
+}
+
+pub(super) async fn next(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let count = params.integer("count", 1, 1000).unwrap_or(NEXT_DEFAULT);
+    let after = params.instant("after");
+    params.finish()?;
+    let next = api
+        .services
+        .tasks
+        .next(tenant, &TaskRef::parse(&task), count as usize, after)
+        .await?;
+    Ok(Json(resource(&next)?).into_response())
+}

@@ -1,0 +1,10 @@
+//! The API over the memory store and a small fake sandbox, driven through the router.
+
+mod errors;
+mod harness;
+mod lists;
+mod plugins;
+mod sockets;
+mod tasks;
+
+use harness::{Answer, Harness, at};

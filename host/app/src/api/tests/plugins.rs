@@ -1,0 +1,171 @@
+//! Registration to its end, and what decides which version runs.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn warnings(version: &Value) -> String {
+    version["warnings"].to_string()
+}
+
+#[tokio::test]
+async fn a_registration_answers_compiling_and_ends_ready_and_active() {
+    let server = Harness::new();
+    let asked = json!({"summary": "s", "capabilities": ["state", "http GET https://a.example"]});
+    let answer = server
+        .upload("hello", &asked, &json!({"grants": ["state"]}))
+        .await;
+    assert_eq!(answer.expect(202).body["state"], "compiling");
+    let version = server
+        .register("hello", &asked, &json!({"grants": ["state"]}))
+        .await;
+    assert_eq!(
+        (&version["state"], &version["is_active"]),
+        (&json!("ready"), &json!(true))
+    );
+    assert!(
+        warnings(&version).contains("--grant 'http GET https://a.example'"),
+        "{version}"
+    );
+    let shown = server.get("/v1/task-types/hello").await.expect(200).body;
+    assert_eq!(shown["active_digest"], version["digest"]);
+    assert_eq!(shown["active"]["descriptor"]["summary"], "s");
+}
+
+#[tokio::test]
+async fn grant_asked_grants_all_and_grants_can_be_replaced() {
+    let server = Harness::new();
+    let asked = json!({"capabilities": ["state"]});
+    let version = server
+        .register("hello", &asked, &json!({"grant_asked": true}))
+        .await;
+    assert_eq!(version["grants"], json!(["state"]));
+    assert_eq!(version["warnings"], json!([]));
+    let path = "/v1/task-types/hello/grants";
+    server
+        .json("PUT", path, &json!({"grants": []}))
+        .await
+        .expect(200);
+    assert_eq!(server.get(path).await.body, json!({"grants": []}));
+    server.json("PUT", path, &json!({})).await.problem(422);
+}
+
+#[tokio::test]
+async fn a_compile_that_fails_is_told_and_can_be_tried_again() {
+    let server = Harness::new();
+    let version = server
+        .register("hello", &json!("out of memory"), &json!({}))
+        .await;
+    assert_eq!(
+        (&version["state"], &version["error"]),
+        (&json!("failed"), &json!("out of memory"))
+    );
+    let refused = server
+        .register("hello", &json!({"sumary": "x"}), &json!({}))
+        .await;
+    assert_eq!(refused["state"], "failed");
+    assert!(
+        refused["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("sumary"))
+    );
+}
+
+#[tokio::test]
+async fn the_operators_description_wins_field_by_field() {
+    let server = Harness::new();
+    let version = server
+        .register(
+            "hello",
+            &json!({"summary": "theirs", "version": "1.0.0"}),
+            &json!({"descriptor": {"summary": "ours"}}),
+        )
+        .await;
+    assert_eq!(version["descriptor"]["summary"], "ours");
+    assert_eq!(version["descriptor"]["version"], "1.0.0");
+}
+
+#[tokio::test]
+async fn a_version_that_would_break_a_task_stays_beside_until_a_person_says_so() {
+    let server = Harness::with_plugin().await;
+    let task = server.task(&json!({})).await;
+    let first = server.get("/v1/task-types/hello").await.body["active_digest"].clone();
+    let strict = json!({"parameters_schema": {"required": ["other"]}});
+    let version = server.register("hello", &strict, &json!({})).await;
+    assert_eq!(
+        (&version["state"], &version["is_active"]),
+        (&json!("ready"), &json!(false))
+    );
+    let said = warnings(&version);
+    assert!(
+        said.contains("not made active") && said.contains(&format!("task {}", task["id"])),
+        "{said}"
+    );
+    let body = json!({"digest": version["digest"]});
+    let path = "/v1/task-types/hello/activate";
+    let active = server.post(path, &body).await.expect(200).body;
+    assert_eq!(active["active_digest"], version["digest"]);
+    server
+        .post(path, &json!({"digest": first}))
+        .await
+        .expect(200);
+    server
+        .post(path, &json!({"digest": "x"}))
+        .await
+        .problem(404);
+}
+
+#[tokio::test]
+async fn a_version_that_asks_for_more_than_the_active_one_has_stays_beside() {
+    let server = Harness::new();
+    server
+        .register("hello", &json!({"summary": "1"}), &json!({}))
+        .await;
+    let more = json!({"summary": "2", "capabilities": ["state"]});
+    let version = server
+        .register("hello", &more, &json!({"grant_asked": true}))
+        .await;
+    assert_eq!(version["is_active"], false);
+    let same = json!({"summary": "3"});
+    let version = server.register("hello", &same, &json!({})).await;
+    assert_eq!(version["is_active"], true);
+    let beside = server
+        .register(
+            "hello",
+            &json!({"summary": "4"}),
+            &json!({"activate": false}),
+        )
+        .await;
+    assert_eq!(
+        (&beside["state"], &beside["is_active"]),
+        (&json!("ready"), &json!(false))
+    );
+    let versions = server
+        .get("/v1/task-types/hello/versions")
+        .await
+        .expect(200);
+    assert_eq!(versions.body["items"].as_array().map(Vec::len), Some(4));
+}
+
+#[tokio::test]
+async fn a_disabled_type_says_so_and_bare_bytes_register_too() {
+    let server = Harness::new();
+    let wasm = [("content-type", "application/wasm")];
+    let path = "/v1/task-types/bare/versions";
+    server
+        .with_headers("POST", path, &wasm, "\0asm")
+        .await
+        .expect(202);
+    let path = "/v1/task-types/bare/disable";
+    let disabled = server
+        .post(path, &json!({"disabled": true}))
+        .await
+        .expect(200);
+    assert_eq!(disabled.body["disabled"], true);
+    let freed = server
+        .post(path, &json!({"disabled": false}))
+        .await
+        .expect(200);
+    assert_eq!(freed.body["disabled"], false);
+    let near = server.get("/v1/task-types/bar").await;
+    near.problem(404);
+}

@@ -1,0 +1,229 @@
+//! Makes every part of a server and spawns its loops.
+
+use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files};
+use crate::api::{self, AdminToken, ApiState, HostFacts, ServerSettings, Uploads};
+use crate::settings::{Durability, PoolingSetting, Settings};
+use crate::telemetry::{EngineFigures, Metrics};
+use horarium_core::clock::{Clock, SystemClock};
+use horarium_core::config_cache::ConfigCache;
+use horarium_core::executor::{Executor, ExecutorSettings, Parts};
+use horarium_core::registry::Registry;
+use horarium_core::scheduler::Scheduler;
+use horarium_core::service::{Context, HostPolicy, Services};
+use horarium_core::store::Store;
+use horarium_core::wake::Wakes;
+use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
+use horarium_store::{SqliteOptions, SqliteStore};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// Opens everything, takes over what a dead predecessor left, and starts serving.
+pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, AppError> {
+    files::make_data_dir(&settings.data_dir)?;
+    let token = files::admin_token(&settings.data_dir)?;
+    let listener = listen(settings.listen).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sqlite = open_store(&settings).await?;
+    let store: Arc<dyn Store> = sqlite.clone();
+    let sandbox = Arc::new(Sandbox::new(sandbox_settings(&settings)?, clock.clone())?);
+    let registry = Arc::new(Registry::new(store.clone(), sandbox.clone()));
+    registry.refresh().await?;
+    let metrics = Arc::new(Metrics::new());
+    let wakes = Arc::new(Wakes::default());
+    let parts = Parts {
+        store: store.clone(),
+        registry: registry.clone(),
+        configs: Arc::new(ConfigCache::new(store.clone())),
+        clock: clock.clone(),
+        wakes: wakes.clone(),
+        observer: metrics.clone(),
+    };
+    let executor = Executor::start(parts.clone(), executor_settings(&settings, guests)).await?;
+    let services = Services::new(Context {
+        store: store.clone(),
+        registry,
+        intake: sandbox.clone(),
+        clock: clock.clone(),
+        wakes,
+        policy: Arc::new(HostPolicy {
+            limits: settings.limits,
+            engine_memory: Some(settings.engine_memory),
+        }),
+        live: executor.clone(),
+    });
+    let ready = Arc::new(AtomicBool::new(false));
+    let state = ApiState {
+        services: services.clone(),
+        store,
+        token: AdminToken::new(&token),
+        metrics,
+        metrics_open: settings.metrics_open,
+        host: HostFacts {
+            name: settings.host_name.clone(),
+            version: VERSION,
+            memory_bytes: settings.engine_memory,
+            started_at: clock.now(),
+        },
+        executor: Some(executor.clone()),
+        engine: Some(Box::new(move || figures(&sandbox))),
+        ready: ready.clone(),
+        uploads: Uploads::default(),
+    };
+    let address = listener
+        .local_addr()
+        .map_err(|e| AppError::System(e.to_string()))?;
+    let assembled = Assembled {
+        settings,
+        address,
+        token,
+        state,
+        store: sqlite,
+        parts,
+        executor,
+    };
+    let built = assembled.spawn(listener);
+    files::write_server_file(&built.settings.data_dir, address, clock.now())?;
+    ready.store(true, Ordering::Release);
+    tracing::info!(url = files::url_of(address), "serving");
+    Ok(built)
+}
+
+/// Everything made, nothing spawned.
+struct Assembled {
+    settings: Settings,
+    address: SocketAddr,
+    token: String,
+    state: ApiState,
+    store: Arc<SqliteStore>,
+    parts: Parts,
+    executor: Arc<Executor>,
+}
+
+impl Assembled {
+    fn spawn(self, listener: TcpListener) -> Built {
+        let Self {
+            settings,
+            address,
+            token,
+            state,
+            store,
+            parts,
+            executor,
+        } = self;
+        let (work, api) = (CancellationToken::new(), CancellationToken::new());
+        let (services, ready) = (state.services.clone(), state.ready.clone());
+        let server = ServerSettings {
+            max_connections: settings.max_connections,
+            header_timeout: settings.header_timeout,
+        };
+        let router = api::router(Arc::new(state));
+        let serving = tokio::spawn(api::serve(listener, router, server, api.clone()));
+        let scheduler = Scheduler {
+            store: parts.store,
+            registry: parts.registry,
+            configs: parts.configs,
+            clock: parts.clock,
+            wakes: parts.wakes,
+            observer: parts.observer,
+        };
+        let (plugins, stop_fires) = (services.plugins.clone(), work.clone());
+        // Registrations that a stopped host left half-way; each is checked anew, which takes its time.
+        tokio::spawn(async move {
+            if let Err(error) = plugins.resume_registrations().await {
+                tracing::warn!(%error, "registrations that were not finished wait for the next start");
+            }
+        });
+        let working = vec![
+            tokio::spawn(async move { scheduler.run(stop_fires).await }),
+            tokio::spawn(executor.clone().run(work.clone())),
+        ];
+        Built {
+            address,
+            token,
+            settings,
+            store,
+            executor,
+            services,
+            ready,
+            work,
+            api,
+            working,
+            serving,
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| AppError::Listen {
+            address,
+            reason: e.to_string(),
+        })
+}
+
+async fn open_store(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
+    let path = settings.database_path()?;
+    let options = SqliteOptions {
+        durability: match settings.durability {
+            Durability::Full => horarium_store::Durability::Full,
+            Durability::Relaxed => horarium_store::Durability::Normal,
+        },
+        ..SqliteOptions::default()
+    };
+    match SqliteStore::open(&path, options).await {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) => Err(AppError::Store {
+            path: path.display().to_string(),
+            error,
+        }),
+    }
+}
+
+fn executor_settings(settings: &Settings, guests: Handle) -> ExecutorSettings {
+    ExecutorSettings {
+        slots: settings.slots,
+        host_name: settings.host_name.clone(),
+        grace: settings.grace,
+        limits: settings.limits,
+        guests,
+    }
+}
+
+fn sandbox_settings(settings: &Settings) -> Result<SandboxSettings, AppError> {
+    let exe = std::env::current_exe()
+        .map_err(|e| AppError::System(format!("cannot find this program's own file: {e}")))?;
+    let mut sandbox = SandboxSettings::new(settings.slots as usize, VERSION);
+    sandbox.memory_bytes = settings.engine_memory;
+    sandbox.allow_private = settings.allow_private.clone();
+    sandbox.aot_dir = Some(settings.data_dir.join("aot"));
+    sandbox.aot_max_bytes = settings.aot_max;
+    sandbox.pooling = match settings.pooling {
+        PoolingSetting::Auto => Pooling::Auto,
+        PoolingSetting::On => Pooling::On,
+        PoolingSetting::Off => Pooling::Off,
+    };
+    sandbox.worker = Some(WorkerCommand {
+        exe,
+        args: vec![WORKER_ARGUMENT.to_owned()],
+    });
+    sandbox.compile_concurrency = settings.compile_concurrency;
+    Ok(sandbox)
+}
+
+fn figures(sandbox: &Sandbox) -> EngineFigures {
+    let stats = sandbox.stats();
+    EngineFigures {
+        epoch_lag: stats.epoch_lag,
+        memory_used_bytes: stats.memory_used_bytes,
+        memory_total_bytes: stats.memory_total_bytes,
+        pooling: stats.pooling,
+        loaded_versions: stats.loaded_versions,
+        pool_memories: stats.pool.as_ref().map_or(0, |p| p.memories),
+        pool_stacks: stats.pool.as_ref().map_or(0, |p| p.stacks),
+    }
+}

@@ -1,0 +1,280 @@
+//! `bench drain`: a full queue, emptied by the whole host.
+
+use super::lab::{Lab, LabHost};
+use super::statistics::{median, rounded};
+use super::{BenchError, Options, Stopwatch, cores, rates};
+use horarium_core::clock::Clock;
+use horarium_core::config_cache::{Overrides, freeze};
+use horarium_core::observe::{Observer, Recorded};
+use horarium_core::scheduler::new_task_id;
+use horarium_core::store::{EnqueueReceipt, NewExecution, Queue};
+use horarium_model::{State, Trigger};
+use horarium_sandbox::yardstick::Plain;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Executions enqueued by one call, as a batch of REST's would be.
+const BATCH: usize = 500;
+/// Longest time without a single recorded end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct DrainOptions {
+    pub(crate) common: Options,
+    /// Executions in the queue.
+    pub(crate) tasks: usize,
+    /// How often everything is measured; the medians are reported.
+    pub(crate) runs: usize,
+}
+
+/// Figures of one run.
+struct Run {
+    plain: f64,
+    bare: f64,
+    enqueue: f64,
+    drain: f64,
+}
+
+impl Run {
+    fn drain_over_plain(&self) -> f64 {
+        self.drain / self.plain
+    }
+
+    fn bare_over_plain(&self) -> f64 {
+        self.bare / self.plain
+    }
+
+    /// What keeping everything costs an execution, in microseconds of one core.
+    fn overhead_us(&self) -> f64 {
+        f64::from(cores()) * 1e6 * (1.0 / self.drain - 1.0 / self.bare)
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "plain_per_second": rounded(self.plain),
+            "bare_per_second": rounded(self.bare),
+            "enqueue_per_second": rounded(self.enqueue),
+            "drain_per_second": rounded(self.drain),
+            "drain_over_plain": rounded(self.drain_over_plain()),
+            "bare_over_plain": rounded(self.bare_over_plain()),
+            "overhead_us": rounded(self.overhead_us()),
+        })
+    }
+}
+
+/// Measures and returns the document of the contract; `progress` hears what is being done.
+pub(crate) fn drain(
+    options: &DrainOptions,
+    progress: &dyn Fn(String),
+) -> Result<Value, BenchError> {
+    let lab = Lab::new(&options.common)?;
+    progress("compiling the plugin".to_owned());
+    let yardstick = Plain::new(&lab.component).map_err(BenchError::failed)?;
+    let yardstick = Arc::new(yardstick);
+    let mut runs = Vec::with_capacity(options.runs);
+    for number in 1..=options.runs {
+        let say = |what: &str| progress(format!("run {number} of {}: {what}", options.runs));
+        let measured = measure(&lab, &yardstick, options.tasks, number, &say);
+        runs.push(lab.control.block_on(measured)?);
+    }
+    Ok(document(&lab, options, &runs))
+}
+
+async fn measure(
+    lab: &Lab,
+    yardstick: &Arc<Plain>,
+    tasks: usize,
+    number: usize,
+    say: &dyn Fn(&str),
+) -> Result<Run, BenchError> {
+    let host = LabHost::open(lab, number).await?;
+    say("plain engine");
+    let plain = rates::plain(lab, yardstick).await?;
+    say("sandbox alone");
+    let bare = rates::bare(lab, &host.version).await?;
+    say("filling the queue");
+    let enqueue = fill(&host, tasks).await?;
+    say("draining the queue");
+    let drain = empty(lab, &host, tasks).await?;
+    host.close().await?;
+    Ok(Run {
+        plain,
+        bare,
+        enqueue,
+        drain,
+    })
+}
+
+/// Enqueues `tasks` executions; returns how many a second.
+async fn fill(host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
+    let now = host.clock.now();
+    let template = freeze(
+        &host.config,
+        &host.registry,
+        new_task_id(now),
+        Trigger::Batch,
+        now,
+        Overrides::default(),
+    )
+    .await;
+    let watch = Stopwatch::start();
+    let mut left = tasks;
+    while left > 0 {
+        let count = left.min(BATCH);
+        let now = host.clock.now();
+        let items: Vec<NewExecution> = (0..count)
+            .map(|_| NewExecution {
+                task_id: new_task_id(now),
+                due_at: now,
+                ..template.clone()
+            })
+            .collect();
+        let receipts = host
+            .store
+            .enqueue_many(now, items)
+            .await
+            .map_err(BenchError::failed)?;
+        let refused = receipts
+            .iter()
+            .find(|receipt| !matches!(receipt, EnqueueReceipt::Enqueued { .. }));
+        if let Some(receipt) = refused {
+            return Err(BenchError::Failed(format!(
+                "the store refused an execution: {receipt:?}"
+            )));
+        }
+        left -= count;
+    }
+    Ok(watch.rate(tasks as u64))
+}
+
+/// Counts recorded ends.
+struct Ends {
+    wanted: u64,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    done: Notify,
+}
+
+impl Observer for Ends {
+    fn recorded(&self, event: &Recorded<'_>) {
+        let counter = match event.state {
+            State::Succeeded => &self.succeeded,
+            _ => &self.failed,
+        };
+        counter.fetch_add(1, Ordering::AcqRel);
+        if self.ended() >= self.wanted {
+            self.done.notify_one();
+        }
+    }
+}
+
+impl Ends {
+    fn ended(&self) -> u64 {
+        self.succeeded.load(Ordering::Acquire) + self.failed.load(Ordering::Acquire)
+    }
+
+    /// Waits for the last end, as long as there is any progress.
+    async fn all(&self) -> Result<(), BenchError> {
+        loop {
+            let before = self.ended();
+            match tokio::time::timeout(PATIENCE, self.done.notified()).await {
+                Ok(()) => break,
+                Err(_) if self.ended() > before => {}
+                Err(_) => {
+                    let text = format!("the queue stands still at {before} of {}", self.wanted);
+                    return Err(BenchError::Failed(text));
+                }
+            }
+        }
+        match self.failed.load(Ordering::Acquire) {
+            0 => Ok(()),
+            failed => Err(BenchError::Refused(format!(
+                "{failed} executions did not succeed; measure a plugin that succeeds with parameters {{}}"
+            ))),
+        }
+    }
+}
+
+/// Executes everything that waits; returns how many a second, from the executor's start to the last
+/// recorded end.
+async fn empty(lab: &Lab, host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
+    let ends = Arc::new(Ends {
+        wanted: tasks as u64,
+        succeeded: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        done: Notify::new(),
+    });
+    let watch = Stopwatch::start();
+    let executing = host.execute(lab, ends.clone()).await?;
+    let outcome = ends.all().await;
+    let rate = watch.rate(tasks as u64);
+    executing.stop().await?;
+    outcome.map(|()| rate)
+}
+
+fn document(lab: &Lab, options: &DrainOptions, runs: &[Run]) -> Value {
+    let middle = |figure: fn(&Run) -> f64| {
+        let values: Vec<f64> = runs.iter().map(figure).collect();
+        rounded(median(&values))
+    };
+    json!({
+        "plain_per_second": middle(|run| run.plain),
+        "bare_per_second": middle(|run| run.bare),
+        "enqueue_per_second": middle(|run| run.enqueue),
+        "drain_per_second": middle(|run| run.drain),
+        "drain_over_plain": middle(Run::drain_over_plain),
+        "bare_over_plain": middle(Run::bare_over_plain),
+        "overhead_us": middle(Run::overhead_us),
+        "tasks": options.tasks,
+        "workers": cores(),
+        "slots": lab.slots,
+        "store": lab.store_name(),
+        "pooling": lab.sandbox.stats().pooling,
+        "optimised": !cfg!(debug_assertions),
+        "runs": runs.iter().map(Run::document).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overhead_is_what_a_core_spends_beside_the_guest() {
+        let run = Run {
+            plain: 10_000.0,
+            bare: 20_000.0,
+            enqueue: 5_000.0,
+            drain: 8_000.0,
+        };
+        let expected = f64::from(cores()) * 75.0;
+        assert!((run.overhead_us() - expected).abs() < 1e-6);
+        assert!((run.drain_over_plain() - 0.8).abs() < 1e-12);
+        assert_eq!(run.document()["bare_over_plain"], 2.0);
+    }
+
+    #[tokio::test]
+    async fn all_ends_are_waited_for_and_failures_told() {
+        let ends = Ends {
+            wanted: 2,
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            done: Notify::new(),
+        };
+        for state in [State::Succeeded, State::Failed] {
+            ends.recorded(&Recorded {
+                task_type: "t",
+                trigger: Trigger::Batch,
+                state,
+                error_kind: None,
+                usage: &horarium_model::Usage::default(),
+            });
+        }
+        let told = ends.all().await.map_err(|error| error.to_string());
+        assert!(told.is_err_and(|text| text.starts_with("1 executions")));
+    }
+}

@@ -1,0 +1,280 @@
+//! A whole host in a temporary directory: the sandbox, a store in a file, registry and executor, as the
+//! server puts them together, without REST.
+
+use super::{BenchError, Options, cores};
+use crate::cli;
+use horarium_core::clock::{Clock, SystemClock};
+use horarium_core::config_cache::{CompiledConfig, ConfigCache};
+use horarium_core::executor::{Executor, ExecutorSettings, Parts};
+use horarium_core::observe::Observer;
+use horarium_core::registry::Registry;
+use horarium_core::runner::Runner;
+use horarium_core::service::{Context, HostPolicy, NoRuns, Registration, Services, TaskRef};
+use horarium_core::store::Store;
+use horarium_core::wake::Wakes;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::task_type::{PluginVersion, VersionState};
+use horarium_model::{ConfigId, DEFAULT_TENANT_ID};
+use horarium_sandbox::{Sandbox, SandboxSettings};
+use horarium_store::{Durability, SqliteOptions, SqliteStore};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The name the guest is registered under.
+const TASK_TYPE: &str = "bench";
+/// Longest wait for the guest to be compiled.
+const COMPILE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// What outlives a single run: the runtimes, the sandbox with the guest's code, where files go.
+pub(super) struct Lab {
+    pub(super) control: Runtime,
+    pub(super) guests: Runtime,
+    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) component: Vec<u8>,
+    pub(super) slots: u32,
+    place: Place,
+}
+
+/// Where databases are made.
+enum Place {
+    /// One for each run, in a directory that goes afterwards.
+    Temporary(TempDir),
+    /// This file, which must not exist and goes after each run.
+    File(PathBuf),
+}
+
+impl Lab {
+    /// Starts the runtimes and the sandbox; nothing is compiled yet.
+    pub(super) fn new(options: &Options) -> Result<Self, BenchError> {
+        let component = options.component()?;
+        let place = place(options.database_url.as_deref())?;
+        let slots = options.slots();
+        let worker = cli::worker().map_err(|failure| BenchError::Failed(failure.render(false)))?;
+        let mut settings = SandboxSettings::new(slots as usize, env!("CARGO_PKG_VERSION"));
+        settings.worker = Some(worker);
+        let control = runtime("horarium", 2.max(cores() / 2))?;
+        let guests = runtime("guests", cores())?;
+        let sandbox = {
+            let _inside = control.enter();
+            Sandbox::new(settings, Arc::new(SystemClock::new())).map_err(BenchError::failed)?
+        };
+        Ok(Self {
+            control,
+            guests,
+            sandbox: Arc::new(sandbox),
+            component,
+            slots,
+            place,
+        })
+    }
+
+    /// What the store is, for the report.
+    pub(super) fn store_name(&self) -> String {
+        "sqlite, synchronous=FULL".to_owned()
+    }
+
+    /// Where the database of the next run is.
+    pub(super) fn database(&self, run: usize) -> PathBuf {
+        match &self.place {
+            Place::Temporary(directory) => directory.path().join(format!("run-{run}.db")),
+            Place::File(file) => file.clone(),
+        }
+    }
+}
+
+fn place(database_url: Option<&str>) -> Result<Place, BenchError> {
+    let Some(url) = database_url else {
+        let directory = tempfile::Builder::new().prefix("horarium-bench-").tempdir();
+        return directory.map(Place::Temporary).map_err(BenchError::failed);
+    };
+    let Some(path) = url.strip_prefix("sqlite:") else {
+        return Err(BenchError::Refused(format!(
+            "`{}` is not a database this version can use; write it like sqlite:/tmp/bench.db",
+            horarium_model::text::one_line(url, 80)
+        )));
+    };
+    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    if path.exists() {
+        return Err(BenchError::Refused(format!(
+            "{} exists; the benchmark makes its database itself and removes it afterwards",
+            path.display()
+        )));
+    }
+    Ok(Place::File(path))
+}
+
+fn runtime(name: &str, threads: u32) -> Result<Runtime, BenchError> {
+    Builder::new_multi_thread()
+        .worker_threads(threads as usize)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(BenchError::failed)
+}
+
+/// A host over one store, its guest registered and one manual task written.
+pub(super) struct LabHost {
+    pub(super) store: Arc<SqliteStore>,
+    pub(super) services: Services,
+    pub(super) version: Arc<PluginVersion>,
+    pub(super) config: CompiledConfig,
+    pub(super) registry: Arc<Registry>,
+    pub(super) wakes: Arc<Wakes>,
+    pub(super) clock: Arc<SystemClock>,
+    file: PathBuf,
+}
+
+impl LabHost {
+    /// Opens a fresh database and registers the guest in it.
+    pub(super) async fn open(lab: &Lab, run: usize) -> Result<Self, BenchError> {
+        let file = lab.database(run);
+        let options = SqliteOptions {
+            durability: Durability::Full,
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(&file, options)
+            .await
+            .map_err(BenchError::failed)?;
+        let store = Arc::new(store);
+        let runner: Arc<dyn Runner> = lab.sandbox.clone();
+        let registry = Arc::new(Registry::new(store.clone(), runner));
+        let (wakes, clock) = (Arc::new(Wakes::default()), Arc::new(SystemClock::new()));
+        let services = Services::new(Context {
+            store: store.clone(),
+            registry: registry.clone(),
+            intake: lab.sandbox.clone(),
+            clock: clock.clone(),
+            wakes: wakes.clone(),
+            policy: Arc::new(HostPolicy::default()),
+            live: Arc::new(NoRuns),
+        });
+        let version = register(&services, &lab.component).await?;
+        registry.refresh().await.map_err(BenchError::failed)?;
+        let config = services
+            .tasks
+            .create(
+                DEFAULT_TENANT_ID,
+                &json!({"name": "bench", "task_type": TASK_TYPE, "scheduler_type": "manual", "max_retries": 0}),
+            )
+            .await
+            .map_err(BenchError::failed)?;
+        Ok(Self {
+            store,
+            services,
+            version: Arc::new(version),
+            config: CompiledConfig::new(config),
+            registry,
+            wakes,
+            clock,
+            file,
+        })
+    }
+
+    /// The task's id.
+    pub(super) fn task(&self) -> ConfigId {
+        self.config.config.id
+    }
+
+    /// The same as a surface names it.
+    pub(super) fn task_ref(&self) -> TaskRef {
+        TaskRef::Id(self.task())
+    }
+
+    /// Starts executing; what happens is told to `observer`.
+    pub(super) async fn execute(
+        &self,
+        lab: &Lab,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Executing, BenchError> {
+        let store: Arc<dyn Store> = self.store.clone();
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let parts = Parts {
+            store: store.clone(),
+            registry: self.registry.clone(),
+            configs: Arc::new(ConfigCache::new(store)),
+            clock,
+            wakes: self.wakes.clone(),
+            observer,
+        };
+        let settings = ExecutorSettings {
+            slots: lab.slots,
+            host_name: "bench".to_owned(),
+            grace: Duration::from_secs(10),
+            limits: LimitOverrides::default(),
+            guests: lab.guests.handle().clone(),
+        };
+        let executor = Executor::start(parts, settings)
+            .await
+            .map_err(BenchError::failed)?;
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(executor.run(shutdown.clone()));
+        Ok(Executing { shutdown, task })
+    }
+
+    /// Closes the database and removes it.
+    pub(super) async fn close(self) -> Result<(), BenchError> {
+        self.store.close().await.map_err(BenchError::failed)?;
+        for ending in ["", "-wal", "-shm", ".lock"] {
+            let mut name = self.file.clone().into_os_string();
+            name.push(ending);
+            // What is not there need not go.
+            let _ = std::fs::remove_file(name);
+        }
+        Ok(())
+    }
+}
+
+/// An executor at work.
+pub(super) struct Executing {
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Executing {
+    /// Drains it.
+    pub(super) async fn stop(self) -> Result<(), BenchError> {
+        self.shutdown.cancel();
+        self.task.await.map_err(BenchError::failed)
+    }
+}
+
+async fn register(services: &Services, component: &[u8]) -> Result<PluginVersion, BenchError> {
+    let refused =
+        |error: horarium_core::service::ServiceError| BenchError::Refused(error.to_string());
+    let plugins = &services.plugins;
+    let registered = plugins
+        .register(
+            DEFAULT_TENANT_ID,
+            TASK_TYPE,
+            component.to_vec(),
+            Registration::default(),
+        )
+        .await
+        .map_err(refused)?;
+    let started = super::Stopwatch::start();
+    loop {
+        let version = plugins
+            .version(DEFAULT_TENANT_ID, TASK_TYPE, &registered.digest)
+            .await
+            .map_err(refused)?;
+        match version.state {
+            VersionState::Ready => return Ok(version),
+            VersionState::Failed => {
+                let error = version.error.unwrap_or_else(|| "it failed".to_owned());
+                return Err(BenchError::Refused(format!("the plugin: {error}")));
+            }
+            VersionState::Compiling if started.elapsed() > COMPILE_PATIENCE => {
+                return Err(BenchError::Failed(
+                    "the plugin is not compiled in time".to_owned(),
+                ));
+            }
+            VersionState::Compiling => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `bench latency`: from a trigger to the start, and to the recorded end, on a host with nothing else to do.
+
+use super::lab::{Lab, LabHost};
+use super::statistics::{percentile, rounded};
+use super::{BenchError, Options, Stopwatch};
+use horarium_core::observe::{Observer, Recorded};
+use horarium_core::service::TriggerRequest;
+use horarium_model::DEFAULT_TENANT_ID;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct LatencyOptions {
+    pub(crate) common: Options,
+    /// Triggers, one after another.
+    pub(crate) tasks: usize,
+}
+
+/// Triggers before the first that counts.
+const WARM_UP: usize = 20;
+/// Between two triggers: the host comes to rest.
+const REST: Duration = Duration::from_millis(10);
+/// Longest wait for one execution.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the host tells, and when on our watch.
+enum Event {
+    Started(Duration),
+    Recorded(Duration),
+}
+
+struct Listener {
+    watch: Stopwatch,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Observer for Listener {
+    fn started(&self, _task_type: &str, _queued: Duration) {
+        let _ = self.events.send(Event::Started(self.watch.elapsed()));
+    }
+
+    fn recorded(&self, _event: &Recorded<'_>) {
+        let _ = self.events.send(Event::Recorded(self.watch.elapsed()));
+    }
+}
+
+/// Milliseconds from the trigger.
+struct Sample {
+    start: f64,
+    recorded: f64,
+}
+
+/// Measures and returns the document of the contract; `progress` hears what is being done.
+pub(crate) fn latency(
+    options: &LatencyOptions,
+    progress: &dyn Fn(String),
+) -> Result<Value, BenchError> {
+    let lab = Lab::new(&options.common)?;
+    progress("compiling the plugin".to_owned());
+    let samples = lab
+        .control
+        .block_on(measure(&lab, options.tasks, progress))?;
+    let spread = |figure: fn(&Sample) -> f64| {
+        let values: Vec<f64> = samples.iter().map(figure).collect();
+        json!({
+            "p50": rounded(percentile(&values, 0.50)),
+            "p99": rounded(percentile(&values, 0.99)),
+        })
+    };
+    Ok(json!({
+        "start_ms": spread(|sample| sample.start),
+        "recorded_ms": spread(|sample| sample.recorded),
+        "tasks": samples.len(),
+        "store": lab.store_name(),
+        "optimised": !cfg!(debug_assertions),
+    }))
+}
+
+async fn measure(
+    lab: &Lab,
+    tasks: usize,
+    progress: &dyn Fn(String),
+) -> Result<Vec<Sample>, BenchError> {
+    let host = LabHost::open(lab, 1).await?;
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let listener = Arc::new(Listener {
+        watch: Stopwatch::start(),
+        events: sender,
+    });
+    let executing = host.execute(lab, listener.clone()).await?;
+    let mut samples = Vec::with_capacity(tasks);
+    for number in 0..WARM_UP + tasks {
+        let sample = one(&host, &listener, &mut events).await?;
+        if number >= WARM_UP {
+            samples.push(sample);
+        }
+        if number % 20 == 0 {
+            progress(format!("{number} of {} triggers", WARM_UP + tasks));
+        }
+        tokio::time::sleep(REST).await;
+    }
+    executing.stop().await?;
+    host.close().await?;
+    Ok(samples)
+}
+
+async fn one(
+    host: &LabHost,
+    listener: &Listener,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+) -> Result<Sample, BenchError> {
+    let from = listener.watch.elapsed();
+    host.services
+        .tasks
+        .trigger(
+            DEFAULT_TENANT_ID,
+            &host.task_ref(),
+            TriggerRequest::default(),
+        )
+        .await
+        .map_err(BenchError::failed)?;
+    let milliseconds = |at: Duration| at.saturating_sub(from).as_secs_f64() * 1e3;
+    let mut start = None;
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await;
+        let event = event
+            .ok()
+            .flatten()
+            .ok_or_else(|| BenchError::Failed("an execution did not end in time".to_owned()))?;
+        match (event, start) {
+            (Event::Started(at), _) => start = Some(milliseconds(at)),
+            (Event::Recorded(at), Some(start)) => {
+                return Ok(Sample {
+                    start,
+                    recorded: milliseconds(at),
+                });
+            }
+            (Event::Recorded(_), None) => {}
+        }
+    }
+}

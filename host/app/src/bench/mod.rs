@@ -1,0 +1,88 @@
+//! `bench`: how much of the engine's speed is left when everything is kept (design section 8). All
+//! figures of a run come from one process on one machine, one after another.
+
+mod drain;
+mod lab;
+mod latency;
+mod rates;
+mod statistics;
+
+pub(crate) use drain::{DrainOptions, drain};
+pub(crate) use latency::{LatencyOptions, latency};
+
+use horarium_core::clock::{Clock, SystemClock};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The guest that is measured unless another is named; made by `cargo xtask plugins --embed`.
+pub(crate) const HELLO: &[u8] = include_bytes!("../../assets/hello.wasm");
+
+/// Why a measurement did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    /// Something on the way failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl BenchError {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// What all measurements share.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The component; the embedded hello when none.
+    pub(crate) plugin: Option<PathBuf>,
+    /// Where the database is; a temporary file when none.
+    pub(crate) database_url: Option<String>,
+    /// Executions at once; 8 for each core when none.
+    pub(crate) slots: Option<u32>,
+}
+
+impl Options {
+    fn component(&self) -> Result<Vec<u8>, BenchError> {
+        match &self.plugin {
+            None => Ok(HELLO.to_vec()),
+            Some(path) => std::fs::read(path)
+                .map_err(|error| BenchError::Refused(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    fn slots(&self) -> u32 {
+        self.slots.unwrap_or(8 * cores())
+    }
+}
+
+/// Cores this process may use.
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism();
+    cores.map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// Reads spans of monotonic time.
+struct Stopwatch {
+    clock: SystemClock,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            clock: SystemClock::new(),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// How many a second, of `count` since the start.
+    fn rate(&self, count: u64) -> f64 {
+        count as f64 / self.elapsed().as_secs_f64().max(1e-9)
+    }
+}

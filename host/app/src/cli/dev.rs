@@ -1,0 +1,80 @@
+//! `dev`: for plugin authors, without a server. Components are taken in as the server does: checked,
+//! compiled and described in a child process.
+
+use super::failure::{Failure, Outcome};
+use super::plugin_register::read_component;
+use super::{Global, dev_inspect, dev_run};
+use clap::Subcommand;
+use horarium::app::WORKER_ARGUMENT;
+use horarium_core::clock::SystemClock;
+use horarium_core::runner::{Inspection, Intake};
+use horarium_model::descriptor::Descriptor;
+use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
+use ipnet::IpNet;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a component once in the sandbox
+    Run(dev_run::Arguments),
+    /// Show what a component is, needs and asks for
+    Inspect(dev_inspect::Arguments),
+}
+
+pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Run(arguments) => dev_run::run(global, &arguments),
+        Verb::Inspect(arguments) => dev_inspect::run(global, &arguments),
+    }
+}
+
+/// How to start that child: this program again.
+pub(crate) fn worker() -> Result<WorkerCommand, Failure> {
+    let exe = std::env::current_exe()
+        .map_err(|error| Failure::failed(format!("this program cannot find itself: {error}")))?;
+    Ok(WorkerCommand {
+        exe,
+        args: vec![WORKER_ARGUMENT.to_owned()],
+    })
+}
+
+/// A component that was taken in, and the sandbox that has its code.
+pub(crate) struct Taken {
+    pub(crate) runtime: Runtime,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) inspection: Inspection,
+    pub(crate) descriptor: Descriptor,
+}
+
+/// Takes in a component for one run at a time. `allow_private` are the networks its grants may reach.
+pub(crate) fn take_in(file: &Path, allow_private: Vec<IpNet>) -> Result<Taken, Failure> {
+    let bytes = read_component(file)?;
+    let runtime = Runtime::new().map_err(|error| Failure::failed(format!("tokio: {error}")))?;
+    let mut settings = SandboxSettings::new(1, env!("CARGO_PKG_VERSION"));
+    // One run: reserving a pool costs more than it saves.
+    settings.pooling = Pooling::Off;
+    settings.allow_private = allow_private;
+    settings.worker = Some(worker()?);
+    let (sandbox, inspection, descriptor) = runtime.block_on(async {
+        let sandbox =
+            Sandbox::new(settings, Arc::new(SystemClock::new())).map_err(Failure::failed)?;
+        let (inspection, pending) = sandbox.inspect(bytes.clone()).await?;
+        let described = pending.await.map_err(Failure::refused)?;
+        let descriptor = match &described {
+            Some(value) => Descriptor::from_json(value)?,
+            None => Descriptor::default(),
+        };
+        sandbox.check_descriptor(&descriptor).await?;
+        Ok::<_, Failure>((sandbox, inspection, descriptor))
+    })?;
+    Ok(Taken {
+        runtime,
+        sandbox,
+        bytes,
+        inspection,
+        descriptor,
+    })
+}

@@ -1,0 +1,315 @@
+//! `dev run`: one attempt of a component in the sandbox, without a server.
+
+use super::dev::{Taken, take_in};
+use super::execution_show::{log_line, said, usage};
+use super::failure::{Exit, Failure, Outcome};
+use super::render::{Paint, Style, pretty};
+use super::{Global, now, print, values, words};
+use clap::Args;
+use horarium_core::control::{RunControl, StopReason};
+use horarium_core::runner::{Attempt, AttemptEnd, Outcome as RunOutcome, Runner, StateSnapshot};
+use horarium_core::scheduler::new_task_id;
+use horarium_model::execution::LogLine;
+use horarium_model::grant::Grant;
+use horarium_model::input::Fields;
+use horarium_model::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides};
+use horarium_model::task_type::{PluginVersion, VersionState};
+use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, Invalid, Limits, Problem, Trigger};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The component
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Parameters, a JSON object, or @FILE (@- for standard input)
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
+    params: String,
+    /// Allow it something, such as 'http GET https://example.com/api' or 'state'
+    #[arg(long, value_name = "GRANT")]
+    grant: Vec<String>,
+    /// Seconds it may take
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS,
+        value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    timeout: u32,
+    /// A limit of the run, such as fuel=1000000000 or memory_bytes=16MiB
+    #[arg(long, value_name = "NAME=N", value_parser = values::limit)]
+    limit: Vec<(String, u64)>,
+    /// Which attempt it shall think it is
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=101))]
+    attempt: u32,
+}
+
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
+    let grants = grants(&arguments.grant)?;
+    let limits = limits(&arguments.limit)?;
+    let parameters = values::object_argument("--params", &arguments.params)?;
+    let networks = grants.iter().filter_map(|grant| match grant {
+        Grant::Http(grant) => grant.via,
+        _ => None,
+    });
+    // Whoever runs this decides what it may reach: there is no other operator here.
+    let taken = take_in(&arguments.file, networks.collect())?;
+    let version = Arc::new(version(&taken, grants, limits));
+    let control = Arc::new(RunControl::new(
+        limits.complete().log_bytes,
+        arguments.attempt,
+    ));
+    let (outcome, spent) = attempt(&taken, &version, parameters, arguments, &control)?;
+    let logs = control.log.lines_from(0);
+    report(global, outcome, spent, &logs, &limits.complete())
+}
+
+fn grants(texts: &[String]) -> Result<Vec<Grant>, Failure> {
+    let mut problems = Vec::new();
+    let mut grants = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(grant) => grants.push(grant),
+            Err(detail) => problems.push(Problem::at(format!("/grants/{index}"), detail)),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(grants),
+        false => Err(Invalid(problems).into()),
+    }
+}
+
+fn limits(pairs: &[(String, u64)]) -> Result<LimitOverrides, Failure> {
+    let document: Map<String, Value> = pairs
+        .iter()
+        .map(|(name, value)| (name.clone(), (*value).into()))
+        .collect();
+    Ok(Fields::read(
+        &Value::Object(document),
+        "/limits",
+        LimitOverrides::read,
+    )?)
+}
+
+/// The component as if it had been registered.
+fn version(taken: &Taken, grants: Vec<Grant>, limits: LimitOverrides) -> PluginVersion {
+    PluginVersion {
+        tenant_id: DEFAULT_TENANT_ID,
+        task_type: "dev".to_owned(),
+        digest: taken.inspection.digest.clone(),
+        state: VersionState::Ready,
+        error: None,
+        size_bytes: taken.inspection.size_bytes,
+        descriptor: taken.descriptor.clone(),
+        grants,
+        limits,
+        activate: true,
+        warnings: Vec::new(),
+        created_at: now(),
+    }
+}
+
+fn attempt(
+    taken: &Taken,
+    version: &Arc<PluginVersion>,
+    parameters: Map<String, Value>,
+    arguments: &Arguments,
+    control: &Arc<RunControl>,
+) -> Result<(RunOutcome, Duration), Failure> {
+    let sandbox = &taken.sandbox;
+    let bytes = taken.bytes.clone();
+    let source = move || -> futures_util::future::BoxFuture<'static, Result<Vec<u8>, String>> {
+        let bytes = bytes.clone();
+        Box::pin(async move { Ok(bytes) })
+    };
+    taken.runtime.block_on(async {
+        let parameters = sandbox
+            .check_parameters(version, parameters.into())
+            .await
+            .map_err(|Invalid(problems)| {
+                let under = |problem: Problem| Problem {
+                    pointer: format!("/parameters{}", problem.pointer),
+                    ..problem
+                };
+                Failure::from(Invalid(problems.into_iter().map(under).collect()))
+            })?;
+        sandbox
+            .prepare(version, Arc::new(source))
+            .await
+            .map_err(Failure::refused)?;
+        let attempt = Attempt {
+            task_id: new_task_id(now()),
+            tenant_id: DEFAULT_TENANT_ID,
+            config_id: None,
+            task_name: "dev run".to_owned(),
+            version: version.clone(),
+            parameters: Arc::from(parameters.to_string()),
+            attempt: arguments.attempt,
+            max_attempts: arguments.attempt.max(1),
+            slot: None,
+            trigger: Trigger::Manual,
+            parent_task_id: None,
+            retry_of: None,
+            timeout: Duration::from_secs(arguments.timeout.into()),
+            limits: version.limits.complete(),
+            grants: version.grants.as_slice().into(),
+            state: version.uses_state().then(StateSnapshot::default),
+        };
+        let stop = stop_on_interrupt(control.clone());
+        let clock = horarium_core::clock::SystemClock::new();
+        let outcome = sandbox.run(attempt, control.clone()).await;
+        stop.abort();
+        Ok((outcome, horarium_core::clock::Clock::monotonic(&clock)))
+    })
+}
+
+/// Ctrl-C cancels the run, so that its logs are still shown.
+fn stop_on_interrupt(control: Arc<RunControl>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            control.stop(StopReason::Cancel);
+        }
+    })
+}
+
+fn report(
+    global: &Global,
+    outcome: RunOutcome,
+    spent: Duration,
+    logs: &[LogLine],
+    limits: &Limits,
+) -> Outcome {
+    let body = document(outcome, spent, logs);
+    let succeeded = body["is_success"] == true;
+    if global.json {
+        print(&format!("{body}\n"))?;
+    } else {
+        print_human(&body, logs, limits)?;
+    }
+    Ok(if succeeded { Exit::Done } else { Exit::Failed })
+}
+
+/// The document of the contract (design section 8).
+fn document(outcome: RunOutcome, spent: Duration, logs: &[LogLine]) -> Value {
+    let mut used = outcome.usage;
+    used.duration_seconds = spent.as_secs_f64();
+    let error = |kind: ErrorKind, message: &str, traceback: Option<String>| json!({"kind": kind, "message": message, "traceback": traceback});
+    let (result, error) = match outcome.end {
+        AttemptEnd::Succeeded(text) => (
+            serde_json::from_str(&text).unwrap_or(Value::String(text.to_string())),
+            Value::Null,
+        ),
+        AttemptEnd::Failed(failure) => (
+            Value::Null,
+            error(failure.kind, &failure.message, failure.traceback),
+        ),
+        AttemptEnd::Stopped(StopReason::Timeout) => (
+            Value::Null,
+            error(ErrorKind::Timeout, "stopped by timeout_seconds", None),
+        ),
+        AttemptEnd::Stopped(_) => (
+            Value::Null,
+            error(ErrorKind::Cancelled, "cancelled while it ran", None),
+        ),
+        AttemptEnd::HandedBack(reason) => {
+            (Value::Null, error(ErrorKind::HostMemory, &reason, None))
+        }
+    };
+    let logs: Vec<Value> = logs
+        .iter()
+        .map(|line| json!({"level": line.level, "message": line.message}))
+        .collect();
+    json!({
+        "is_success": error.is_null(),
+        "result": result,
+        "error": error,
+        "usage": used,
+        "logs": logs,
+    })
+}
+
+/// The result on stdout; everything about the run on stderr.
+fn print_human(body: &Value, logs: &[LogLine], limits: &Limits) -> Result<(), Failure> {
+    let style = Style::of_stderr();
+    for line in logs {
+        let line = serde_json::to_value(line).unwrap_or_default();
+        eprintln!("{}", log_line(&line, style));
+    }
+    if body["error"].is_object() {
+        let text = |key: &str| body["error"][key].as_str().unwrap_or_default();
+        let head = said(text("kind"), text("message"));
+        eprintln!("{}", style.paint(Paint::Bad, &head));
+        let traceback = horarium_model::text::sanitize(text("traceback"), true);
+        if !traceback.is_empty() {
+            eprintln!("{}", traceback.trim_end());
+        }
+    } else {
+        print(&format!("{}\n", pretty(&body["result"])))?;
+    }
+    let limits = serde_json::to_value(limits).unwrap_or_default();
+    let used = usage(&body["usage"], &limits).replace('\n', ", ");
+    let took = body["usage"]["duration_seconds"].as_f64();
+    let took = took.map(words::span).unwrap_or_default();
+    eprintln!(
+        "{}",
+        style.paint(Paint::Dim, &format!("took {took}, {used}"))
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use horarium_core::runner::Failure as RunFailure;
+    use horarium_model::Usage;
+
+    fn outcome(end: AttemptEnd) -> Value {
+        let outcome = RunOutcome {
+            end,
+            usage: Usage::default(),
+            state: None,
+        };
+        document(outcome, Duration::from_millis(1500), &[])
+    }
+
+    #[test]
+    fn the_document_has_the_contracts_keys() {
+        let body = outcome(AttemptEnd::Succeeded(Arc::from(r#"{"a":1}"#)));
+        let keys: Vec<&String> = body
+            .as_object()
+            .map(|map| map.keys().collect())
+            .unwrap_or_default();
+        assert_eq!(keys, ["error", "is_success", "logs", "result", "usage"]);
+        assert_eq!(
+            (&body["result"], &body["error"]),
+            (&json!({"a": 1}), &Value::Null)
+        );
+        assert_eq!(body["usage"]["duration_seconds"], 1.5);
+    }
+
+    #[test]
+    fn every_end_but_a_result_is_an_error() {
+        let failed = RunFailure::new(ErrorKind::Trap, "unreachable");
+        for (end, kind) in [
+            (AttemptEnd::Failed(failed), "trap"),
+            (AttemptEnd::Stopped(StopReason::Timeout), "timeout"),
+            (AttemptEnd::Stopped(StopReason::Cancel), "cancelled"),
+            (AttemptEnd::HandedBack("no memory".into()), "host_memory"),
+        ] {
+            let body = outcome(end);
+            assert_eq!(body["is_success"], false);
+            assert_eq!(body["error"]["kind"], kind);
+            assert!(body["error"].get("traceback").is_some());
+        }
+    }
+
+    #[test]
+    fn wrong_grants_and_limits_are_named() {
+        let wrong = grants(&["state".into(), "http everything".into()]).expect_err("refused");
+        assert!(wrong.render(false).contains("/grants/1"), "{wrong:?}");
+        let wrong = limits(&[("fule".into(), 1)]).expect_err("refused");
+        assert!(
+            wrong.render(false).contains("did you mean `fuel`"),
+            "{wrong:?}"
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! The command line: a file a verb. Remote verbs speak REST through [`crate::client`]; `task next --cron`,
+//! `dev`, `db`, `bench` and `doctor` work here.
+
+mod bench;
+mod completions;
+mod db;
+mod dev;
+mod dev_inspect;
+mod dev_run;
+mod doctor;
+mod doctor_host;
+mod doctor_server;
+mod execution;
+mod execution_show;
+pub(crate) mod failure;
+mod plugin;
+mod plugin_register;
+mod render;
+mod serve;
+mod task;
+mod task_next;
+mod task_parameters;
+mod task_show;
+mod task_spec;
+mod task_state;
+mod task_trigger;
+mod values;
+pub(crate) mod words;
+
+use crate::client::{Address, Answer, Client, Query};
+use clap::{Args, Parser, Subcommand};
+pub(crate) use dev::worker;
+use failure::{Exit, Failure, Outcome};
+use horarium_core::clock::{Clock, SystemClock};
+use horarium_model::Timestamp;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What `horarium` understands.
+#[derive(Debug, Parser)]
+#[command(
+    name = "horarium",
+    version,
+    about = "Runs WebAssembly task plugins on schedules, each in a sandbox, and keeps the history",
+    after_help = "Exit codes: 0 done, 1 the task or check failed, 2 bad usage or refused input, \
+                  3 server unreachable or not allowed.\n\
+                  HORARIUM_TOKEN holds the token for HORARIUM_URL; without a URL the local server's \
+                  files in the data directory are used.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub(crate) struct Global {
+    /// Print the answer as JSON, alone
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The tenant whose things are meant
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = horarium_model::DEFAULT_TENANT,
+        env = "HORARIUM_TENANT",
+        hide_env_values = true
+    )]
+    pub(crate) tenant: String,
+    /// The server, such as http://127.0.0.1:7411 [default: the local one]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "HORARIUM_URL",
+        hide_env_values = true
+    )]
+    pub(crate) url: Option<String>,
+    /// Where the local server keeps its files [default: $XDG_DATA_HOME/horarium]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the server
+    Serve(serve::Arguments),
+    /// For plugin authors: run and look at components without a server
+    #[command(subcommand)]
+    Dev(dev::Verb),
+    /// Register and manage plugins
+    #[command(subcommand)]
+    Plugin(plugin::Verb),
+    /// Write and manage task configs
+    #[command(subcommand)]
+    Task(task::Verb),
+    /// See and steer executions
+    #[command(subcommand)]
+    Execution(execution::Verb),
+    /// Look after the database
+    #[command(subcommand)]
+    Db(db::Verb),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(bench::Verb),
+    /// Check that this machine and the server are fit
+    Doctor(doctor::Arguments),
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+/// Does what the command line asks and reports what went wrong on stderr.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{}", failure.render(json));
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let global = cli.global;
+    match cli.verb {
+        Verb::Serve(arguments) => serve::run(&global, arguments),
+        Verb::Dev(verb) => dev::run(&global, verb),
+        Verb::Plugin(verb) => plugin::run(&Remote::new(&global)?, verb),
+        Verb::Task(task::Verb::Next(arguments)) => task_next::run(&global, &arguments),
+        Verb::Task(verb) => task::run(&Remote::new(&global)?, verb),
+        Verb::Execution(verb) => execution::run(&Remote::new(&global)?, verb),
+        Verb::Db(verb) => db::run(&global, &verb),
+        Verb::Bench(verb) => bench::run(&global, verb),
+        Verb::Doctor(arguments) => doctor::run(&global, &arguments),
+        Verb::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+impl Global {
+    /// Where the local server keeps its files: the flag, the setting's variable, the default.
+    fn data_dir(&self) -> PathBuf {
+        let variable = || std::env::var_os("HORARIUM__DATA_DIR").map(PathBuf::from);
+        let default = || horarium::settings::Settings::default().data_dir;
+        self.data_dir
+            .clone()
+            .or_else(variable)
+            .unwrap_or_else(default)
+    }
+
+    /// A client of the server in force.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let address = Address::find(self.url.as_deref(), &self.data_dir())?;
+        Ok(Client::new(address, &self.tenant))
+    }
+}
+
+/// What remote verbs need.
+pub(crate) struct Remote {
+    pub(crate) client: Client,
+    pub(crate) json: bool,
+}
+
+impl Remote {
+    fn new(global: &Global) -> Result<Self, Failure> {
+        Ok(Self {
+            client: global.client()?,
+            json: global.json,
+        })
+    }
+
+    /// Prints an answer: the body alone where JSON was asked for, else what `human` makes of it.
+    pub(crate) fn show(
+        &self,
+        answer: &Answer,
+        human: impl FnOnce(&serde_json::Value) -> String,
+    ) -> Outcome {
+        if self.json {
+            if !answer.text.is_empty() {
+                print(&format!("{}\n", answer.text.trim_end()))?;
+            }
+        } else {
+            print(&human(&answer.json()?))?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Prints a list: rows of a table, or the sentence `empty` when there is nothing.
+    pub(crate) fn show_list(
+        &self,
+        answer: &Answer,
+        empty: &str,
+        table: impl FnOnce(&[serde_json::Value]) -> render::Table,
+    ) -> Outcome {
+        self.show(answer, |body| {
+            let none = Vec::new();
+            let items = body
+                .get("items")
+                .and_then(serde_json::Value::as_array)
+                .unwrap_or(&none);
+            if items.is_empty() {
+                return format!("{empty}\n");
+            }
+            let mut text = table(items).render(render::Style::of_stdout());
+            if let Some(cursor) = body.get("next_cursor").and_then(serde_json::Value::as_str) {
+                text.push_str(&format!("There are more: add --cursor {cursor}\n"));
+            }
+            text
+        })
+    }
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PageArguments {
+    /// How many at most, 1 to 1000
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        allow_negative_numbers = true
+    )]
+    limit: i64,
+    /// Where the page before ended
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+impl PageArguments {
+    fn query(&self) -> Query<'static> {
+        let mut query = vec![("limit", self.limit.to_string())];
+        query.extend(self.cursor.clone().map(|cursor| ("cursor", cursor)));
+        query
+    }
+}
+
+/// Writes to stdout. A reader that went away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The current instant.
+pub(crate) fn now() -> Timestamp {
+    SystemClock::new().now()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! `plugin register`: upload, then wait until the version is ready or has failed.
+
+use super::failure::{Exit, Failure, Outcome};
+use super::plugin::{describe, path};
+use super::render::{Paint, Style, text_of};
+use super::task_trigger::bar;
+use super::{Remote, print, values};
+use crate::client::{Answer, segment};
+use clap::Args;
+use horarium_model::grant::Grant;
+use horarium_model::limits::MAX_COMPONENT_BYTES;
+use horarium_model::{Invalid, Problem};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The name tasks will use: a-z first, then a-z, 0-9, _ . -
+    #[arg(value_name = "TYPE")]
+    task_type: String,
+    /// The component
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Allow it something, such as 'http GET https://example.com/api' or 'state' [default: what the active version may]
+    #[arg(long, value_name = "GRANT")]
+    grant: Vec<String>,
+    /// Allow it everything its description asks for
+    #[arg(long)]
+    grant_asked: bool,
+    /// A description that wins over the plugin's own, field by field
+    #[arg(long, value_name = "FILE")]
+    descriptor: Option<PathBuf>,
+    /// A limit of each run, such as fuel=1000000000 or memory_bytes=16MiB
+    #[arg(long, value_name = "NAME=N", value_parser = values::limit)]
+    limit: Vec<(String, u64)>,
+    /// Keep it beside the version that runs
+    #[arg(long)]
+    no_activate: bool,
+}
+
+pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
+    let options = options(arguments)?;
+    let component = read_component(&arguments.file)?;
+    let name = &arguments.task_type;
+    let bar = bar();
+    bar.set_message("checking");
+    let answer = remote
+        .client
+        .upload(&path(name, "/versions"), &component, &options)?;
+    bar.set_message("compiling");
+    let (answer, version) = wait_until_finished(remote, name, answer)?;
+    bar.finish_and_clear();
+    let failed = version["state"] != "ready";
+    if remote.json {
+        print(&format!("{}\n", answer.text.trim_end()))?;
+    } else if failed {
+        return Err(Failure::refused(format!(
+            "{name}: {}",
+            match text_of(&version, "error") {
+                error if error.is_empty() => "the version failed".to_owned(),
+                error => error,
+            }
+        )));
+    } else {
+        print(&report(remote, name, &version)?)?;
+    }
+    Ok(if failed { Exit::Refused } else { Exit::Done })
+}
+
+/// The options as REST takes them; what was not named is left out.
+fn options(arguments: &Arguments) -> Result<Value, Failure> {
+    let mut problems = Vec::new();
+    for (index, text) in arguments.grant.iter().enumerate() {
+        if let Err(detail) = text.parse::<Grant>() {
+            problems.push(Problem::at(format!("/grants/{index}"), detail));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Invalid(problems).into());
+    }
+    let mut options = Map::new();
+    if !arguments.grant.is_empty() {
+        options.insert("grants".into(), json!(arguments.grant));
+    }
+    options.insert("grant_asked".into(), arguments.grant_asked.into());
+    options.insert("activate".into(), (!arguments.no_activate).into());
+    if let Some(file) = &arguments.descriptor {
+        let text = format!("@{}", file.display());
+        let descriptor = values::object_argument("--descriptor", &text)?;
+        options.insert("descriptor".into(), descriptor.into());
+    }
+    if !arguments.limit.is_empty() {
+        let limits: Map<String, Value> = arguments
+            .limit
+            .iter()
+            .map(|(name, value)| (name.clone(), (*value).into()))
+            .collect();
+        options.insert("limits".into(), limits.into());
+    }
+    Ok(options.into())
+}
+
+/// The bytes of a component that is not too large to be one.
+pub(crate) fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
+    let size = std::fs::metadata(file)
+        .map_err(|error| Failure::refused(format!("{}: {error}", file.display())))?
+        .len();
+    if size > MAX_COMPONENT_BYTES {
+        let detail = format!(
+            "{} has {}; a component has at most {}",
+            file.display(),
+            super::words::bytes(size),
+            super::words::bytes(MAX_COMPONENT_BYTES)
+        );
+        return Err(Problem::at("/component", detail).into());
+    }
+    values::read_file(file)
+}
+
+fn wait_until_finished(
+    remote: &Remote,
+    name: &str,
+    first: Answer,
+) -> Result<(Answer, Value), Failure> {
+    let mut answer = first;
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let version = answer.json()?;
+        if version["state"] != "compiling" {
+            return Ok((answer, version));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+        let rest = format!("/versions/{}", segment(&text_of(&version, "digest")));
+        answer = remote.client.get(&path(name, &rest), &Vec::new())?;
+    }
+}
+
+fn report(remote: &Remote, name: &str, version: &Value) -> Result<String, Failure> {
+    let style = Style::of_stdout();
+    let task_type = remote.client.get(&path(name, ""), &Vec::new())?.json()?;
+    let active = task_type["active_digest"] == version["digest"];
+    let word = if active {
+        "is ready and active"
+    } else {
+        "is ready, another version stays active"
+    };
+    let mut text = format!(
+        "{} {word}.\n{}",
+        style.paint(Paint::Good, name),
+        describe(version).render(style)
+    );
+    if !active {
+        text.push_str(&format!(
+            "`horarium plugin activate {name} {}` makes it the one that runs.\n",
+            super::plugin::short(&text_of(version, "digest"))
+        ));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Register {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parsed(flags: &[&str]) -> Arguments {
+        let flags = ["register", "hello", "hello.wasm"].iter().chain(flags);
+        Register::try_parse_from(flags).expect("flags").arguments
+    }
+
+    #[test]
+    fn options_name_only_what_was_said() {
+        assert_eq!(
+            options(&parsed(&[])),
+            Ok(json!({"grant_asked": false, "activate": true}))
+        );
+        let flags = [
+            "--grant",
+            "state",
+            "--grant",
+            "http GET https://a.example",
+            "--no-activate",
+            "--limit",
+            "fuel=5",
+        ];
+        assert_eq!(
+            options(&parsed(&flags)),
+            Ok(
+                json!({"grants": ["state", "http GET https://a.example"], "grant_asked": false,
+                "activate": false, "limits": {"fuel": 5}})
+            )
+        );
+    }
+
+    #[test]
+    fn a_wrong_grant_is_refused_before_anything_is_sent() {
+        let failure = options(&parsed(&["--grant", "state", "--grant", "everything"]));
+        let failure = failure.expect_err("refused");
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.render(false).contains("/grants/1"), "{failure:?}");
+    }
+}

@@ -1,0 +1,89 @@
+//! `serve`: the server, in the foreground.
+
+use super::db::runtime;
+use super::failure::{Exit, Failure, Outcome};
+use super::{Global, print};
+use clap::Args;
+use horarium::app::{App, AppError};
+use horarium::settings::{Settings, SettingsError};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Address and port; port 0 takes a free one [default: 127.0.0.1:7411]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The database, such as sqlite:/var/lib/horarium/horarium.db [default: horarium.db in the data directory]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Executions at once [default: 8 for each core]
+    #[arg(long, value_name = "N")]
+    slots: Option<String>,
+    /// Settings, TOML; variables HORARIUM__SECTION__KEY and flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only check the settings
+    #[arg(long)]
+    check: bool,
+    /// Bring the database's schema up to date first; SQLite's always is
+    #[arg(long)]
+    migrate: bool,
+}
+
+pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
+    let mut flags = Vec::new();
+    for (key, value) in [
+        ("listen", &arguments.listen),
+        ("database.url", &arguments.database_url),
+        ("executor.slots", &arguments.slots),
+    ] {
+        flags.extend(value.clone().map(|value| (key, value)));
+    }
+    let settings = settings(global, arguments.config.as_deref(), flags)?;
+    if arguments.check {
+        return check(&settings);
+    }
+    horarium::telemetry::init(&settings);
+    App::serve(settings)?;
+    Ok(Exit::Done)
+}
+
+/// What a start would trip over, without starting: the settings, and a database of another program or of
+/// a newer version.
+fn check(settings: &Settings) -> Outcome {
+    let path = settings.database_path()?;
+    runtime()?.block_on(horarium_store::status(&path))?;
+    print("the settings and the database are fine\n")?;
+    Ok(Exit::Done)
+}
+
+/// Settings as the server sees them: the file, the variables, then the flags.
+pub(crate) fn settings(
+    global: &Global,
+    file: Option<&Path>,
+    mut flags: Vec<(&'static str, String)>,
+) -> Result<Settings, Failure> {
+    if let Some(directory) = &global.data_dir {
+        flags.push(("data_dir", directory.display().to_string()));
+    }
+    // A variable that is not UTF-8 is none of ours.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Settings::load(file, variables, &flags).map_err(Failure::from)
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Settings(error) => Self::refused(error),
+            AppError::Store { .. } => Self::refused(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::refused(error)
+    }
+}

@@ -1,0 +1,106 @@
+//! The command line as a whole.
+
+use super::*;
+use clap::CommandFactory;
+
+fn parses(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("horarium").chain(line.split(' ')))
+}
+
+#[test]
+fn clap_finds_no_fault_in_the_definitions() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_verb_takes_the_global_flags_and_its_own() {
+    for line in [
+        "serve --data-dir d --listen 127.0.0.1:0 --database-url sqlite:x --slots 200 --config f --check --migrate",
+        "dev run f.wasm --params {} --grant state --timeout 5 --limit fuel=1 --attempt 2 --json",
+        "dev inspect f.wasm --json",
+        "plugin register hello f.wasm --grant state --grant-asked --descriptor d --no-activate",
+        "plugin list --limit 5 --cursor x --json",
+        "plugin show hello --json",
+        "plugin activate hello abc",
+        "plugin disable hello --undo",
+        "task create --name n --type t --params {} --set a=1 --cron @daily --timezone UTC --json",
+        "task create --name n --type t --at 2030-01-01T00:00:00Z --max-retries -1 --timeout 0 --priority -5",
+        "task list --paused --type t --limit 1000",
+        "task show 7",
+        "task update 7 --set a=1 --clear priority",
+        "task delete 7 --history delete",
+        "task pause 7 --reason why",
+        "task resume 7",
+        "task trigger 7 --params {} --priority 5 --if-running refuse --wait",
+        "task next 7 --count 3 --after 2030-01-01T00:00:00Z",
+        "task next --cron @daily --timezone Europe/Berlin",
+        "task parameters show 7 --pointer /a --default 1",
+        "task parameters set 7 --merge {}",
+        "task state show 7",
+        "task state set 7 k v",
+        "task state reset 7 --all",
+        "execution list --task 7 --state failed,cancelled --since 2030-01-01T00:00:00Z",
+        "execution show u --tenant other",
+        "execution logs u --follow",
+        "execution cancel u",
+        "execution retry u --wait",
+        "db migrate",
+        "db status --json",
+        "bench drain --plugin f --tasks 100 --database-url sqlite:x --slots 4 --runs 1 --json",
+        "bench latency --tasks 5 --json",
+        "doctor --json",
+        "completions bash",
+    ] {
+        if let Err(error) = parses(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn bad_usage_exits_with_2() {
+    for line in [
+        "frobnicate",
+        "task create --name n",
+        "task create --name n --type t --cron @daily --at +5s",
+        "task next",
+        "task state reset 7",
+        "task parameters set 7",
+        "bench drain --tasks 0",
+    ] {
+        let error = parses(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+    assert_eq!(parses("--help").expect_err("help").exit_code(), 0);
+}
+
+#[test]
+fn lists_ask_for_fifty_unless_told() {
+    let page = PageArguments {
+        limit: 50,
+        cursor: Some("x".into()),
+    };
+    assert_eq!(
+        page.query(),
+        [("limit", "50".to_owned()), ("cursor", "x".to_owned())]
+    );
+}
+
+/// What every verb understands, reviewed as a whole when it changes.
+#[test]
+fn help_is_as_reviewed() {
+    let mut command = Cli::command();
+    command.build();
+    let mut text = String::new();
+    collect(&mut command, "horarium", &mut text);
+    insta::assert_snapshot!(text);
+}
+
+fn collect(command: &mut clap::Command, path: &str, text: &mut String) {
+    let help = command.clone().term_width(100).render_help();
+    text.push_str(&format!("# {path}\n{help}\n"));
+    for sub in command.get_subcommands_mut() {
+        let path = format!("{path} {}", sub.get_name());
+        collect(sub, &path, text);
+    }
+}

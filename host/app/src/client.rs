@@ -1,0 +1,388 @@
+//! The remote verbs' way to a server: blocking requests, and what its answers mean here.
+
+use crate::cli::failure::{Exit, Failure};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::{Method, Request, Response};
+use ureq::unversioned::multipart::{Form, Part};
+use ureq::{Agent, AsSendBody, Body};
+
+/// Longest answer read.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
+/// Longest wait for a whole answer; none of the verbs waits inside a request.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where the server is and who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    /// `http://HOST:PORT`, no slash at the end.
+    pub(crate) url: String,
+    /// The token, if there is one at hand.
+    pub(crate) token: Option<String>,
+    /// Where the address came from, for messages.
+    pub(crate) source: String,
+}
+
+impl Address {
+    /// `HORARIUM_URL` and `HORARIUM_TOKEN` (or `--url`), else what the local server left in its data
+    /// directory.
+    pub(crate) fn find(url: Option<&str>, data_dir: &Path) -> Result<Self, Failure> {
+        let token = std::env::var("HORARIUM_TOKEN")
+            .ok()
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty());
+        if let Some(url) = url {
+            let url = url.trim_end_matches('/').to_owned();
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(Failure::refused(format!(
+                    "`{url}` is not the address of a server; write it like http://127.0.0.1:7411"
+                )));
+            }
+            return Ok(Self {
+                token,
+                source: url.clone(),
+                url,
+            });
+        }
+        let file = data_dir.join("server.json");
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            return Err(no_server(&format!("in {}", data_dir.display())));
+        };
+        let known: Option<Value> = serde_json::from_str(&text).ok();
+        let url = known
+            .as_ref()
+            .and_then(|known| known.get("url")?.as_str())
+            .ok_or_else(|| {
+                Failure::unreachable(format!("{} has no url: is it damaged?", file.display()))
+            })?;
+        let token_file = data_dir.join("admin-token");
+        let token = token.or_else(|| {
+            let text = std::fs::read_to_string(&token_file).ok()?;
+            Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+        });
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            token,
+            source: format!("{} ({})", url, file.display()),
+        })
+    }
+}
+
+fn no_server(place: &str) -> Failure {
+    Failure::unreachable(format!("no server {place}"))
+        .hint("start one with `horarium serve`, or set HORARIUM_URL and HORARIUM_TOKEN")
+}
+
+/// A successful answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// The body as it came.
+    pub(crate) text: String,
+    /// The resource's version, for `If-Match`.
+    pub(crate) etag: Option<String>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Result<Value, Failure> {
+        if self.text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&self.text)
+            .map_err(|error| Failure::failed(format!("the server's answer is not JSON: {error}")))
+    }
+}
+
+/// Requests of one tenant to one server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    address: Address,
+    tenant: String,
+}
+
+/// Query parameters.
+pub(crate) type Query<'a> = Vec<(&'a str, String)>;
+
+impl Client {
+    /// A client; nothing is sent yet.
+    pub(crate) fn new(address: Address, tenant: &str) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(PATIENCE))
+            .user_agent(concat!("horarium/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self {
+            agent: config.into(),
+            address,
+            tenant: tenant.to_owned(),
+        }
+    }
+
+    /// Where it goes.
+    pub(crate) fn url(&self) -> &str {
+        &self.address.url
+    }
+
+    /// GET.
+    pub(crate) fn get(&self, path: &str, query: &Query<'_>) -> Result<Answer, Failure> {
+        self.send(Method::GET, path, query, &[], ())
+    }
+
+    /// DELETE.
+    pub(crate) fn delete(&self, path: &str, query: &Query<'_>) -> Result<Answer, Failure> {
+        self.send(Method::DELETE, path, query, &[], ())
+    }
+
+    /// POST of a JSON document.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.json(Method::POST, path, "application/json", None, body)
+    }
+
+    /// PUT of a JSON document.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.json(Method::PUT, path, "application/json", None, body)
+    }
+
+    /// PATCH with a media type of its own, only if the resource still has `etag` where one is given.
+    pub(crate) fn patch(
+        &self,
+        path: &str,
+        media_type: &str,
+        etag: Option<&str>,
+        body: &Value,
+    ) -> Result<Answer, Failure> {
+        self.json(Method::PATCH, path, media_type, etag, body)
+    }
+
+    /// Registers a component: the file, and the options as JSON.
+    pub(crate) fn upload(
+        &self,
+        path: &str,
+        component: &[u8],
+        options: &Value,
+    ) -> Result<Answer, Failure> {
+        let options = options.to_string();
+        let form = Form::new()
+            .part("options", typed(Part::text(&options), "application/json")?)
+            .part(
+                "component",
+                typed(Part::bytes(component), "application/wasm")?.file_name("component.wasm"),
+            );
+        // The builder would set it; a request sent as it is needs it said.
+        let kind = format!("multipart/form-data; boundary={}", form.boundary());
+        let headers = [("content-type", kind.as_str())];
+        self.send(Method::POST, path, &Vec::new(), &headers, form)
+    }
+
+    fn json(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        etag: Option<&str>,
+        body: &Value,
+    ) -> Result<Answer, Failure> {
+        let mut headers = vec![("content-type", media_type)];
+        headers.extend(etag.map(|etag| ("if-match", etag)));
+        self.send(
+            method,
+            path,
+            &Vec::new(),
+            &headers,
+            body.to_string().as_str(),
+        )
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query<'_>,
+        headers: &[(&str, &str)],
+        body: impl AsSendBody,
+    ) -> Result<Answer, Failure> {
+        let mut url = format!("{}{path}", self.address.url);
+        for (index, (key, value)) in query.iter().enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.push_str(&format!("{key}={}", segment(value)));
+        }
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&url)
+            .header("accept", "application/json")
+            .header("horarium-tenant", &self.tenant);
+        if let Some(token) = &self.address.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| Failure::refused(format!("{url}: {error}")))?;
+        let answer = self
+            .agent
+            .run(request)
+            .map_err(|error| self.unreachable(&error))?;
+        self.read(answer)
+    }
+
+    fn read(&self, mut answer: Response<Body>) -> Result<Answer, Failure> {
+        let status = answer.status().as_u16();
+        let etag = answer
+            .headers()
+            .get("etag")
+            .and_then(|etag| etag.to_str().ok())
+            .map(str::to_owned);
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER_BYTES)
+            .read_to_string()
+            .map_err(|error| self.unreachable(&error))?;
+        match Exit::of_status(status) {
+            Exit::Done => Ok(Answer { text, etag }),
+            _ => Err(Failure::from_answer(status, &text)),
+        }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let refused = match error {
+            ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => true,
+            ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+            _ => false,
+        };
+        let source = &self.address.source;
+        if refused {
+            no_server(&format!("at {source}"))
+        } else {
+            Failure::unreachable(format!("{source} does not answer: {error}"))
+        }
+    }
+}
+
+fn typed<'a>(part: Part<'a>, media_type: &str) -> Result<Part<'a>, Failure> {
+    part.mime_str(media_type)
+        .map_err(|error| Failure::failed(format!("the request cannot be built: {error}")))
+}
+
+/// Text as one segment of a path, or a value of a query (RFC 3986): all but unreserved characters escaped.
+pub(crate) fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// A server that answers one request; returns its address and what it was asked.
+    fn once(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let mut asked = Vec::new();
+            let mut buffer = [0; 4096];
+            while !asked.ends_with(b"--\r\n") {
+                let read = stream.read(&mut buffer).expect("readable");
+                asked.extend_from_slice(&buffer[..read]);
+                let bodyless = asked.starts_with(b"GET") && asked.ends_with(b"\r\n\r\n");
+                if read == 0 || bodyless {
+                    break;
+                }
+            }
+            stream.write_all(answer.as_bytes()).expect("writable");
+            String::from_utf8_lossy(&asked).into_owned()
+        });
+        (url, thread)
+    }
+
+    fn client(url: &str) -> Client {
+        let address = Address {
+            url: url.to_owned(),
+            token: Some("secret".into()),
+            source: url.to_owned(),
+        };
+        Client::new(address, "default")
+    }
+
+    #[test]
+    fn requests_carry_token_tenant_and_escaped_queries() {
+        let (url, server) = once("HTTP/1.1 200 OK\r\netag: \"7\"\r\ncontent-length: 2\r\n\r\n{}");
+        let query = vec![("after", "2026-01-01T00:00:00+01:00".to_owned())];
+        let answer = client(&url).get("/v1/tasks/a%2Fb", &query).expect("200");
+        assert_eq!(
+            (answer.text.as_str(), answer.etag.as_deref()),
+            ("{}", Some("\"7\""))
+        );
+        let asked = server.join().expect("served").to_lowercase();
+        assert!(asked.starts_with(
+            "get /v1/tasks/a%2fb?after=2026-01-01t00%3a00%3a00%2b01%3a00 http/1.1\r\n"
+        ));
+        assert!(asked.contains("authorization: bearer secret\r\n"));
+        assert!(asked.contains("horarium-tenant: default\r\n"));
+    }
+
+    #[test]
+    fn an_upload_has_two_parts() {
+        let (url, server) = once("HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}");
+        let options = serde_json::json!({"activate": true});
+        client(&url)
+            .upload("/v1/task-types/a/versions", b"\0asm", &options)
+            .expect("202");
+        let asked = server.join().expect("served");
+        assert!(
+            asked
+                .to_lowercase()
+                .contains("content-type: multipart/form-data; boundary=")
+        );
+        assert!(asked.contains("name=\"component\"; filename=\"component.wasm\""));
+        assert!(asked.contains("{\"activate\":true}") && asked.contains("\0asm"));
+    }
+
+    #[test]
+    fn refusals_and_silence_have_their_codes() {
+        let (url, server) = once(
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 35\r\n\r\n{\"title\":\"Not found\",\"detail\":\"no\"}",
+        );
+        let failure = client(&url)
+            .get("/v1/tasks/1", &Vec::new())
+            .expect_err("404");
+        assert_eq!(failure.exit, Exit::Refused);
+        server.join().expect("served");
+
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", free.local_addr().expect("an address"));
+        drop(free);
+        let failure = client(&url)
+            .get("/v1/me", &Vec::new())
+            .expect_err("refused");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        let text = failure.render(false);
+        assert!(
+            text.contains("no server at") && text.contains("horarium serve"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_directory_without_a_server_says_what_to_do() {
+        let failure = Address::find(None, Path::new("/nowhere")).expect_err("no server");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(Address::find(Some("ftp://x"), Path::new("/nowhere")).is_err());
+    }
+}

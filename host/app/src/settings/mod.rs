@@ -1,0 +1,251 @@
+//! Settings: TOML, `HORARIUM__SECTION__KEY` over it, flags over both. [`table::TABLE`] is the one place
+//! that knows the keys: it gives parsing, messages and `docs/settings.md`.
+
+mod docs;
+mod read;
+mod table;
+
+pub use docs::markdown;
+pub(crate) use table::cores;
+pub use table::{Setting, TABLE};
+
+use horarium_model::limits::LimitOverrides;
+use horarium_model::text::{nearest, one_line};
+use ipnet::IpNet;
+use read::Raw;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What begins the name of every environment variable that is a setting.
+const ENV_PREFIX: &str = "HORARIUM__";
+
+/// Everything the server can be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `listen`: where REST is served; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `danger_listen_without_tls`: allows other addresses than loopback.
+    pub danger_listen_without_tls: bool,
+    /// `data_dir`: where the database, the token and compiled components are.
+    pub data_dir: PathBuf,
+    /// `host.name`: recorded with each attempt.
+    pub host_name: String,
+    /// `database.url`; none = `horarium.db` in the data directory.
+    pub database_url: Option<String>,
+    /// `database.durability`.
+    pub durability: Durability,
+    /// `executor.slots`: executions that run at once.
+    pub slots: u32,
+    /// `executor.grace_seconds`: how long what runs may finish at a shutdown.
+    pub grace: Duration,
+    /// `engine.memory`: bytes all guests together may hold.
+    pub engine_memory: u64,
+    /// `engine.pooling`.
+    pub pooling: PoolingSetting,
+    /// `engine.aot_max`: bytes of compiled components kept.
+    pub aot_max: u64,
+    /// `engine.compile_concurrency`: components compiled at the same time.
+    pub compile_concurrency: usize,
+    /// `limits.*`: the host's own maxima.
+    pub limits: LimitOverrides,
+    /// `network.allow_private`: private networks that grants with `via` may reach.
+    pub allow_private: Vec<IpNet>,
+    /// `log.format`.
+    pub log_format: LogFormat,
+    /// `log.level`: a level, or directives as tracing takes them.
+    pub log_level: String,
+    /// `metrics.open`: `/metrics` without a token.
+    pub metrics_open: bool,
+    /// `api.max_connections`.
+    pub max_connections: usize,
+    /// `api.header_timeout_seconds`: how long a client may take for a request's head.
+    pub header_timeout: Duration,
+}
+
+/// How safe a recorded end is from a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives a power cut (`synchronous=FULL`).
+    Full,
+    /// Survives a crash of the process; a power cut may lose the last moments (`synchronous=NORMAL`).
+    Relaxed,
+}
+
+/// Whether guests' memory comes from a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolingSetting {
+    /// Where the address space allows it.
+    Auto,
+    /// Always, or the server does not start.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {detail}")]
+pub struct SettingsError {
+    /// Where it came from: a file, a variable, a flag.
+    pub origin: String,
+    /// What is wrong and what would be right.
+    pub detail: String,
+}
+
+impl Settings {
+    /// Reads settings: `file` (which must exist when named), then the variables of `env` that begin with
+    /// `HORARIUM__`, then `flags` as (key, text) pairs such as `("executor.slots", "200")`.
+    ///
+    /// # Errors
+    /// The first setting that is unknown (with the nearest name) or has no usable value.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: &[(&str, String)],
+    ) -> Result<Self, SettingsError> {
+        let mut settings = Self::default();
+        if let Some(path) = file {
+            settings.read_file(path)?;
+        }
+        settings.read_env(env)?;
+        for (key, text) in flags {
+            settings.set(key, &Raw::Text(text), &format!("--{}", flag_name(key)))?;
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Where the database is.
+    pub fn database_path(&self) -> Result<PathBuf, SettingsError> {
+        let Some(url) = &self.database_url else {
+            return Ok(self.data_dir.join("horarium.db"));
+        };
+        let refused = |detail: String| SettingsError {
+            origin: "database.url".to_owned(),
+            detail,
+        };
+        match url.strip_prefix("sqlite:") {
+            Some(path) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                if path.is_empty() || path.contains(['?', '#']) {
+                    return Err(refused(format!(
+                        "`{url}` names no file; write it like sqlite:/var/lib/horarium.db"
+                    )));
+                }
+                Ok(PathBuf::from(path))
+            }
+            None => Err(refused(format!(
+                "`{}` is not a database this version can use; write it like sqlite:/var/lib/horarium.db",
+                one_line(url, 80)
+            ))),
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let origin = path.display().to_string();
+        let error = |detail: String| SettingsError {
+            origin: origin.clone(),
+            detail,
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| error(format!("not TOML: {}", e.message())))?;
+        for (key, value) in &table {
+            match value {
+                toml::Value::Table(section) => {
+                    for (name, value) in section {
+                        self.set(&format!("{key}.{name}"), &Raw::Toml(value), &origin)?;
+                    }
+                    if section.is_empty() && !is_section(key) {
+                        return Err(error(unknown(key)));
+                    }
+                }
+                value => self.set(key, &Raw::Toml(value), &origin)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_env(
+        &mut self,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), SettingsError> {
+        let mut set: Vec<(String, String)> = env
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+            .collect();
+        set.sort();
+        for (name, text) in set {
+            let key = name[ENV_PREFIX.len()..]
+                .to_ascii_lowercase()
+                .replace("__", ".");
+            self.set(&key, &Raw::Text(&text), &name)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, raw: &Raw<'_>, origin: &str) -> Result<(), SettingsError> {
+        let error = |detail: String| SettingsError {
+            origin: origin.to_owned(),
+            detail,
+        };
+        let setting = TABLE
+            .iter()
+            .find(|setting| setting.key == key)
+            .ok_or_else(|| error(unknown(key)))?;
+        (setting.set)(self, raw).map_err(|detail| error(format!("`{key}` {detail}")))
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        if !self.listen.ip().is_loopback() && !self.danger_listen_without_tls {
+            return Err(SettingsError {
+                origin: "listen".to_owned(),
+                detail: format!(
+                    "`{}` is reachable from other machines, and this server speaks plain HTTP; \
+                     listen on 127.0.0.1 behind a proxy that does TLS, or set danger_listen_without_tls = true",
+                    self.listen
+                ),
+            });
+        }
+        self.database_path().map(|_| ())
+    }
+}
+
+fn is_section(name: &str) -> bool {
+    TABLE.iter().any(|s| {
+        s.key
+            .split_once('.')
+            .is_some_and(|(section, _)| section == name)
+    })
+}
+
+fn unknown(key: &str) -> String {
+    let shown = one_line(key, 60);
+    match nearest(key, TABLE.iter().map(|s| s.key)) {
+        Some(near) => format!("unknown setting `{shown}`; did you mean `{near}`?"),
+        None => format!("unknown setting `{shown}`; docs/settings.md lists them"),
+    }
+}
+
+/// The flag of a key: its last part, where one exists on the command line.
+fn flag_name(key: &str) -> String {
+    match key {
+        "database.url" => "database-url".to_owned(),
+        other => other.rsplit('.').next().unwrap_or(other).replace('_', "-"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

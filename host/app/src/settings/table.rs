@@ -1,0 +1,246 @@
+//! The table of settings.
+
+use super::read::Raw;
+use super::{Durability, LogFormat, PoolingSetting, Settings};
+use horarium_model::input::Fields;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::text::one_line;
+use ipnet::IpNet;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One setting.
+pub struct Setting {
+    /// Its key in TOML, section and name: `executor.slots`.
+    pub key: &'static str,
+    /// Its default, for people.
+    pub default: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    pub(super) set: fn(&mut Settings, &Raw<'_>) -> Result<(), String>,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!(
+            "HORARIUM__{}",
+            self.key.replace('.', "__").to_ascii_uppercase()
+        )
+    }
+}
+
+macro_rules! table {
+    ($($key:literal, $default:literal, $doc:literal, $set:expr;)*) => {
+        /// Every setting, in the order of the documentation.
+        pub const TABLE: &[Setting] = &[
+            $(Setting { key: $key, default: $default, doc: $doc, set: $set },)*
+        ];
+    };
+}
+
+macro_rules! limit {
+    ($name:literal) => {
+        |s, raw| set_limit(s, $name, raw)
+    };
+}
+
+table! {
+    "listen", "127.0.0.1:7411",
+        "Address and port of the server. Port 0 takes a free one (see `server.json` in the data directory).",
+        |s, raw| raw.parsed("127.0.0.1:7411").map(|v| s.listen = v);
+    "danger_listen_without_tls", "false",
+        "Allows `listen` to be an address that other machines reach. The server speaks plain HTTP: the token and all data travel unencrypted.",
+        |s, raw| raw.boolean().map(|v| s.danger_listen_without_tls = v);
+    "data_dir", "`$XDG_DATA_HOME/horarium`, else `~/.local/share/horarium`",
+        "Directory of the database, the admin token and compiled components; made if it does not exist.",
+        |s, raw| raw.text().map(|v| s.data_dir = PathBuf::from(v));
+    "host.name", "the machine's name",
+        "Name of this host, recorded with each attempt.",
+        |s, raw| set_host_name(s, raw);
+    "database.url", "`sqlite:` and `horarium.db` in the data directory",
+        "The database, such as `sqlite:/var/lib/horarium/horarium.db`.",
+        |s, raw| raw.text().map(|v| s.database_url = Some(v));
+    "database.durability", "full",
+        "`full`: what was recorded survives a power cut. `relaxed`: it survives a crash of the server, but a power cut may lose the last moments.",
+        |s, raw| raw.choice(&[("full", Durability::Full), ("relaxed", Durability::Relaxed)]).map(|v| s.durability = v);
+    "executor.slots", "8 for each core",
+        "How many executions run at once.",
+        |s, raw| raw.integer(1, 100_000).map(|v| s.slots = v as u32);
+    "executor.grace_seconds", "30",
+        "How long running executions may finish when the server is asked to stop; then they are handed back and run again later.",
+        |s, raw| raw.integer(0, 86_400).map(|v| s.grace = Duration::from_secs(v));
+    "engine.memory", "60 % of the machine's memory",
+        "Bytes that all guests together may hold, such as `4 GiB`.",
+        |s, raw| raw.bytes(1 << 20).map(|v| s.engine_memory = v);
+    "engine.pooling", "auto",
+        "Whether guests' memory comes from a pool: `auto` (where the address space allows it), `on`, `off`.",
+        |s, raw| raw.choice(&[("auto", PoolingSetting::Auto), ("on", PoolingSetting::On), ("off", PoolingSetting::Off)]).map(|v| s.pooling = v);
+    "engine.aot_max", "4 GiB",
+        "Bytes of compiled components kept in `aot/` of the data directory; the longest unused go first.",
+        |s, raw| raw.bytes(0).map(|v| s.aot_max = v);
+    "engine.compile_concurrency", "1",
+        "How many components are compiled at the same time, each in a process of its own.",
+        |s, raw| raw.integer(1, 64).map(|v| s.compile_concurrency = v as usize);
+    "limits.fuel", "none", "Most fuel a run may be given, whatever its plugin and task say.", limit!("fuel");
+    "limits.memory_bytes", "none", "Most bytes of memory a run may be given.", limit!("memory_bytes");
+    "limits.parameters_bytes", "none", "Most bytes of parameters.", limit!("parameters_bytes");
+    "limits.result_bytes", "none", "Most bytes of a result.", limit!("result_bytes");
+    "limits.log_bytes", "none", "Most bytes of log kept of a run.", limit!("log_bytes");
+    "limits.http_calls", "none", "Most HTTP requests of a run.", limit!("http_calls");
+    "limits.http_request_bytes", "none", "Most bytes of request bodies of a run.", limit!("http_request_bytes");
+    "limits.http_response_bytes", "none", "Most bytes of response bodies of a run.", limit!("http_response_bytes");
+    "limits.http_concurrent", "none", "Most HTTP requests of a run at once.", limit!("http_concurrent");
+    "limits.state_bytes", "none", "Most bytes of a task's state.", limit!("state_bytes");
+    "limits.handles", "none", "Most component-model handles of a run.", limit!("handles");
+    "limits.instances", "none", "Most core instances of a run.", limit!("instances");
+    "limits.tables", "none", "Most tables of a run.", limit!("tables");
+    "limits.memories", "none", "Most linear memories of a run.", limit!("memories");
+    "limits.random_bytes", "none", "Most random bytes handed out in one call.", limit!("random_bytes");
+    "limits.hostcall_bytes", "none", "Most bytes copied between guest and host in one call.", limit!("hostcall_bytes");
+    "network.allow_private", "none",
+        "Private networks that plugins with a grant `… via NETWORK` may reach, such as `[\"10.1.0.0/16\"]`; no other private address is ever reached.",
+        |s, raw| raw.list(network).map(|v| s.allow_private = v);
+    "log.format", "text",
+        "Log lines on stderr for people (`text`) or as one JSON object a line (`json`).",
+        |s, raw| raw.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]).map(|v| s.log_format = v);
+    "log.level", "info",
+        "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,horarium_core=debug`.",
+        |s, raw| set_log_level(s, raw);
+    "metrics.open", "false",
+        "Serves `/metrics` without a token.",
+        |s, raw| raw.boolean().map(|v| s.metrics_open = v);
+    "api.max_connections", "1024",
+        "Connections served at once; more wait.",
+        |s, raw| raw.integer(1, 100_000).map(|v| s.max_connections = v as usize);
+    "api.header_timeout_seconds", "15",
+        "How long a client may take to send the head of a request.",
+        |s, raw| raw.integer(1, 600).map(|v| s.header_timeout = Duration::from_secs(v));
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 7411).into(),
+            danger_listen_without_tls: false,
+            data_dir: default_data_dir(),
+            host_name: machine_name(),
+            database_url: None,
+            durability: Durability::Full,
+            slots: 8 * u32::try_from(cores()).unwrap_or(1),
+            grace: Duration::from_secs(30),
+            engine_memory: machine_memory().map_or(4 << 30, |total| total / 10 * 6),
+            pooling: PoolingSetting::Auto,
+            aot_max: 4 << 30,
+            compile_concurrency: 1,
+            limits: LimitOverrides::default(),
+            allow_private: Vec::new(),
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+            metrics_open: false,
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+fn set_limit(settings: &mut Settings, name: &str, raw: &Raw<'_>) -> Result<(), String> {
+    let value = if name.ends_with("_bytes") {
+        raw.bytes(1)?
+    } else {
+        raw.integer(1, u64::MAX)?
+    };
+    let document = json!({ name: value });
+    let read = Fields::read(&document, "", LimitOverrides::read).map_err(|invalid| {
+        let problem = invalid.0.into_iter().next();
+        problem.map_or_else(|| "is refused".to_owned(), |p| p.detail)
+    })?;
+    settings.limits = laid_over(read, settings.limits);
+    Ok(())
+}
+
+/// The limits of `top`, and of `below` where `top` says nothing.
+fn laid_over(top: LimitOverrides, below: LimitOverrides) -> LimitOverrides {
+    // Both are objects of the same keys; absent limits are not written.
+    let merged = serde_json::to_value(below).ok().and_then(|mut base| {
+        let top = serde_json::to_value(top).ok()?;
+        base.as_object_mut()?.extend(top.as_object()?.clone());
+        serde_json::from_value(base).ok()
+    });
+    merged.unwrap_or(top)
+}
+
+fn set_host_name(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
+    let name = raw.text()?;
+    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err("must have at most 200 characters and no control characters".to_owned());
+    }
+    settings.host_name = name;
+    Ok(())
+}
+
+fn set_log_level(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
+    let text = raw.text()?;
+    tracing_subscriber::EnvFilter::try_new(&text).map_err(|e| {
+        format!(
+            "is `{}`, which tracing does not take: {e}",
+            one_line(&text, 60)
+        )
+    })?;
+    settings.log_level = text;
+    Ok(())
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| {
+            format!(
+                "holds `{}`, which is not a network like 10.1.0.0/16",
+                one_line(text, 60)
+            )
+        })
+}
+
+fn default_data_dir() -> PathBuf {
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::home_dir().map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("."))
+        .join("horarium")
+}
+
+/// Cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = one_line(&name, 200);
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
+}
+
+/// Bytes of memory of the machine, or of the container where that is less.
+fn machine_memory() -> Option<u64> {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .map(|kib| kib * 1024);
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    match (total, group) {
+        (Some(total), Some(group)) => Some(total.min(group)),
+        (total, group) => total.or(group),
+    }
+}

@@ -1,0 +1,230 @@
+//! Configs as the scheduler and executor need them: compiled, and cached by version. The store is asked
+//! only when the version it just named is not the cached one, so a cache is never stale.
+
+use crate::registry::Registry;
+use crate::store::{NewExecution, Store, StoreResult};
+use horarium_model::firing::Timetable;
+use horarium_model::task_type::PluginVersion;
+use horarium_model::{ConfigId, TaskConfig, TaskId, Timestamp, Trigger};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Entries kept before the cache starts anew; a host touches far fewer configs between two changes.
+const CAPACITY: usize = 200_000;
+
+/// A config with what follows from it.
+#[derive(Debug)]
+pub struct CompiledConfig {
+    /// The config.
+    pub config: TaskConfig,
+    /// Its schedule, ready to be asked; none when its expression no longer compiles.
+    pub timetable: Option<Timetable>,
+    frozen: Mutex<Option<(Option<String>, Arc<str>)>>,
+}
+
+impl CompiledConfig {
+    /// Compiles a config.
+    pub fn new(config: TaskConfig) -> Self {
+        let timetable = match Timetable::new(&config.spec.schedule, config.id) {
+            Ok(timetable) => Some(timetable),
+            Err(error) => {
+                tracing::error!(config_id = config.id, %error, "a saved schedule no longer compiles; it does not fire");
+                None
+            }
+        };
+        Self {
+            config,
+            timetable,
+            frozen: Mutex::new(None),
+        }
+    }
+
+    /// The config's parameters as an execution freezes them: with the defaults of the version's schema.
+    /// Parameters that no longer fit are frozen as they are; the attempt then ends `invalid_parameters`.
+    async fn frozen_parameters(
+        &self,
+        registry: &Registry,
+        version: Option<&PluginVersion>,
+    ) -> Arc<str> {
+        let digest = version.map(|v| v.digest.clone());
+        if let Some((frozen_for, text)) =
+            &*self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+            && *frozen_for == digest
+        {
+            return text.clone();
+        }
+        let raw = Value::Object(self.config.spec.parameters.clone());
+        let checked = match version {
+            Some(version) => registry
+                .runner()
+                .check_parameters(version, raw.clone())
+                .await
+                .unwrap_or(raw),
+            None => raw,
+        };
+        let text: Arc<str> = checked.to_string().into();
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest, text.clone()));
+        text
+    }
+}
+
+/// What a trigger may replace of a config.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Other parameters, already checked and with defaults.
+    pub parameters: Option<Arc<str>>,
+    /// Another priority.
+    pub priority: Option<i32>,
+    /// Refuse when an execution of the config lives (rule S8).
+    pub refuse_if_live: bool,
+}
+
+/// Freezes a config into an execution due at `now` (rule E1).
+pub async fn freeze(
+    compiled: &CompiledConfig,
+    registry: &Registry,
+    task_id: TaskId,
+    trigger: Trigger,
+    now: Timestamp,
+    overrides: Overrides,
+) -> NewExecution {
+    let config = &compiled.config;
+    let spec = &config.spec;
+    let version = registry.chosen(
+        config.tenant_id,
+        &spec.task_type,
+        spec.plugin_version.as_deref(),
+    );
+    let parameters = match overrides.parameters {
+        Some(parameters) => parameters,
+        None => {
+            compiled
+                .frozen_parameters(registry, version.as_deref())
+                .await
+        }
+    };
+    let (run_key, run_max) = run_bound(config, version.as_deref(), &parameters);
+    NewExecution {
+        task_id,
+        tenant_id: config.tenant_id,
+        config_id: Some(config.id),
+        task_type: spec.task_type.clone(),
+        trigger,
+        slot: None,
+        priority: overrides.priority.unwrap_or(spec.priority),
+        max_attempts: spec.max_retries + 1,
+        parameters,
+        due_at: now,
+        expires_at: spec
+            .expires_after_seconds
+            .and_then(|s| i64::try_from(s).ok())
+            .map(|s| now + chrono::Duration::seconds(s)),
+        run_key,
+        run_max,
+        parent_task_id: None,
+        retry_of: None,
+        refuse_if_live: overrides.refuse_if_live,
+    }
+}
+
+/// The bound on executions that run at once: one where the overlap rule or the plugin's state demands it
+/// (S6, design section 4), else `concurrency`.
+fn run_bound(
+    config: &TaskConfig,
+    version: Option<&PluginVersion>,
+    parameters: &str,
+) -> (Option<String>, u32) {
+    let spec = &config.spec;
+    if spec.runs_alone(version.is_some_and(PluginVersion::uses_state)) {
+        return (Some(format!("config:{}", config.id)), 1);
+    }
+    let Some(concurrency) = &spec.concurrency else {
+        return (None, 0);
+    };
+    let key = match concurrency.key.as_deref() {
+        None | Some("") => format!("config:{}", config.id),
+        Some(pointer) => {
+            let document: Value = serde_json::from_str(parameters).unwrap_or_default();
+            let value = document
+                .pointer(pointer)
+                .cloned()
+                .unwrap_or_default()
+                .to_string();
+            // Hashed: a key has a fixed size whatever the value.
+            format!(
+                "key:{}:{}",
+                config.id,
+                blake3::hash(value.as_bytes()).to_hex()
+            )
+        }
+    };
+    (Some(key), concurrency.max)
+}
+
+/// The cache of one host.
+pub struct ConfigCache {
+    store: Arc<dyn Store>,
+    entries: Mutex<HashMap<ConfigId, Arc<CompiledConfig>>>,
+}
+
+impl ConfigCache {
+    /// An empty cache.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            entries: Mutex::default(),
+        }
+    }
+
+    /// Those of the configs that exist, in the version named or a newer one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn get_many(
+        &self,
+        wanted: &[(ConfigId, i64)],
+    ) -> StoreResult<HashMap<ConfigId, Arc<CompiledConfig>>> {
+        let mut found = HashMap::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        {
+            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            for (id, version) in wanted {
+                match entries.get(id) {
+                    Some(entry) if entry.config.version >= *version => {
+                        found.insert(*id, entry.clone());
+                    }
+                    _ => missing.push(*id),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let read = self.store.configs_by_ids(&missing).await?;
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() + read.len() > CAPACITY {
+            entries.clear();
+        }
+        for config in read {
+            let entry = Arc::new(CompiledConfig::new(config));
+            entries.insert(entry.config.id, entry.clone());
+            found.insert(entry.config.id, entry);
+        }
+        Ok(found)
+    }
+
+    /// One config, in the version named or a newer one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn get(
+        &self,
+        id: ConfigId,
+        version: i64,
+    ) -> StoreResult<Option<Arc<CompiledConfig>>> {
+        Ok(self.get_many(&[(id, version)]).await?.remove(&id))
+    }
+}

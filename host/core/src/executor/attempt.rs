@@ -1,0 +1,280 @@
+//! One attempt: what it may use is read now (rule E1), it runs, and its end goes to the recorder.
+
+use super::recorder::Ended;
+use super::verdict::{self, Verdict};
+use super::{Executor, Running};
+use crate::config_cache::CompiledConfig;
+use crate::control::StopReason;
+use crate::runner::{Attempt, AttemptEnd, Failure, Outcome};
+use crate::store::{Claimed, StoreError};
+use futures_util::FutureExt;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::retry::RetryPolicy;
+use horarium_model::task_type::PluginVersion;
+use horarium_model::{ErrorKind, Usage};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The log budget of a claim, known before its config is read: the host's and the active plugin's.
+pub(super) fn log_bytes(executor: &Executor, claimed: &Claimed) -> u64 {
+    let active = executor
+        .parts
+        .registry
+        .active(claimed.tenant_id, &claimed.task_type);
+    let plugin = active.map(|v| v.limits).unwrap_or_default();
+    executor
+        .settings
+        .limits
+        .tightest(&plugin)
+        .complete()
+        .log_bytes
+}
+
+/// Runs a claim to its end and hands the end to the recorder.
+pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration) {
+    let clock = &executor.parts.clock;
+    let begun = clock.monotonic();
+    let read = match config_of(executor, &running.claimed).await {
+        Ok(config) => config,
+        Err(error) => {
+            // Not the execution's fault: it waits for the store like everybody else.
+            let reason = AttemptEnd::HandedBack(error.to_string());
+            finish(
+                executor,
+                running,
+                None,
+                None,
+                outcome(reason),
+                queued,
+                Duration::ZERO,
+            )
+            .await;
+            return;
+        }
+    };
+    let version = version_of(executor, &running.claimed, read.as_deref());
+    let outcome = match &version {
+        None => outcome(AttemptEnd::Failed(Failure::new(
+            ErrorKind::UnknownTaskType,
+            format!(
+                "no ready plugin version is registered as `{}`",
+                running.claimed.task_type
+            ),
+        ))),
+        Some(version) => guarded(executor, running, read.as_deref(), version).await,
+    };
+    let duration = clock.monotonic().saturating_sub(begun);
+    finish(
+        executor,
+        running,
+        read.as_deref(),
+        version,
+        outcome,
+        queued,
+        duration,
+    )
+    .await;
+}
+
+async fn config_of(
+    executor: &Executor,
+    claimed: &Claimed,
+) -> Result<Option<Arc<CompiledConfig>>, StoreError> {
+    match (claimed.config_id, claimed.config_version) {
+        (Some(id), Some(version)) => executor.parts.configs.get(id, version).await,
+        _ => Ok(None),
+    }
+}
+
+fn version_of(
+    executor: &Executor,
+    claimed: &Claimed,
+    config: Option<&CompiledConfig>,
+) -> Option<Arc<PluginVersion>> {
+    let pin = config.and_then(|c| c.config.spec.plugin_version.as_deref());
+    executor
+        .parts
+        .registry
+        .chosen(claimed.tenant_id, &claimed.task_type, pin)
+}
+
+/// Runs the guest; a panic of the host ends this attempt only.
+async fn guarded(
+    executor: &Executor,
+    running: &Running,
+    config: Option<&CompiledConfig>,
+    version: &Arc<PluginVersion>,
+) -> Outcome {
+    match AssertUnwindSafe(prepared(executor, running, config, version))
+        .catch_unwind()
+        .await
+    {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(ToString::to_string)
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            tracing::error!(task_id = %running.claimed.task_id, panic = text, "a bug of the host ended an attempt");
+            let message = format!(
+                "a bug of the host ended this attempt: {}",
+                horarium_model::text::one_line(&text, 300)
+            );
+            outcome(AttemptEnd::Failed(Failure::new(
+                ErrorKind::HostError,
+                message,
+            )))
+        }
+    }
+}
+
+async fn prepared(
+    executor: &Executor,
+    running: &Running,
+    config: Option<&CompiledConfig>,
+    version: &Arc<PluginVersion>,
+) -> Outcome {
+    let (claimed, parts) = (&running.claimed, &executor.parts);
+    if let Some(reason) = running.control.stop_reason() {
+        return outcome(AttemptEnd::Stopped(reason));
+    }
+    let own = config.map(|c| c.config.spec.limits).unwrap_or_default();
+    let limits = effective_limits(&executor.settings.limits, &version.limits, &own).complete();
+    if let Err(failure) = check_parameters(executor, claimed, version).await {
+        return outcome(AttemptEnd::Failed(failure));
+    }
+    let state = match claimed.config_id.filter(|_| version.uses_state()) {
+        None => None,
+        Some(config_id) => match parts.store.state_snapshot(config_id).await {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => return outcome(AttemptEnd::HandedBack(error.to_string())),
+        },
+    };
+    let attempt = Attempt {
+        task_id: claimed.task_id,
+        tenant_id: claimed.tenant_id,
+        config_id: claimed.config_id,
+        task_name: config
+            .map(|c| c.config.spec.name.clone())
+            .unwrap_or_default(),
+        version: version.clone(),
+        parameters: claimed.parameters.clone(),
+        attempt: claimed.attempt,
+        max_attempts: claimed.max_attempts,
+        slot: claimed.slot,
+        trigger: claimed.trigger,
+        parent_task_id: claimed.parent_task_id,
+        retry_of: claimed.retry_of,
+        timeout: Duration::from_secs(
+            config
+                .map_or(horarium_model::limits::DEFAULT_TIMEOUT_SECONDS, |c| {
+                    c.config.spec.timeout_seconds
+                })
+                .into(),
+        ),
+        limits,
+        grants: version.grants.as_slice().into(),
+        state,
+    };
+    parts
+        .registry
+        .runner()
+        .run(attempt, running.control.clone())
+        .await
+}
+
+/// The tightest of host, plugin and config, limit by limit (design section 3).
+pub(super) fn effective_limits(
+    host: &LimitOverrides,
+    plugin: &LimitOverrides,
+    config: &LimitOverrides,
+) -> LimitOverrides {
+    host.tightest(plugin).tightest(config)
+}
+
+/// Rule E1: the version that runs may be newer than the one the parameters were checked against.
+async fn check_parameters(
+    executor: &Executor,
+    claimed: &Claimed,
+    version: &PluginVersion,
+) -> Result<(), Failure> {
+    if version.descriptor.parameters_schema.is_none() {
+        return Ok(());
+    }
+    let invalid = |message: String| Failure::new(ErrorKind::InvalidParameters, message);
+    let value = serde_json::from_str(&claimed.parameters)
+        .map_err(|e| invalid(format!("the stored parameters are not JSON: {e}")))?;
+    match executor
+        .parts
+        .registry
+        .runner()
+        .check_parameters(version, value)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(refused) => {
+            let message =
+                format!("the parameters do not fit the schema of the version that runs: {refused}");
+            Err(invalid(horarium_model::text::one_line(&message, 1000)))
+        }
+    }
+}
+
+fn outcome(end: AttemptEnd) -> Outcome {
+    Outcome {
+        end,
+        usage: Usage::default(),
+        state: None,
+    }
+}
+
+/// Turns an outcome into what is recorded and hands it to the recorder.
+async fn finish(
+    executor: &Executor,
+    running: &Running,
+    config: Option<&CompiledConfig>,
+    version: Option<Arc<PluginVersion>>,
+    mut outcome: Outcome,
+    queued: Duration,
+    duration: Duration,
+) {
+    outcome.usage.duration_seconds = duration.as_secs_f64();
+    outcome.usage.queued_seconds = queued.as_secs_f64();
+    let lease_lost = outcome.end == AttemptEnd::Stopped(StopReason::LeaseLost);
+    if lease_lost {
+        // Another host owns it now: nothing of this attempt may be written.
+        super::lock(&executor.owned).remove(&(running.claimed.id, running.claimed.claim));
+        executor.parts.observer.stale();
+        return;
+    }
+    let default_policy = RetryPolicy::default();
+    let facts = verdict::Facts {
+        claimed: &running.claimed,
+        incarnation: executor.incarnation,
+        host: &executor.settings.host_name,
+        digest: version.map(|v| v.digest.clone()),
+        started_at: running.started_at,
+        completed_at: crate::clock::whole_micros(
+            running.started_at + chrono::Duration::from_std(duration).unwrap_or_default(),
+        ),
+        policy: config.map_or(&default_policy, |c| &c.config.spec.retry_policy),
+        pause_after_failures: config.and_then(|c| c.config.spec.pause_after_failures),
+        unit: rand::random::<f64>(),
+    };
+    let logs = running.control.log.lines_from(0);
+    let ended = match verdict::judge(&facts, outcome, logs, running.control.progress()) {
+        Verdict::Complete(completion) => Ended::Complete {
+            on_conflict: completion
+                .state
+                .is_some()
+                .then(|| Box::new(verdict::state_conflict(&facts, &completion))),
+            completion,
+            claimed: running.claimed.clone(),
+        },
+        Verdict::Release(release) => Ended::Release(*release),
+    };
+    // The recorder outlives every attempt; a closed channel only happens when the process ends.
+    let _ = executor.ended.send(ended).await;
+}

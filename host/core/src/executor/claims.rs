@@ -1,0 +1,143 @@
+//! The claim loop: permits first, then a claim for just as many (so nothing is claimed that cannot run).
+
+use super::{Executor, Running, attempt, lock};
+use crate::control::{RunControl, StopReason};
+use crate::store::{ClaimRequest, Claimed, Release, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+/// Most executions taken by one claim.
+const CLAIM_BATCH: u32 = 256;
+/// The longest wait between two claims of an idle host, in case a hint was lost.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+/// Pause after the store failed.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Claims until `shutdown`.
+pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) {
+    let parts = &executor.parts;
+    let mut in_doubt = false;
+    loop {
+        if in_doubt {
+            in_doubt = give_back_unknown(executor).await.is_err();
+        }
+        let Some(permits) = some_permits(executor, shutdown).await else {
+            return;
+        };
+        let wanted = permits.len();
+        let request = ClaimRequest {
+            now: parts.clock.now(),
+            incarnation: executor.incarnation,
+            types: parts.registry.claimable(),
+            limit: u32::try_from(wanted).unwrap_or(CLAIM_BATCH),
+        };
+        let idle = match parts.store.claim(request).await {
+            Ok(claimed) => {
+                let short = claimed.len() < wanted;
+                for (claimed, permit) in claimed.into_iter().zip(permits) {
+                    start(executor, claimed, permit);
+                }
+                if !short {
+                    continue;
+                }
+                LOOK_AT_LEAST_EVERY
+            }
+            Err(error) => {
+                // The claim may have happened although its answer was lost.
+                in_doubt = true;
+                tracing::warn!(%error, "the executor cannot reach its store; trying again");
+                AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = parts.wakes.queue.notified() => {}
+            () = parts.clock.sleep(idle) => {}
+        }
+    }
+}
+
+/// Hands back what the store says we hold and we know nothing of.
+async fn give_back_unknown(executor: &Executor) -> Result<(), StoreError> {
+    let parts = &executor.parts;
+    let held = parts.store.held(executor.incarnation).await?;
+    let unknown: Vec<Release> = {
+        let owned = lock(&executor.owned);
+        let unknown = held
+            .into_iter()
+            .filter(|held| !owned.contains(&(held.id, held.claim)));
+        unknown
+            .map(|held| Release {
+                id: held.id,
+                claim: held.claim,
+                incarnation: executor.incarnation,
+                record: None,
+                due_at: None,
+            })
+            .collect()
+    };
+    if !unknown.is_empty() {
+        tracing::warn!(
+            count = unknown.len(),
+            "handing back executions whose claim was not answered"
+        );
+        parts.store.release(parts.clock.now(), unknown).await?;
+    }
+    Ok(())
+}
+
+/// Waits for one free slot and takes what else is free; none after a shutdown.
+async fn some_permits(
+    executor: &Executor,
+    shutdown: &CancellationToken,
+) -> Option<Vec<OwnedSemaphorePermit>> {
+    let first = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return None,
+        permit = executor.permits.clone().acquire_owned() => permit.ok()?,
+    };
+    let mut permits = vec![first];
+    while permits.len() < CLAIM_BATCH as usize {
+        match executor.permits.clone().try_acquire_owned() {
+            Ok(permit) => permits.push(permit),
+            Err(_) => break,
+        }
+    }
+    Some(permits)
+}
+
+fn start(executor: &Arc<Executor>, claimed: Claimed, permit: OwnedSemaphorePermit) {
+    let parts = &executor.parts;
+    let log_bytes = attempt::log_bytes(executor, &claimed);
+    let control = Arc::new(RunControl::new(log_bytes, claimed.claim));
+    let started_at = parts.clock.now();
+    let running = Arc::new(Running {
+        control: control.clone(),
+        started_at,
+        seen_progress: AtomicU64::new(0),
+        claimed,
+    });
+    let task_id = running.claimed.task_id;
+    lock(&executor.owned).insert((running.claimed.id, running.claimed.claim));
+    lock(&executor.running).insert(task_id, running.clone());
+    let mut early = lock(&executor.early_cancels);
+    if let Some(at) = early.iter().position(|id| *id == task_id) {
+        early.remove(at);
+        control.stop(StopReason::Cancel);
+    }
+    drop(early);
+    let queued = (started_at - running.claimed.due_at)
+        .to_std()
+        .unwrap_or_default();
+    parts.observer.started(&running.claimed.task_type, queued);
+    let executor = executor.clone();
+    let guests = executor.settings.guests.clone();
+    guests.spawn(async move {
+        attempt::run(&executor, &running, queued).await;
+        lock(&executor.running).remove(&task_id);
+        drop(permit);
+    });
+}

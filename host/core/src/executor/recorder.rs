@@ -1,0 +1,166 @@
+//! Writes the ends of attempts, as many in one store call as there are waiting. While a call is under way
+//! the next batch gathers, so the busier the host, the larger its batches.
+
+use super::Executor;
+use crate::observe::Recorded;
+use crate::store::{Claimed, Completion, CompletionReceipt, Release, StoreError};
+use horarium_model::{ExecutionId, State};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Most ends in one call.
+const BATCH: usize = 512;
+/// Pause after the store failed.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+
+/// An attempt that ended.
+pub(super) enum Ended {
+    Complete {
+        completion: Box<Completion>,
+        /// What to record when the state it wants committed has changed meanwhile; none without state.
+        on_conflict: Option<Box<Completion>>,
+        claimed: Claimed,
+    },
+    Release(Release),
+}
+
+/// Records until `all_done` and nothing is left.
+pub(super) async fn run(
+    executor: Arc<Executor>,
+    mut ends: mpsc::Receiver<Ended>,
+    all_done: CancellationToken,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            biased;
+            received = ends.recv_many(&mut batch, BATCH) => if received == 0 { return },
+            () = all_done.cancelled() => {
+                ends.close();
+                if ends.recv_many(&mut batch, BATCH).await == 0 {
+                    return;
+                }
+            }
+        }
+        record(&executor, std::mem::take(&mut batch)).await;
+    }
+}
+
+async fn record(executor: &Executor, batch: Vec<Ended>) {
+    let mut completes = Vec::with_capacity(batch.len());
+    let mut releases = Vec::new();
+    for ended in batch {
+        match ended {
+            Ended::Complete {
+                completion,
+                on_conflict,
+                claimed,
+            } => completes.push((completion, on_conflict, claimed)),
+            Ended::Release(release) => releases.push(release),
+        }
+    }
+    if !releases.is_empty() {
+        release(executor, releases).await;
+    }
+    // A conflict turns a success into a failure, which is recorded in a second round; that one cannot conflict.
+    while !completes.is_empty() {
+        completes = complete(executor, completes).await;
+    }
+}
+
+type Pending = (Box<Completion>, Option<Box<Completion>>, Claimed);
+
+/// Records completions; returns those to record differently because of a state conflict.
+async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> {
+    let parts = &executor.parts;
+    let receipts = loop {
+        let items = completes
+            .iter()
+            .map(|(completion, ..)| (**completion).clone())
+            .collect();
+        match parts.store.complete_many(parts.clock.now(), items).await {
+            Ok(receipts) => break receipts,
+            Err(error) => patience(executor, &error).await,
+        }
+    };
+    let mut conflicts = Vec::new();
+    let mut retries = false;
+    disown(
+        executor,
+        completes
+            .iter()
+            .map(|(completion, ..)| (completion.id, completion.claim)),
+    );
+    for ((completion, on_conflict, claimed), receipt) in completes.into_iter().zip(receipts) {
+        match receipt {
+            CompletionReceipt::Recorded(state) => {
+                retries |= state == State::Retryable;
+                announce(executor, &completion, &claimed, state);
+            }
+            CompletionReceipt::Stale => {
+                tracing::warn!(task_id = %claimed.task_id, claim = claimed.claim, "the end of an attempt came too late and was refused");
+                parts.observer.stale();
+            }
+            CompletionReceipt::StateConflict(message) => {
+                if let Some(mut failed) = on_conflict {
+                    super::lock(&executor.owned).insert((failed.id, failed.claim));
+                    failed.record.error_message = Some(message);
+                    conflicts.push((failed, None, claimed));
+                }
+            }
+        }
+    }
+    // Ends free slots of a run key, and may let the next of a config start.
+    parts.wakes.enqueued();
+    if retries {
+        parts.wakes.rescheduled();
+    }
+    conflicts
+}
+
+fn announce(executor: &Executor, completion: &Completion, claimed: &Claimed, state: State) {
+    let usage = completion.record.usage.clone().unwrap_or_default();
+    executor.parts.observer.recorded(&Recorded {
+        task_type: &claimed.task_type,
+        trigger: claimed.trigger,
+        state,
+        error_kind: completion.record.error_kind,
+        usage: &usage,
+    });
+}
+
+async fn release(executor: &Executor, releases: Vec<Release>) {
+    let parts = &executor.parts;
+    let count = releases.len();
+    while let Err(error) = parts
+        .store
+        .release(parts.clock.now(), releases.clone())
+        .await
+    {
+        patience(executor, &error).await;
+    }
+    disown(
+        executor,
+        releases.iter().map(|release| (release.id, release.claim)),
+    );
+    for _ in 0..count {
+        parts.observer.handed_back();
+    }
+    // Not at once: what could not run for want of memory would be claimed in a loop.
+    parts.wakes.rescheduled();
+}
+
+/// The store has answered: these claims are no longer ours.
+fn disown(executor: &Executor, claims: impl Iterator<Item = (ExecutionId, u32)>) {
+    let mut owned = super::lock(&executor.owned);
+    for claim in claims {
+        owned.remove(&claim);
+    }
+}
+
+async fn patience(executor: &Executor, error: &StoreError) {
+    tracing::warn!(%error, "the ends of attempts cannot be recorded yet; trying again");
+    executor.parts.clock.sleep(AFTER_ERROR).await;
+}

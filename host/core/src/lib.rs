@@ -1,0 +1,20 @@
+//! The heart of Horarium: the scheduler and the executor over three traits, [`store::Store`],
+//! [`runner::Runner`] and [`clock::Clock`]. It links neither a database nor an engine, so its simulator
+//! runs years in seconds.
+//!
+//! The way of one execution: [`scheduler`] fires -> `Queue::fire_due` -> [`executor`] claims ->
+//! `Runner::run` -> `Queue::complete_many`.
+
+pub mod clock;
+pub mod config_cache;
+pub mod control;
+pub mod executor;
+pub mod observe;
+pub mod registry;
+pub mod runner;
+pub mod scheduler;
+pub mod service;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
+pub mod store;
+pub mod wake;

@@ -1,0 +1,167 @@
+//! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
+//! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
+
+mod executions;
+mod finish;
+mod logs;
+mod next;
+mod parameters;
+mod plugins;
+mod registration;
+mod state;
+mod tasks;
+mod trigger;
+mod validate;
+
+pub use executions::{ExecutionView, Executions};
+pub use logs::{LogCursor, LogPage};
+pub use next::{NextSlots, PreviewSlot};
+pub use parameters::ParametersView;
+pub use plugins::Plugins;
+pub use registration::Registration;
+pub use tasks::{TaskRef, Tasks};
+pub use trigger::TriggerRequest;
+
+use crate::clock::Clock;
+use crate::control::RunControl;
+use crate::registry::Registry;
+use crate::runner::Intake;
+use crate::store::{Store, StoreError};
+use crate::wake::Wakes;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::task_type::PluginVersion;
+use horarium_model::{Invalid, Limits, TaskConfig, TaskId};
+use std::sync::Arc;
+
+/// What the host allows at most, whatever a plugin or a task asks for.
+#[derive(Debug, Clone, Default)]
+pub struct HostPolicy {
+    /// `limits.*` of the settings.
+    pub limits: LimitOverrides,
+    /// `engine.memory`: bytes that all guests together may hold; none = not bounded here.
+    pub engine_memory: Option<u64>,
+}
+
+impl HostPolicy {
+    /// The limits that hold for a run of `config` by `version`: the tightest of all levels.
+    pub fn effective(
+        &self,
+        version: Option<&PluginVersion>,
+        config: Option<&TaskConfig>,
+    ) -> Limits {
+        let plugin = version.map(|v| v.limits).unwrap_or_default();
+        let task = config.map(|c| c.spec.limits).unwrap_or_default();
+        self.limits.tightest(&plugin).tightest(&task).complete()
+    }
+}
+
+/// Runs in progress on this host, for logs and progress that are not stored yet.
+pub trait LiveRuns: Send + Sync + 'static {
+    /// The control of a run in progress here.
+    fn control_of(&self, task_id: TaskId) -> Option<Arc<RunControl>>;
+}
+
+/// No run is in progress here: for hosts that only answer, and for tests.
+#[derive(Debug, Default)]
+pub struct NoRuns;
+
+impl LiveRuns for NoRuns {
+    fn control_of(&self, _task_id: TaskId) -> Option<Arc<RunControl>> {
+        None
+    }
+}
+
+/// What the services work with; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// Durable truth.
+    pub store: Arc<dyn Store>,
+    /// What the types are.
+    pub registry: Arc<Registry>,
+    /// Takes in components.
+    pub intake: Arc<dyn Intake>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Hints to scheduler and executor.
+    pub wakes: Arc<Wakes>,
+    /// What the host allows.
+    pub policy: Arc<HostPolicy>,
+    /// Runs in progress.
+    pub live: Arc<dyn LiveRuns>,
+}
+
+/// All services of one host.
+#[derive(Clone)]
+pub struct Services {
+    /// Task configs.
+    pub tasks: Tasks,
+    /// Registered plugins.
+    pub plugins: Plugins,
+    /// Executions.
+    pub executions: Executions,
+}
+
+impl Services {
+    /// The services over one context.
+    pub fn new(context: Context) -> Self {
+        Self {
+            tasks: Tasks(context.clone()),
+            plugins: Plugins::new(context.clone()),
+            executions: Executions(context),
+        }
+    }
+}
+
+/// Why an operation did not happen. Nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No such thing in this tenant.
+    #[error("{0}")]
+    NotFound(String),
+    /// It stands in a state that forbids this.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is not the version the caller named.
+    #[error("{0}")]
+    VersionMismatch(String),
+    /// The input is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The database cannot be reached or is busy; the same call may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A bug or a damaged file.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(detail) => Self::NotFound(detail),
+            StoreError::Conflict(detail) => Self::Conflict(detail),
+            StoreError::Invalid(invalid) => Self::Invalid(invalid),
+            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Internal(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// The answer of a service.
+pub type ServiceResult<T> = Result<T, ServiceError>;
+
+/// The same problems, their pointers below `prefix`.
+fn below(prefix: &str, Invalid(mut problems): Invalid) -> Invalid {
+    for problem in &mut problems {
+        if !problem.pointer.starts_with(prefix) {
+            problem.pointer.insert_str(0, prefix);
+        }
+    }
+    Invalid(problems)
+}
+
+impl LiveRuns for crate::executor::Executor {
+    fn control_of(&self, task_id: TaskId) -> Option<Arc<RunControl>> {
+        crate::executor::Executor::control_of(self, task_id)
+    }
+}

@@ -1,0 +1,360 @@
+//! Plugins: register, list, show, activate, disable, grants.
+
+use super::finish::Finishing;
+use super::registration::{Registration, read_grants};
+use super::validate::refuse;
+use super::{Context, ServiceError, ServiceResult, below};
+use crate::store::{Listing, Page};
+use horarium_model::grant::Grant;
+use horarium_model::input::Fields;
+use horarium_model::task_type::{PluginVersion, TaskType, VersionState, check_name};
+use horarium_model::text::{nearest, one_line};
+use horarium_model::{Invalid, Problem, TenantId};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Operations on registered plugins.
+#[derive(Clone)]
+pub struct Plugins {
+    pub(super) cx: Context,
+    /// Versions whose registration is being finished by this process.
+    in_flight: Arc<Mutex<HashSet<(TenantId, String, String)>>>,
+}
+
+impl Plugins {
+    /// The service.
+    pub(super) fn new(cx: Context) -> Self {
+        Self {
+            cx,
+            in_flight: Arc::default(),
+        }
+    }
+
+    /// Checks a component and keeps it; what is left (compiling, describing, activating) goes on in the
+    /// background. The answer is the version as it stands: `compiling`, or what it was before when these
+    /// bytes are known.
+    ///
+    /// # Errors
+    /// `Invalid` when the component or the wishes are refused; nothing was written then.
+    pub async fn register(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        bytes: Vec<u8>,
+        wish: Registration,
+    ) -> ServiceResult<PluginVersion> {
+        let cx = &self.cx;
+        if let Err(detail) = check_name(name) {
+            return Err(Invalid::one("/task_type", detail).into());
+        }
+        refuse(cx.limit_problems(&wish.limits, None, "/limits"))?;
+        cx.intake
+            .check_descriptor(&wish.descriptor)
+            .await
+            .map_err(|e| below("/descriptor", e))?;
+        let (inspection, pending) = cx.intake.inspect(bytes.clone()).await?;
+        let grants = match wish.grants {
+            Some(grants) => grants,
+            None => cx
+                .registry
+                .active(tenant, name)
+                .map(|active| active.grants.clone())
+                .unwrap_or_default(),
+        };
+        let now = cx.clock.now();
+        let version = PluginVersion {
+            tenant_id: tenant,
+            task_type: name.to_owned(),
+            digest: inspection.digest.clone(),
+            state: VersionState::Compiling,
+            error: None,
+            size_bytes: inspection.size_bytes,
+            descriptor: wish.descriptor,
+            grants,
+            limits: wish.limits,
+            activate: wish.activate,
+            warnings: inspection.warnings.clone(),
+            created_at: now,
+        };
+        let kept = cx.store.add_version(now, version, bytes).await?;
+        match kept.state {
+            VersionState::Compiling => {
+                let finishing = Finishing {
+                    version: kept.clone(),
+                    grant_asked: wish.grant_asked,
+                    warnings: inspection.warnings,
+                };
+                self.finish_in_background(finishing, pending);
+            }
+            VersionState::Ready => {
+                self.known_again(&kept, &wish.activate, wish.grant_asked)
+                    .await?
+            }
+            VersionState::Failed => {}
+        }
+        Ok(kept)
+    }
+
+    /// The same bytes were registered again: grants were replaced, what is left is to activate.
+    async fn known_again(
+        &self,
+        version: &PluginVersion,
+        activate: &bool,
+        grant_asked: bool,
+    ) -> ServiceResult<()> {
+        if grant_asked {
+            self.grant_what_it_asks(version).await?;
+        }
+        if *activate && self.obstacle(version).await?.is_none() {
+            self.cx
+                .store
+                .activate_version(
+                    self.cx.clock.now(),
+                    version.tenant_id,
+                    &version.task_type,
+                    &version.digest,
+                )
+                .await?;
+        }
+        self.catalog_changed().await
+    }
+
+    /// Continues the registrations that a stopped host left `compiling`. Call once at start.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn resume_registrations(&self) -> ServiceResult<()> {
+        let cx = &self.cx;
+        let versions = cx.store.all_versions().await?;
+        for version in versions
+            .into_iter()
+            .filter(|v| v.state == VersionState::Compiling)
+        {
+            let bytes = cx.store.component_bytes(&version.digest).await?;
+            let outcome = match bytes {
+                Some(bytes) => cx.intake.inspect(bytes).await.map_err(|e| e.to_string()),
+                None => Err("its bytes are gone; register it again".to_owned()),
+            };
+            match outcome {
+                Ok((inspection, pending)) => self.finish_in_background(
+                    Finishing {
+                        version,
+                        grant_asked: false,
+                        warnings: inspection.warnings,
+                    },
+                    pending,
+                ),
+                Err(error) => self.fail(&version, error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a version as being finished here; false when it is already.
+    pub(super) fn take_in_flight(&self, version: &PluginVersion) -> bool {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key(version))
+    }
+
+    /// The end of [`Plugins::take_in_flight`].
+    pub(super) fn leave_in_flight(&self, version: &PluginVersion) {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key(version));
+    }
+
+    /// Registered names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn list(&self, tenant: TenantId, page: &Page) -> ServiceResult<Listing<TaskType>> {
+        Ok(self.cx.store.task_types(tenant, page).await?)
+    }
+
+    /// One registered name.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub async fn show(&self, tenant: TenantId, name: &str) -> ServiceResult<TaskType> {
+        if let Some(found) = self.cx.store.task_type(tenant, name).await? {
+            return Ok(found);
+        }
+        let names = self.cx.registry.names(tenant);
+        let hint = nearest(name, names.iter().map(String::as_str))
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
+        Err(ServiceError::NotFound(format!(
+            "no plugin is registered as `{}`{hint}",
+            one_line(name, 64)
+        )))
+    }
+
+    /// All versions of a name, newest first.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn versions(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> ServiceResult<Vec<PluginVersion>> {
+        self.show(tenant, name).await?;
+        Ok(self.cx.store.versions(tenant, name).await?)
+    }
+
+    /// One version.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn version(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &str,
+    ) -> ServiceResult<PluginVersion> {
+        let versions = self.versions(tenant, name).await?;
+        versions
+            .into_iter()
+            .find(|v| v.digest == digest)
+            .ok_or_else(|| {
+                ServiceError::NotFound(format!(
+                    "`{}` has no version {}",
+                    one_line(name, 64),
+                    one_line(digest, 80)
+                ))
+            })
+    }
+
+    /// Makes a ready version the one that runs: an operator's decision, so it is not held up by configs
+    /// that would no longer fit.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it is not ready.
+    pub async fn activate(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &str,
+    ) -> ServiceResult<TaskType> {
+        self.show(tenant, name).await?;
+        let now = self.cx.clock.now();
+        let active = self
+            .cx
+            .store
+            .activate_version(now, tenant, name, digest)
+            .await?;
+        self.catalog_changed().await?;
+        Ok(active)
+    }
+
+    /// Holds a type (nothing of it is claimed, its slots are skipped), or frees it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn set_disabled(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        disabled: bool,
+    ) -> ServiceResult<TaskType> {
+        self.show(tenant, name).await?;
+        let now = self.cx.clock.now();
+        let changed = self
+            .cx
+            .store
+            .set_disabled(now, tenant, name, disabled)
+            .await?;
+        self.catalog_changed().await?;
+        Ok(changed)
+    }
+
+    /// What the active version (else the newest ready one) may do.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn grants(&self, tenant: TenantId, name: &str) -> ServiceResult<Vec<Grant>> {
+        Ok(self.granted_version(tenant, name).await?.grants)
+    }
+
+    /// Replaces the grants of the active version (else of the newest ready one).
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid`.
+    pub async fn set_grants(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        body: &Value,
+    ) -> ServiceResult<Vec<Grant>> {
+        let grants = Fields::read(body, "", |fields| {
+            let grants = read_grants(fields);
+            if grants.is_none() && !fields.has_problems() {
+                fields.problem("grants", "is missing; send a list, empty for none");
+            }
+            grants.unwrap_or_default()
+        })?;
+        let version = self.granted_version(tenant, name).await?;
+        self.replace_grants(version, grants.clone()).await?;
+        self.catalog_changed().await?;
+        Ok(grants)
+    }
+
+    async fn granted_version(&self, tenant: TenantId, name: &str) -> ServiceResult<PluginVersion> {
+        let active = self.show(tenant, name).await?.active_digest;
+        let versions = self.cx.store.versions(tenant, name).await?;
+        versions
+            .into_iter()
+            .find(|v| match &active {
+                Some(digest) => v.digest == *digest,
+                None => v.state == VersionState::Ready,
+            })
+            .ok_or_else(|| ServiceError::NotFound(format!("`{name}` has no ready version yet")))
+    }
+
+    /// Writes other grants: the store replaces those of a version that is registered again.
+    pub(super) async fn replace_grants(
+        &self,
+        version: PluginVersion,
+        grants: Vec<Grant>,
+    ) -> ServiceResult<()> {
+        let bytes = self.cx.store.component_bytes(&version.digest).await?;
+        let Some(bytes) = bytes else {
+            return Err(ServiceError::Conflict(format!(
+                "the bytes of {} are gone; register it again",
+                version.digest
+            )));
+        };
+        let version = PluginVersion { grants, ..version };
+        self.cx
+            .store
+            .add_version(self.cx.clock.now(), version, bytes)
+            .await?;
+        Ok(())
+    }
+
+    /// Rereads the registry and rings for what may have become claimable.
+    pub(super) async fn catalog_changed(&self) -> ServiceResult<()> {
+        self.cx.registry.refresh().await?;
+        self.cx.wakes.enqueued();
+        self.cx.wakes.rescheduled();
+        Ok(())
+    }
+}
+
+fn key(version: &PluginVersion) -> (TenantId, String, String) {
+    (
+        version.tenant_id,
+        version.task_type.clone(),
+        version.digest.clone(),
+    )
+}
+
+impl From<Problem> for ServiceError {
+    fn from(problem: Problem) -> Self {
+        Self::Invalid(problem.into())
+    }
+}

@@ -1,0 +1,78 @@
+//! What an operator says with a registration.
+
+use super::below;
+use horarium_model::Invalid;
+use horarium_model::descriptor::Descriptor;
+use horarium_model::grant::Grant;
+use horarium_model::input::{Fields, type_name};
+use horarium_model::limits::LimitOverrides;
+use serde_json::Value;
+
+/// What an operator says with a registration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    /// What it may do; none = what the active version may.
+    pub grants: Option<Vec<Grant>>,
+    /// Grant whatever it asks for.
+    pub grant_asked: bool,
+    /// Make it the one that runs once it is ready.
+    pub activate: bool,
+    /// The operator's own description, which wins field by field.
+    pub descriptor: Descriptor,
+    /// Limits of this plugin.
+    pub limits: LimitOverrides,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            grants: None,
+            grant_asked: false,
+            activate: true,
+            descriptor: Descriptor::default(),
+            limits: LimitOverrides::default(),
+        }
+    }
+}
+
+impl Registration {
+    /// Reads `{"grants", "grant_asked", "activate", "descriptor", "limits"}`.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn from_json(body: &Value) -> Result<Self, Invalid> {
+        let mut described = Ok(Descriptor::default());
+        let mut read = Fields::read(body, "", |fields| Self {
+            grants: read_grants(fields),
+            grant_asked: fields.boolean("grant_asked").unwrap_or(false),
+            activate: fields.boolean("activate").unwrap_or(true),
+            descriptor: {
+                if let Some(value) = fields.value("descriptor") {
+                    described = Descriptor::from_json(value).map_err(|e| below("/descriptor", e));
+                }
+                Descriptor::default()
+            },
+            limits: fields
+                .object("limits", LimitOverrides::read)
+                .unwrap_or_default(),
+        });
+        match (&mut read, described) {
+            (Ok(registration), Ok(descriptor)) => registration.descriptor = descriptor,
+            (Ok(_), Err(invalid)) => return Err(invalid),
+            (Err(Invalid(problems)), Err(Invalid(more))) => problems.extend(more),
+            (Err(_), Ok(_)) => {}
+        }
+        read
+    }
+}
+
+/// Reads the key `grants`: a list of grants as `--grant` takes them.
+pub(super) fn read_grants(fields: &mut Fields<'_>) -> Option<Vec<Grant>> {
+    fields.list("grants", 200, |item| match item {
+        Value::String(text) => text.parse(),
+        other => Err(format!(
+            "a grant is a string as --grant takes it, not {}",
+            type_name(other)
+        )),
+    })
+}

@@ -1,0 +1,162 @@
+//! Guests of the simulator: each attempt takes a seeded time and ends in a seeded way. What really ran is
+//! kept, so that the checks can hold it against what was recorded.
+
+use crate::control::{RunControl, StopReason};
+use crate::runner::{Attempt, AttemptEnd, ComponentSource, Failure, Outcome, Runner};
+use horarium_model::task_type::PluginVersion;
+use horarium_model::{ConfigId, ErrorKind, Invalid, TaskId, Usage};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// One attempt that a guest really ran.
+#[derive(Debug, Clone)]
+pub struct GuestRun {
+    /// Its execution.
+    pub task_id: TaskId,
+    /// Its config.
+    pub config_id: Option<ConfigId>,
+    /// The attempt it was told.
+    pub attempt: u32,
+}
+
+/// The guests of one host process.
+pub struct SimRunner {
+    seed: u64,
+    longest: Duration,
+    dead: CancellationToken,
+    diary: Arc<Mutex<Diary>>,
+}
+
+/// What guests did over all host processes.
+#[derive(Debug, Default)]
+pub struct Diary {
+    /// Every attempt that was started.
+    pub runs: Vec<GuestRun>,
+    /// Running now, by config.
+    pub live: HashMap<ConfigId, u32>,
+    /// Highest number that ran at once, by config.
+    pub peak: HashMap<ConfigId, u32>,
+}
+
+impl SimRunner {
+    /// Guests whose attempts take up to `longest`; `dead` marks the end of their host.
+    pub fn new(
+        seed: u64,
+        longest: Duration,
+        dead: CancellationToken,
+        diary: Arc<Mutex<Diary>>,
+    ) -> Self {
+        Self {
+            seed,
+            longest,
+            dead,
+            diary,
+        }
+    }
+
+    fn end(rng: &mut SmallRng) -> AttemptEnd {
+        match rng.random_range(0..20) {
+            0..=11 => AttemptEnd::Succeeded("null".into()),
+            12..=15 => AttemptEnd::Failed(Failure::new(ErrorKind::Retryable, "try again")),
+            16 => AttemptEnd::Failed(Failure::new(ErrorKind::Trap, "unreachable")),
+            17 => AttemptEnd::Failed(Failure::new(ErrorKind::Permanent, "never")),
+            18 => AttemptEnd::HandedBack("no memory".into()),
+            _ => AttemptEnd::Failed(Failure {
+                not_before: Some(Duration::from_secs(rng.random_range(1..600))),
+                ..Failure::new(ErrorKind::Retryable, "later")
+            }),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Runner for SimRunner {
+    async fn prepare(
+        &self,
+        _version: &PluginVersion,
+        _bytes: ComponentSource,
+    ) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn check_parameters(
+        &self,
+        _version: &PluginVersion,
+        parameters: Value,
+    ) -> Result<Value, Invalid> {
+        Ok(parameters)
+    }
+
+    async fn run(&self, attempt: Attempt, control: Arc<RunControl>) -> Outcome {
+        let (seat, runs) = Seat::take(&self.diary, &attempt);
+        let (high, low) = attempt.task_id.as_u64_pair();
+        // By the number of runs, not the attempt: what was handed back must not be handed back for ever.
+        let mut rng = SmallRng::seed_from_u64(self.seed ^ high ^ low.rotate_left(17) ^ runs);
+        let span = self.longest.mul_f64(rng.random::<f64>().powi(3));
+        let end = tokio::select! {
+            biased;
+            // A killed process neither answers nor goes on.
+            () = self.dead.cancelled() => {
+                drop(seat);
+                std::future::pending().await
+            }
+            reason = control.stopped() => AttemptEnd::Stopped(reason),
+            () = tokio::time::sleep(span.min(attempt.timeout)) => {
+                if span > attempt.timeout { AttemptEnd::Stopped(StopReason::Timeout) } else { Self::end(&mut rng) }
+            }
+        };
+        Outcome {
+            end,
+            usage: Usage::default(),
+            state: None,
+        }
+    }
+}
+
+/// Counts a running guest for as long as it lives.
+struct Seat {
+    diary: Arc<Mutex<Diary>>,
+    config_id: Option<ConfigId>,
+}
+
+impl Seat {
+    /// The seat, and how many attempts ran before.
+    fn take(diary: &Arc<Mutex<Diary>>, attempt: &Attempt) -> (Self, u64) {
+        let mut open = diary.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = open.runs.len() as u64;
+        open.runs.push(GuestRun {
+            task_id: attempt.task_id,
+            config_id: attempt.config_id,
+            attempt: attempt.attempt,
+        });
+        if let Some(id) = attempt.config_id {
+            let live = open.live.entry(id).or_default();
+            *live += 1;
+            let live = *live;
+            let peak = open.peak.entry(id).or_default();
+            *peak = live.max(*peak);
+        }
+        drop(open);
+        (
+            Self {
+                diary: diary.clone(),
+                config_id: attempt.config_id,
+            },
+            runs,
+        )
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = self.diary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = self.config_id.and_then(|id| open.live.get_mut(&id)) {
+            *live -= 1;
+        }
+    }
+}

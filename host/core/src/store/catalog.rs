@@ -1,0 +1,234 @@
+//! Task configs, plugins, and the state of tasks.
+
+use super::{Listing, Page, StoreResult};
+use crate::runner::StateEntry;
+use horarium_model::config::SkipStreak;
+use horarium_model::descriptor::Descriptor;
+use horarium_model::schedule::SchedulerType;
+use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
+use std::collections::BTreeMap;
+
+/// What operators write.
+#[async_trait::async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// The row id of a tenant, by name.
+    async fn tenant(&self, name: &str) -> StoreResult<Option<TenantId>>;
+
+    /// Counts every change of configs, plugins and grants; caches compare it.
+    async fn catalog_epoch(&self) -> StoreResult<i64>;
+
+    /// Stores a new config, its schedule anchored at `now` with its next fire instant. A config created
+    /// paused has no next fire.
+    ///
+    /// # Errors
+    /// `Conflict` when the key is taken.
+    async fn create_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        spec: TaskSpec,
+    ) -> StoreResult<TaskConfig>;
+
+    /// A config that is not deleted.
+    async fn config(&self, tenant: TenantId, id: ConfigId) -> StoreResult<Option<TaskConfig>>;
+
+    /// A config by its key.
+    async fn config_by_key(&self, tenant: TenantId, key: &str) -> StoreResult<Option<TaskConfig>>;
+
+    /// Configs by id, whatever the tenant, deleted ones left out; for the host's own cache.
+    async fn configs_by_ids(&self, ids: &[ConfigId]) -> StoreResult<Vec<TaskConfig>>;
+
+    /// Configs of a tenant, newest first.
+    async fn configs(
+        &self,
+        tenant: TenantId,
+        filter: &ConfigFilter,
+        page: &Page,
+    ) -> StoreResult<Listing<TaskConfig>>;
+
+    /// Replaces a config's spec if its version is still `expected_version`, which rises by one.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when the version differs or the key is taken.
+    async fn update_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        id: ConfigId,
+        update: ConfigUpdate,
+    ) -> StoreResult<TaskConfig>;
+
+    /// Deletes a config: a tombstone at once, under which every read shows `config_id` null; its waiting
+    /// executions end `cancelled` with a message beginning `config_deleted`; its state dies. With
+    /// [`HistoryOnDelete::Delete`] its history goes too (what runs is removed when it ends).
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn delete_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        id: ConfigId,
+        history: HistoryOnDelete,
+    ) -> StoreResult<Deleted>;
+
+    /// One batch of the work that deletions left behind (rewriting or removing history). Returns whether
+    /// there is more.
+    async fn purge_deleted(&self, limit: u32) -> StoreResult<bool>;
+
+    /// Registers a version: creates the name if it is new, keeps the bytes, state `compiling`. A version
+    /// that exists and is not `failed` is returned as it is (its grants replaced by these).
+    async fn add_version(
+        &self,
+        now: Timestamp,
+        version: PluginVersion,
+        bytes: Vec<u8>,
+    ) -> StoreResult<PluginVersion>;
+
+    /// Ends `compiling`: ready (active if asked) or failed (the bytes are dropped, the error kept).
+    async fn finish_version(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+        finish: FinishVersion,
+    ) -> StoreResult<PluginVersion>;
+
+    /// Makes a ready version the one that runs.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it is not ready.
+    async fn activate_version(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+    ) -> StoreResult<TaskType>;
+
+    /// Holds or frees a type.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn set_disabled(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        disabled: bool,
+    ) -> StoreResult<TaskType>;
+
+    /// One type.
+    async fn task_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<Option<TaskType>>;
+
+    /// Types of a tenant in the order of their names; `page.after` counts names already seen.
+    async fn task_types(&self, tenant: TenantId, page: &Page) -> StoreResult<Listing<TaskType>>;
+
+    /// Every type of every tenant, for the registry.
+    async fn all_task_types(&self) -> StoreResult<Vec<TaskType>>;
+
+    /// Versions of a type, newest first.
+    async fn versions(&self, tenant: TenantId, task_type: &str) -> StoreResult<Vec<PluginVersion>>;
+
+    /// Every version in state `compiling` or `ready`, for the registry.
+    async fn all_versions(&self) -> StoreResult<Vec<PluginVersion>>;
+
+    /// The bytes of a component, as registered.
+    async fn component_bytes(&self, digest: &str) -> StoreResult<Option<Vec<u8>>>;
+
+    /// The state of a config with the versions of its keys.
+    async fn task_state(
+        &self,
+        tenant: TenantId,
+        config: ConfigId,
+    ) -> StoreResult<BTreeMap<String, StateEntry>>;
+
+    /// An operator's own write: sets a key, or deletes it with none. Its version rises.
+    async fn set_task_state(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        config: ConfigId,
+        key: &str,
+        value: Option<Vec<u8>>,
+    ) -> StoreResult<()>;
+
+    /// Forgets all state of a config; returns how many keys there were.
+    async fn reset_task_state(&self, tenant: TenantId, config: ConfigId) -> StoreResult<u64>;
+}
+
+/// Which configs to list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ConfigFilter {
+    /// Only of this type.
+    pub task_type: Option<String>,
+    /// Only fired this way.
+    pub scheduler_type: Option<SchedulerType>,
+    /// Only paused or only not paused ones.
+    pub paused: Option<bool>,
+    /// Only with this text in the name, any case.
+    pub name: Option<String>,
+}
+
+/// A change of a config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigUpdate {
+    /// The version the change was made from.
+    pub expected_version: i64,
+    /// What it shall be.
+    pub spec: TaskSpec,
+    /// New schedule position; none keeps it.
+    pub reanchor: Option<Reanchor>,
+}
+
+/// A schedule starts anew (rule S2), or stops.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reanchor {
+    /// Only later slots count.
+    pub anchor_at: Timestamp,
+    /// When the next slot fires; none for paused and manual configs.
+    pub next_fire_at: Option<Timestamp>,
+    /// Slots that passed without running (a pause), written as one `skipped` row. An open streak is
+    /// written first.
+    pub skipped: Option<SkipStreak>,
+}
+
+/// What becomes of the history of a deleted config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HistoryOnDelete {
+    /// Kept with `config_id` null: audit.
+    #[default]
+    Keep,
+    /// Removed: the cascade.
+    Delete,
+}
+
+/// What a deletion did at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Waiting executions that ended `cancelled`.
+    pub cancelled: u64,
+    /// Executions that still run.
+    pub running: u64,
+}
+
+/// How a version's registration ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FinishVersion {
+    /// It may run.
+    Ready {
+        /// What it says of itself.
+        descriptor: Box<Descriptor>,
+        /// Remarks for the operator.
+        warnings: Vec<String>,
+        /// Make it the one that runs.
+        activate: bool,
+    },
+    /// It may not.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}

@@ -1,0 +1,112 @@
+//! What every store must do, rule by rule. `conformance_tests!(make)` turns each rule into a test of its
+//! own; [`differential`] compares two stores over random operations.
+
+pub mod differential;
+mod lab;
+mod rules_catalog;
+mod rules_claim;
+mod rules_complete;
+mod rules_configs;
+mod rules_fire;
+mod rules_history;
+mod rules_hosts;
+
+pub use lab::{Lab, at};
+pub use rules_catalog::*;
+pub use rules_claim::*;
+pub use rules_complete::*;
+pub use rules_configs::*;
+pub use rules_fire::*;
+pub use rules_history::*;
+pub use rules_hosts::*;
+
+/// Makes one `#[tokio::test]` of each rule. `$make` is an async function that returns an empty store as
+/// `Arc<dyn Store>` and a guard that is dropped after it.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($make:path) => {
+        $crate::conformance_tests! { @each $make;
+            ids_order_by_insertion
+            enqueue_decides_the_first_state
+            enqueue_answers_each_item
+            refuse_if_live_sees_the_same_batch
+            claims_come_in_the_order_of_due_and_priority
+            claims_take_only_the_wanted_types
+            claims_need_a_living_host
+            a_claim_carries_what_was_frozen
+            a_run_key_is_bounded_within_a_batch_and_across
+            a_freed_run_key_lets_the_next_one_in
+            run_keys_belong_to_a_tenant_and_a_backlog_blocks_nobody
+            an_expired_execution_is_never_claimed
+            suspects_run_one_at_a_time
+            a_success_is_recorded_whole
+            a_failure_is_recorded_whole
+            a_result_of_null_is_no_result
+            stale_completions_write_nothing
+            one_item_of_a_batch_may_be_stale
+            a_retry_waits_and_runs_again
+            a_retry_whose_cancel_was_asked_for_ends
+            cancel_in_each_state
+            a_success_beats_a_cancel
+            cancel_of_a_foreign_tenant_finds_nothing
+            waiting_executions_expire
+            sweeping_moves_at_most_the_limit
+            next_due_names_the_earliest
+            releases_use_no_attempt
+            a_release_may_wait
+            releases_of_cancelled_and_orphaned_end
+            progress_is_kept_and_guarded
+            every_legal_move_happens_and_nothing_moves_an_ended_one
+            incarnations_rise_and_end
+            a_heartbeat_brings_cancels_and_the_epoch
+            take_over_gives_back_what_dead_hosts_ran
+            a_host_lost_five_times_is_a_failure
+            take_over_ends_what_was_cancelled
+            firing_is_compare_and_set
+            a_batch_of_orders_is_answered_one_by_one
+            fires_later_than_now_are_scheduled
+            a_skip_streak_grows_and_is_written_when_a_slot_fires
+            another_reason_closes_the_streak
+            an_order_may_skip_everything
+            overlap_skip_queue_one_and_allow
+            overlap_cancel_running_ends_and_asks
+            made_up_slots_queue_one_behind_another
+            due_schedules_come_most_overdue_first
+            failures_in_a_row_pause_a_config
+            configs_are_kept_as_written
+            created_configs_have_their_next_fire
+            keys_are_unique_while_they_live
+            updates_are_compare_and_set
+            concurrent_updates_lose_nothing
+            a_reanchor_writes_what_was_skipped
+            configs_are_listed_by_filter_and_cursor
+            deleting_keeps_the_history
+            deleting_may_take_the_history
+            a_deleted_config_retries_no_more
+            purging_goes_in_batches
+            state_is_committed_with_success_only
+            state_conflicts_write_nothing
+            state_of_a_deleted_config_is_not_written
+            operators_write_state
+            versions_live_their_life
+            registering_again_replaces_grants
+            a_failed_version_drops_its_bytes
+            types_are_listed_by_name
+            executions_are_listed_by_filter_and_cursor
+            logs_and_attempts_are_kept_in_order
+            json_comes_back_equal
+            instants_keep_their_microseconds
+            tenants_do_not_see_each_other
+            queue_counts_follow
+        }
+    };
+    (@each $make:path; $($rule:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $rule() {
+                let (store, _guard) = $make().await;
+                $crate::store::conformance::$rule(store).await;
+            }
+        )*
+    };
+}

@@ -1,0 +1,575 @@
+//! Ends, retries, releases, cancels and expiry (rules E4 to E7).
+
+use super::lab::{Lab, TENANT, at, line, ok, record};
+use crate::store::{
+    CancelReceipt, CompletionReceipt, End, NewExecution, ProgressReport, Store, Swept,
+};
+use horarium_model::ErrorKind;
+use horarium_model::execution::{AttemptOutcome, Progress, State};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Everything of a success is in its row.
+pub async fn a_success_is_recorded_whole(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.config(json!({})).await;
+    let claimed = lab.running(Some(config.id), at(0)).await;
+    let mut item = lab.completion(at(3), &claimed, End::Succeeded(Arc::from(r#"{"n":[1,2]}"#)));
+    item.progress = Some(Progress {
+        fraction: Some(1.0),
+        message: "done".into(),
+    });
+    let (record, progress) = (item.record.clone(), item.progress.clone());
+    assert_eq!(
+        lab.complete(at(3), item).await,
+        CompletionReceipt::Recorded(State::Succeeded)
+    );
+    let shown = lab.show(claimed.task_id).await;
+    assert_eq!(shown.id, claimed.id);
+    assert_eq!(shown.state, State::Succeeded);
+    assert_eq!(shown.is_success, Some(true));
+    assert_eq!(shown.config_id, Some(config.id));
+    assert_eq!(shown.result, Some(json!({"n": [1, 2]})));
+    assert_eq!(shown.parameters, Some(json!({"a": 1})));
+    assert_eq!(shown.started_at, Some(record.started_at));
+    assert_eq!(shown.first_started_at, Some(record.started_at));
+    assert_eq!(shown.completed_at, Some(record.completed_at));
+    assert_eq!(shown.duration_seconds, Some(0.25));
+    assert_eq!((shown.attempt, shown.max_attempts, shown.lost), (1, 3, 0));
+    assert_eq!((shown.error_kind, shown.error_message), (None, None));
+    assert_eq!(shown.usage, record.usage);
+    assert_eq!(shown.plugin_digest, record.plugin_digest);
+    assert_eq!(shown.host, record.host);
+    assert_eq!(shown.progress, progress);
+    assert_eq!((shown.created_at, shown.due_at), (at(0), Some(at(0))));
+    assert_eq!(lab.attempts(claimed.task_id).await, [record]);
+}
+
+/// Everything of a failure is in its row, and in its attempt.
+pub async fn a_failure_is_recorded_whole(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    let item = lab.completion(at(3), &claimed, End::Failed);
+    let record = item.record.clone();
+    lab.complete(at(3), item).await;
+    let shown = lab.show(claimed.task_id).await;
+    assert_eq!(
+        (shown.state, shown.is_success),
+        (State::Failed, Some(false))
+    );
+    assert_eq!(shown.error_kind, Some(ErrorKind::Trap));
+    assert_eq!(shown.error_message, record.error_message);
+    assert_eq!(shown.error_traceback, record.error_traceback);
+    assert_eq!(shown.result, None);
+    assert_eq!(lab.attempts(claimed.task_id).await, [record]);
+}
+
+/// JSON null as a result is shown as no result, whatever keeps it.
+pub async fn a_result_of_null_is_no_result(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    for (text, shown) in [
+        ("null", None),
+        ("false", Some(json!(false))),
+        ("\"\"", Some(json!(""))),
+    ] {
+        let claimed = lab.running(None, at(0)).await;
+        lab.finish(at(1), &claimed, End::Succeeded(Arc::from(text)))
+            .await;
+        assert_eq!(lab.show(claimed.task_id).await.result, shown);
+    }
+}
+
+/// Guarded by (id, claim, incarnation); an end is recorded once.
+pub async fn stale_completions_write_nothing(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    let good = lab.completion(at(1), &claimed, ok());
+    let mut wrong_claim = good.clone();
+    wrong_claim.claim += 1;
+    let mut wrong_host = good.clone();
+    wrong_host.incarnation += 1;
+    let mut wrong_id = good.clone();
+    wrong_id.id += 1000;
+    for item in [wrong_claim, wrong_host, wrong_id] {
+        assert_eq!(lab.complete(at(1), item).await, CompletionReceipt::Stale);
+    }
+    assert_eq!(lab.state(claimed.task_id).await, State::Running);
+    assert!(lab.attempts(claimed.task_id).await.is_empty());
+    lab.finish(at(1), &claimed, ok()).await;
+    let mut again = lab.completion(at(2), &claimed, End::Failed);
+    again.logs = vec![line(&claimed, 0, "late")];
+    assert_eq!(lab.complete(at(2), again).await, CompletionReceipt::Stale);
+    assert_eq!(lab.state(claimed.task_id).await, State::Succeeded);
+    assert_eq!(lab.attempts(claimed.task_id).await.len(), 1);
+    // Claimed again: the earlier claim is void. A dead host's claim is void.
+    let first = lab.running(None, at(3)).await;
+    lab.finish(at(3), &first, End::Retry(at(4))).await;
+    lab.store.sweep_due(at(4), 10).await.expect("sweeps");
+    let second = lab.claim_one(at(4)).await;
+    assert_eq!((second.task_id, second.claim), (first.task_id, 2));
+    let late = lab.completion(at(5), &first, ok());
+    assert_eq!(lab.complete(at(5), late).await, CompletionReceipt::Stale);
+    lab.store.stop_host(at(5), lab.host).await.expect("stops");
+    let dead = lab.completion(at(5), &second, ok());
+    assert_eq!(lab.complete(at(5), dead).await, CompletionReceipt::Stale);
+    assert_eq!(lab.state(second.task_id).await, State::Running);
+}
+
+/// One receipt per item, in order; the same end twice in one batch is recorded once.
+pub async fn one_item_of_a_batch_may_be_stale(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    for _ in 0..3 {
+        lab.put_due(None, at(0)).await;
+    }
+    let claimed = lab.claim(at(0), 3).await;
+    let mut items: Vec<_> = claimed
+        .iter()
+        .map(|c| lab.completion(at(1), c, ok()))
+        .collect();
+    items[1].claim = 9;
+    items.push(items[0].clone());
+    let receipts = lab
+        .store
+        .complete_many(at(1), items)
+        .await
+        .expect("answers");
+    let recorded = CompletionReceipt::Recorded(State::Succeeded);
+    assert_eq!(
+        receipts,
+        [
+            recorded.clone(),
+            CompletionReceipt::Stale,
+            recorded,
+            CompletionReceipt::Stale
+        ]
+    );
+    assert_eq!(lab.state(claimed[1].task_id).await, State::Running);
+    let none = lab.store.complete_many(at(1), Vec::new()).await;
+    assert!(none.expect("answers").is_empty());
+}
+
+/// Rule E4: the same task id, the next attempt, not before its instant.
+pub async fn a_retry_waits_and_runs_again(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let item = NewExecution {
+        slot: Some(at(-60)),
+        ..lab.new_execution(None, at(0))
+    };
+    lab.put(at(0), item).await;
+    let first = lab.claim_one(at(0)).await;
+    assert_eq!(
+        lab.finish(at(1), &first, End::Retry(at(11))).await,
+        State::Retryable
+    );
+    let waiting = lab.show(first.task_id).await;
+    assert_eq!((waiting.attempt, waiting.due_at), (1, Some(at(11))));
+    assert_eq!(waiting.error_kind, Some(ErrorKind::Trap));
+    assert_eq!(waiting.error_message.as_deref(), Some("it ended with trap"));
+    assert_eq!(waiting.completed_at, Some(at(1)));
+    assert_eq!(waiting.is_success, None);
+    assert!(lab.claim(at(10), 1).await.is_empty());
+    let early = lab.store.sweep_due(at(10), 10).await.expect("sweeps");
+    assert_eq!(early, Swept::default());
+    let swept = lab.store.sweep_due(at(11), 10).await.expect("sweeps");
+    assert_eq!(swept.available, 1);
+    assert_eq!(lab.state(first.task_id).await, State::Available);
+    let second = lab.claim_one(at(12)).await;
+    assert_eq!((second.task_id, second.id), (first.task_id, first.id));
+    assert_eq!((second.attempt, second.claim), (2, 2));
+    assert_eq!((second.slot, second.due_at), (Some(at(-60)), at(11)));
+    let running = lab.show(first.task_id).await;
+    assert_eq!((running.error_kind, running.completed_at), (None, None));
+    assert_eq!(running.started_at, Some(at(12)));
+    lab.finish(at(13), &second, ok()).await;
+    let shown = lab.show(first.task_id).await;
+    assert_eq!((shown.attempt, shown.is_success), (2, Some(true)));
+    assert_eq!(shown.error_message, None);
+    let micros = chrono::Duration::milliseconds(250);
+    assert_eq!(shown.first_started_at, Some(at(1) - micros));
+    let outcomes: Vec<_> = lab
+        .attempts(first.task_id)
+        .await
+        .into_iter()
+        .map(|a| (a.attempt, a.claim, a.outcome))
+        .collect();
+    let expected = [
+        (1, 1, AttemptOutcome::Failed),
+        (2, 2, AttemptOutcome::Succeeded),
+    ];
+    assert_eq!(outcomes, expected);
+}
+
+/// The store decides: a retry of a cancelled execution ends `cancelled`, its attempt stays a failure.
+pub async fn a_retry_whose_cancel_was_asked_for_ends(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    assert_eq!(
+        lab.cancel(at(1), claimed.task_id).await,
+        CancelReceipt::Requested
+    );
+    assert_eq!(
+        lab.finish(at(2), &claimed, End::Retry(at(12))).await,
+        State::Cancelled
+    );
+    let shown = lab.show(claimed.task_id).await;
+    assert_eq!(shown.error_kind, Some(ErrorKind::Cancelled));
+    assert_eq!(shown.is_success, Some(false));
+    assert_eq!(shown.cancel_requested_at, Some(at(1)));
+    assert_eq!(shown.completed_at, Some(at(2)));
+    let attempts = lab.attempts(claimed.task_id).await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].outcome, AttemptOutcome::Failed);
+    assert_eq!(attempts[0].error_kind, Some(ErrorKind::Trap));
+}
+
+/// Rule E7: waiting ends at once, running gets the flag, ended stays.
+pub async fn cancel_in_each_state(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let scheduled = lab.put(at(0), lab.new_execution(None, at(99))).await.1;
+    let retryable = lab.running(None, at(0)).await;
+    lab.finish(at(1), &retryable, End::Retry(at(99))).await;
+    let running = lab.running(None, at(1)).await;
+    let available = lab.put_due(None, at(1)).await;
+    for waiting in [scheduled, retryable.task_id, available] {
+        assert_eq!(lab.cancel(at(2), waiting).await, CancelReceipt::Ended);
+        let shown = lab.show(waiting).await;
+        assert_eq!(
+            (shown.state, shown.is_success),
+            (State::Cancelled, Some(false))
+        );
+        assert_eq!(shown.error_kind, Some(ErrorKind::Cancelled));
+        assert_eq!(shown.completed_at, Some(at(2)));
+        assert_eq!(shown.cancel_requested_at, Some(at(2)));
+        assert_eq!(
+            lab.cancel(at(3), waiting).await,
+            CancelReceipt::AlreadyEnded(State::Cancelled)
+        );
+    }
+    assert_eq!(
+        lab.cancel(at(2), running.task_id).await,
+        CancelReceipt::Requested
+    );
+    assert_eq!(
+        lab.cancel(at(3), running.task_id).await,
+        CancelReceipt::Requested
+    );
+    let shown = lab.show(running.task_id).await;
+    assert_eq!(
+        (shown.state, shown.cancel_requested_at),
+        (State::Running, Some(at(2)))
+    );
+    lab.finish(at(4), &running, End::Cancelled).await;
+    assert_eq!(
+        lab.cancel(at(5), running.task_id).await,
+        CancelReceipt::AlreadyEnded(State::Cancelled)
+    );
+    assert_eq!(
+        lab.cancel(at(5), lab.task_id()).await,
+        CancelReceipt::NotFound
+    );
+    assert!(lab.claim(at(100), 9).await.is_empty());
+}
+
+/// Whichever end is recorded first stands.
+pub async fn a_success_beats_a_cancel(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    lab.cancel(at(1), claimed.task_id).await;
+    assert_eq!(lab.finish(at(2), &claimed, ok()).await, State::Succeeded);
+    let claimed = lab.running(None, at(3)).await;
+    lab.cancel(at(3), claimed.task_id).await;
+    assert_eq!(
+        lab.finish(at(4), &claimed, End::Failed).await,
+        State::Failed
+    );
+}
+
+/// Another tenant's executions do not exist.
+pub async fn cancel_of_a_foreign_tenant_finds_nothing(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let task_id = lab.put_due(None, at(0)).await;
+    let receipt = lab.store.cancel(at(1), TENANT + 1, task_id).await;
+    assert_eq!(receipt.expect("answers"), CancelReceipt::NotFound);
+    assert_eq!(lab.state(task_id).await, State::Available);
+}
+
+/// Whatever waits, in any state, ends `failed`/`expired`; what runs does not.
+pub async fn waiting_executions_expire(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let expiring = |due| NewExecution {
+        expires_at: Some(at(50)),
+        ..lab.new_execution(None, due)
+    };
+    let retryable = lab.put(at(0), expiring(at(0))).await.1;
+    let first = lab.claim_one(at(0)).await;
+    lab.finish(at(1), &first, End::Retry(at(60))).await;
+    let running = lab.put(at(1), expiring(at(1))).await.1;
+    lab.claim_one(at(1)).await;
+    let available = lab.put(at(2), expiring(at(2))).await.1;
+    let scheduled = lab.put(at(2), expiring(at(70))).await.1;
+    let early = lab.store.sweep_due(at(49), 10).await.expect("sweeps");
+    assert_eq!(early, Swept::default());
+    let swept = lab.store.sweep_due(at(50), 10).await.expect("sweeps");
+    assert_eq!((swept.available, swept.expired), (0, 3));
+    for ended in [retryable, available, scheduled] {
+        let shown = lab.show(ended).await;
+        assert_eq!(
+            (shown.state, shown.is_success),
+            (State::Failed, Some(false))
+        );
+        assert_eq!(shown.error_kind, Some(ErrorKind::Expired));
+        assert!(shown.error_message.is_some());
+        assert_eq!(shown.completed_at, Some(at(50)));
+    }
+    assert_eq!(lab.attempts(retryable).await.len(), 1);
+    assert_eq!(lab.state(running).await, State::Running);
+}
+
+/// A sweep moves the most overdue first, and no more than it was told.
+pub async fn sweeping_moves_at_most_the_limit(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    for due in [30, 10, 20, 40] {
+        lab.put(at(0), lab.new_execution(None, at(due))).await;
+    }
+    let swept = lab.store.sweep_due(at(100), 3).await.expect("sweeps");
+    assert_eq!(swept.available, 3);
+    let due: Vec<_> = lab
+        .claim(at(100), 9)
+        .await
+        .into_iter()
+        .map(|c| c.due_at)
+        .collect();
+    assert_eq!(due, [at(10), at(20), at(30)]);
+    let swept = lab.store.sweep_due(at(100), 3).await.expect("sweeps");
+    assert_eq!(swept.available, 1);
+}
+
+/// The earliest of: a schedule, a wait that ends, an expiry.
+pub async fn next_due_names_the_earliest(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let next = || async { lab.store.next_due().await.expect("answers") };
+    assert_eq!(next().await, None);
+    lab.put_due(None, at(0)).await;
+    assert_eq!(next().await, None, "an available one waits for no instant");
+    lab.cron().await;
+    assert_eq!(next().await, Some(at(600)));
+    let item = NewExecution {
+        expires_at: Some(at(500)),
+        ..lab.new_execution(None, at(0))
+    };
+    lab.put(at(0), item).await;
+    assert_eq!(next().await, Some(at(500)));
+    let scheduled = lab.put(at(0), lab.new_execution(None, at(400))).await.1;
+    assert_eq!(next().await, Some(at(400)));
+    lab.cancel(at(1), scheduled).await;
+    assert_eq!(next().await, Some(at(500)));
+    lab.claim(at(1), 9).await;
+    assert_eq!(next().await, Some(at(600)), "what runs does not expire");
+}
+
+/// Rule E6: a handed-back run is available again and has used no attempt.
+pub async fn releases_use_no_attempt(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let first = lab.running(None, at(0)).await;
+    let handed = record(at(1), &first, AttemptOutcome::HandedBack);
+    assert_eq!(
+        lab.release(at(1), &first, Some(handed.clone()), None).await,
+        1
+    );
+    assert_eq!(lab.release(at(1), &first, None, None).await, 0, "once");
+    let shown = lab.show(first.task_id).await;
+    assert_eq!((shown.state, shown.attempt), (State::Available, 0));
+    let second = lab.claim_one(at(2)).await;
+    assert_eq!((second.attempt, second.claim), (1, 2));
+    assert_eq!(lab.release(at(3), &second, None, None).await, 1);
+    let shown = lab.show(first.task_id).await;
+    assert_eq!(shown.started_at, None, "it never started");
+    let third = lab.claim_one(at(4)).await;
+    assert_eq!((third.attempt, third.claim), (1, 3));
+    let late = lab.completion(at(5), &second, ok());
+    assert_eq!(lab.complete(at(5), late).await, CompletionReceipt::Stale);
+    lab.finish(at(5), &third, ok()).await;
+    let attempts = lab.attempts(first.task_id).await;
+    assert_eq!(attempts.len(), 2);
+    assert_eq!(attempts[0], handed);
+    assert_eq!(attempts[1].claim, 3);
+}
+
+/// With an instant, it is not claimed before it.
+pub async fn a_release_may_wait(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    assert_eq!(lab.release(at(1), &claimed, None, Some(at(9))).await, 1);
+    assert!(lab.claim(at(2), 1).await.is_empty());
+    assert_eq!(lab.store.next_due().await.expect("answers"), Some(at(9)));
+    lab.store.sweep_due(at(9), 1).await.expect("sweeps");
+    let again = lab.claim_one(at(9)).await;
+    assert_eq!((again.task_id, again.due_at), (claimed.task_id, at(9)));
+    assert_eq!(lab.release(at(10), &again, None, Some(at(10))).await, 1);
+    assert_eq!(lab.claim_one(at(10)).await.attempt, 1);
+}
+
+/// What must not run again ends when it is handed back.
+pub async fn releases_of_cancelled_and_orphaned_end(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let cancelled = lab.running(None, at(0)).await;
+    lab.cancel(at(1), cancelled.task_id).await;
+    assert_eq!(lab.release(at(2), &cancelled, None, None).await, 1);
+    let shown = lab.show(cancelled.task_id).await;
+    assert_eq!(
+        (shown.state, shown.attempt),
+        (State::Cancelled, 0),
+        "ended without running"
+    );
+    let config = lab.config(json!({})).await;
+    let orphan = lab.running(Some(config.id), at(3)).await;
+    let deleted = lab
+        .store
+        .delete_config(at(4), TENANT, config.id, Default::default())
+        .await
+        .expect("deletes");
+    assert_eq!((deleted.cancelled, deleted.running), (0, 1));
+    let handed = record(at(5), &orphan, AttemptOutcome::HandedBack);
+    assert_eq!(lab.release(at(5), &orphan, Some(handed), None).await, 1);
+    let shown = lab.show(orphan.task_id).await;
+    assert_eq!((shown.state, shown.config_id), (State::Cancelled, None));
+    assert!(
+        shown
+            .error_message
+            .is_some_and(|m| m.starts_with("config_deleted"))
+    );
+}
+
+/// The latest report of exactly this claim.
+pub async fn progress_is_kept_and_guarded(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    let report = |claim, fraction: f64| ProgressReport {
+        id: claimed.id,
+        claim,
+        progress: Progress {
+            fraction: Some(fraction),
+            message: format!("at {fraction}"),
+        },
+    };
+    let items = vec![report(1, 0.25), report(1, 0.5), report(2, 0.75)];
+    lab.store.report_progress(items).await.expect("kept");
+    let shown = lab.show(claimed.task_id).await.progress;
+    assert_eq!(shown, Some(report(1, 0.5).progress));
+    lab.finish(at(1), &claimed, ok()).await;
+    lab.store
+        .report_progress(vec![report(1, 0.9)])
+        .await
+        .expect("ignored");
+    let shown = lab.show(claimed.task_id).await.progress;
+    assert_eq!(shown, Some(report(1, 0.5).progress), "the last stays");
+}
+
+/// Each move of the table is reached by an operation, `is_success` follows the state, and an ended
+/// execution answers every operation with a refusal.
+pub async fn every_legal_move_happens_and_nothing_moves_an_ended_one(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let mut moves = std::collections::BTreeSet::new();
+    let mut note = |from: Option<State>, to: State, shown: &horarium_model::Execution| {
+        assert!(State::may_become(from, to), "{from:?} to {to}");
+        assert_eq!((shown.state, shown.is_success), (to, to.is_success()));
+        moves.insert((from, to));
+    };
+    use State::{Available, Cancelled, Failed, Retryable, Running, Scheduled, Succeeded};
+    // Waiting ones: born, swept, cancelled, expired.
+    let soon = NewExecution {
+        expires_at: Some(at(20)),
+        ..lab.new_execution(None, at(10))
+    };
+    for way in ["swept", "cancelled", "expired"] {
+        let mut item = soon.clone();
+        item.task_id = lab.task_id();
+        if way == "expired" {
+            item.due_at = at(99);
+        }
+        let id = lab.put(at(0), item).await.1;
+        note(None, Scheduled, &lab.show(id).await);
+        match way {
+            "swept" => {
+                lab.store.sweep_due(at(10), 9).await.expect("sweeps");
+                note(Some(Scheduled), Available, &lab.show(id).await);
+                lab.store.sweep_due(at(20), 9).await.expect("sweeps");
+                note(Some(Available), Failed, &lab.show(id).await);
+            }
+            "cancelled" => {
+                lab.cancel(at(1), id).await;
+                note(Some(Scheduled), Cancelled, &lab.show(id).await);
+            }
+            _ => {
+                lab.store.sweep_due(at(20), 9).await.expect("sweeps");
+                note(Some(Scheduled), Failed, &lab.show(id).await);
+            }
+        }
+    }
+    let id = lab.put_due(None, at(0)).await;
+    note(None, Available, &lab.show(id).await);
+    lab.cancel(at(1), id).await;
+    note(Some(Available), Cancelled, &lab.show(id).await);
+    // Running ones.
+    for (end, to) in [
+        (ok(), Succeeded),
+        (End::Failed, Failed),
+        (End::Cancelled, Cancelled),
+    ] {
+        let claimed = lab.running(None, at(30)).await;
+        note(Some(Available), Running, &lab.show(claimed.task_id).await);
+        lab.finish(at(31), &claimed, end).await;
+        note(Some(Running), to, &lab.show(claimed.task_id).await);
+        let late = lab.completion(at(32), &claimed, End::Retry(at(40)));
+        assert_eq!(lab.complete(at(32), late).await, CompletionReceipt::Stale);
+        assert_eq!(lab.release(at(32), &claimed, None, None).await, 0);
+        assert_eq!(
+            lab.cancel(at(32), claimed.task_id).await,
+            CancelReceipt::AlreadyEnded(to)
+        );
+        note(Some(Running), to, &lab.show(claimed.task_id).await);
+    }
+    let back = lab.running(None, at(33)).await;
+    lab.release(at(34), &back, None, None).await;
+    note(Some(Running), Available, &lab.show(back.task_id).await);
+    lab.cancel(at(34), back.task_id).await;
+    // Retryable ones.
+    for to in [Available, Cancelled, Failed] {
+        let item = NewExecution {
+            expires_at: Some(at(60)),
+            ..lab.new_execution(None, at(40))
+        };
+        lab.put(at(40), item).await;
+        let claimed = lab.claim_one(at(40)).await;
+        let due = if to == Failed { at(90) } else { at(50) };
+        lab.finish(at(41), &claimed, End::Retry(due)).await;
+        note(Some(Running), Retryable, &lab.show(claimed.task_id).await);
+        match to {
+            Cancelled => drop(lab.cancel(at(42), claimed.task_id).await),
+            Available => drop(lab.store.sweep_due(at(50), 9).await),
+            _ => drop(lab.store.sweep_due(at(60), 9).await),
+        }
+        note(Some(Retryable), to, &lab.show(claimed.task_id).await);
+    }
+    let config = lab.cron().await;
+    let mut order = lab
+        .order(config.id, &[600], horarium_model::schedule::Overlap::Skip)
+        .await;
+    order.skip_all = Some(horarium_model::execution::SkipReason::Quota);
+    lab.fire(at(600), order).await;
+    let order = lab
+        .order(config.id, &[1200], horarium_model::schedule::Overlap::Allow)
+        .await;
+    lab.fire(at(1200), order).await;
+    note(None, State::Skipped, &lab.skipped(config.id).await[0]);
+    let froms = std::iter::once(None).chain(State::ALL.iter().copied().map(Some));
+    for from in froms {
+        for to in State::ALL {
+            assert_eq!(
+                State::may_become(from, *to),
+                moves.contains(&(from, *to)),
+                "{from:?} to {to}"
+            );
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What ran: live and ended executions as every surface shows them.
+
+use super::{Listing, Page, StoreResult};
+use horarium_model::execution::{AttemptRecord, LogLine, State, Trigger};
+use horarium_model::{ConfigId, ErrorKind, Execution, TaskId, TenantId, Timestamp};
+
+/// Reading executions.
+#[async_trait::async_trait]
+pub trait History: Send + Sync + 'static {
+    /// One execution, live or ended.
+    async fn execution(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Execution>>;
+
+    /// Executions, live and ended, newest (highest id) first. Lists leave out `parameters`, `result` and
+    /// `error_traceback`, which can be large; `execution` has them.
+    async fn executions(
+        &self,
+        tenant: TenantId,
+        filter: &ExecutionFilter,
+        page: &Page,
+    ) -> StoreResult<Listing<Execution>>;
+
+    /// Attempts that ended, oldest first.
+    async fn attempts(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Vec<AttemptRecord>>;
+
+    /// Log lines of ended attempts in the order of (claim, line); `page.after` counts lines already seen.
+    async fn logs(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        page: &Page,
+    ) -> StoreResult<Listing<LogLine>>;
+}
+
+/// Which executions to list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExecutionFilter {
+    /// Only of this config.
+    pub config_id: Option<ConfigId>,
+    /// Only of this type.
+    pub task_type: Option<String>,
+    /// Only in these states; empty = all.
+    pub states: Vec<State>,
+    /// Only brought about like this.
+    pub trigger: Option<Trigger>,
+    /// Only failed like this.
+    pub error_kind: Option<ErrorKind>,
+    /// Only created at or after.
+    pub created_from: Option<Timestamp>,
+    /// Only created before.
+    pub created_until: Option<Timestamp>,
+}

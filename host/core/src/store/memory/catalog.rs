@@ -1,0 +1,493 @@
+//! Configs, plugins and state.
+
+use super::{ConfigRow, Inner, MemoryStore};
+use crate::runner::StateEntry;
+use crate::store::{
+    Catalog, ConfigFilter, ConfigUpdate, Deleted, FinishVersion, HistoryOnDelete, Listing, Page,
+    StoreError, StoreResult, rules,
+};
+use horarium_model::config::ScheduleState;
+use horarium_model::execution::State;
+use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
+use std::collections::BTreeMap;
+
+#[async_trait::async_trait]
+impl Catalog for MemoryStore {
+    async fn tenant(&self, name: &str) -> StoreResult<Option<TenantId>> {
+        Ok(self.lock().tenants.get(name).copied())
+    }
+
+    async fn catalog_epoch(&self) -> StoreResult<i64> {
+        Ok(self.lock().epoch)
+    }
+
+    async fn create_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        spec: TaskSpec,
+    ) -> StoreResult<TaskConfig> {
+        let mut inner = self.lock();
+        inner.check_key(tenant, None, spec.key.as_deref())?;
+        let id = inner.last_config + 1;
+        let schedule_state = ScheduleState {
+            next_fire_at: rules::first_fire(&spec, id, now)?,
+            anchor_at: now,
+            ..ScheduleState::default()
+        };
+        let config = TaskConfig {
+            id,
+            tenant_id: tenant,
+            spec,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+            schedule_state,
+        };
+        inner.last_config = id;
+        inner.epoch += 1;
+        let row = ConfigRow {
+            config: config.clone(),
+            state_version: 0,
+            state: BTreeMap::new(),
+            delete_history: false,
+        };
+        inner.configs.insert(id, row);
+        Ok(config)
+    }
+
+    async fn config(&self, tenant: TenantId, id: ConfigId) -> StoreResult<Option<TaskConfig>> {
+        Ok(self.lock().config(tenant, id).map(|row| row.config.clone()))
+    }
+
+    async fn config_by_key(&self, tenant: TenantId, key: &str) -> StoreResult<Option<TaskConfig>> {
+        let inner = self.lock();
+        Ok(inner.by_key(tenant, key).map(|row| row.config.clone()))
+    }
+
+    async fn configs_by_ids(&self, ids: &[ConfigId]) -> StoreResult<Vec<TaskConfig>> {
+        let inner = self.lock();
+        let rows = inner.configs.values().map(|row| &row.config);
+        Ok(rows
+            .filter(|config| config.deleted_at.is_none() && ids.contains(&config.id))
+            .cloned()
+            .collect())
+    }
+
+    async fn configs(
+        &self,
+        tenant: TenantId,
+        filter: &ConfigFilter,
+        page: &Page,
+    ) -> StoreResult<Listing<TaskConfig>> {
+        let inner = self.lock();
+        let name = filter.name.as_ref().map(|n| n.to_lowercase());
+        let limit = page.limit as usize;
+        let mut items: Vec<TaskConfig> = inner
+            .configs
+            .range(..page.after.unwrap_or(ConfigId::MAX))
+            .rev()
+            .map(|(_, row)| &row.config)
+            .filter(|c| c.tenant_id == tenant && c.deleted_at.is_none())
+            .filter(|c| {
+                let spec = &c.spec;
+                filter
+                    .task_type
+                    .as_ref()
+                    .is_none_or(|t| spec.task_type == *t)
+                    && filter
+                        .scheduler_type
+                        .is_none_or(|kind| spec.schedule.kind() == kind)
+                    && filter.paused.is_none_or(|paused| spec.paused == paused)
+                    && name
+                        .as_ref()
+                        .is_none_or(|n| spec.name.to_lowercase().contains(n.as_str()))
+            })
+            .take(limit + 1)
+            .cloned()
+            .collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().map(|c| c.id).filter(|_| more);
+        Ok(Listing { items, next })
+    }
+
+    async fn update_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        id: ConfigId,
+        update: ConfigUpdate,
+    ) -> StoreResult<TaskConfig> {
+        let mut inner = self.lock();
+        let found = inner.config_mut(tenant, id)?.config.version;
+        if found != update.expected_version {
+            let message = rules::version_conflict(id, found, update.expected_version);
+            return Err(StoreError::Conflict(message));
+        }
+        inner.check_key(tenant, Some(id), update.spec.key.as_deref())?;
+        let old = inner.config_mut(tenant, id)?.config.clone();
+        let (state, streaks) = rules::reposition(&old, &update);
+        for streak in &streaks {
+            inner.write_skip(now, &old, streak);
+        }
+        let config = &mut inner.config_mut(tenant, id)?.config;
+        config.spec = update.spec;
+        config.version += 1;
+        config.updated_at = now;
+        config.schedule_state = state;
+        let config = config.clone();
+        inner.epoch += 1;
+        Ok(config)
+    }
+
+    async fn delete_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        id: ConfigId,
+        history: HistoryOnDelete,
+    ) -> StoreResult<Deleted> {
+        let mut inner = self.lock();
+        let row = inner.config_mut(tenant, id)?;
+        let open = row.config.schedule_state.open_skip.take();
+        row.config.deleted_at = Some(now);
+        row.config.schedule_state.next_fire_at = None;
+        let config = row.config.clone();
+        row.delete_history = history == HistoryOnDelete::Delete;
+        row.state.clear();
+        inner.epoch += 1;
+        if let (Some(streak), HistoryOnDelete::Keep) = (open, history) {
+            inner.write_skip(now, &config, &streak);
+        }
+        let waiting = inner.live_of(id, State::is_waiting);
+        for id in &waiting {
+            inner.cancel_waiting(now, *id, rules::CONFIG_DELETED);
+        }
+        let running = inner.live_of(id, |state| state == State::Running);
+        Ok(Deleted {
+            cancelled: waiting.len() as u64,
+            running: running.len() as u64,
+        })
+    }
+
+    async fn purge_deleted(&self, limit: u32) -> StoreResult<bool> {
+        Ok(self.lock().purge(limit as usize))
+    }
+
+    async fn add_version(
+        &self,
+        now: Timestamp,
+        version: PluginVersion,
+        bytes: Vec<u8>,
+    ) -> StoreResult<PluginVersion> {
+        let mut inner = self.lock();
+        inner.epoch += 1;
+        let (tenant, name) = (version.tenant_id, version.task_type.clone());
+        inner
+            .types
+            .entry((tenant, name.clone()))
+            .or_insert_with(|| TaskType {
+                tenant_id: tenant,
+                task_type: name.clone(),
+                active_digest: None,
+                disabled: false,
+                created_at: now,
+                updated_at: now,
+            });
+        let key = (tenant, name, version.digest.clone());
+        if let Some((_, known)) = inner.versions.get_mut(&key)
+            && known.state != VersionState::Failed
+        {
+            known.grants = version.grants;
+            return Ok(known.clone());
+        }
+        let version = PluginVersion {
+            state: VersionState::Compiling,
+            error: None,
+            created_at: now,
+            ..version
+        };
+        inner.last_version += 1;
+        let order = inner.last_version;
+        inner.bytes.insert(version.digest.clone(), bytes);
+        inner.versions.insert(key, (order, version.clone()));
+        Ok(version)
+    }
+
+    async fn finish_version(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+        finish: FinishVersion,
+    ) -> StoreResult<PluginVersion> {
+        let mut inner = self.lock();
+        let version = inner.version_mut(tenant, task_type, digest)?;
+        if version.state != VersionState::Compiling {
+            let found = version.state.as_str();
+            let message = rules::version_not(task_type, digest, found, "compiling");
+            return Err(StoreError::Conflict(message));
+        }
+        let mut activates = false;
+        match finish {
+            FinishVersion::Ready {
+                descriptor,
+                warnings,
+                activate,
+            } => {
+                version.state = VersionState::Ready;
+                version.descriptor = *descriptor;
+                version.warnings = warnings;
+                activates = activate;
+            }
+            FinishVersion::Failed { error } => {
+                version.state = VersionState::Failed;
+                version.error = Some(error);
+            }
+        }
+        let version = version.clone();
+        inner.epoch += 1;
+        inner.drop_unused_bytes(digest);
+        if activates && let Some(row) = inner.types.get_mut(&(tenant, task_type.to_owned())) {
+            row.active_digest = Some(digest.to_owned());
+            row.updated_at = now;
+        }
+        Ok(version)
+    }
+
+    async fn activate_version(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+    ) -> StoreResult<TaskType> {
+        let mut inner = self.lock();
+        let state = inner.version_mut(tenant, task_type, digest)?.state;
+        if state != VersionState::Ready {
+            let message = rules::version_not(task_type, digest, state.as_str(), "ready");
+            return Err(StoreError::Conflict(message));
+        }
+        inner.change_type(now, tenant, task_type, |row| {
+            row.active_digest = Some(digest.to_owned());
+        })
+    }
+
+    async fn set_disabled(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        disabled: bool,
+    ) -> StoreResult<TaskType> {
+        self.lock()
+            .change_type(now, tenant, task_type, |row| row.disabled = disabled)
+    }
+
+    async fn task_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<Option<TaskType>> {
+        let key = (tenant, task_type.to_owned());
+        Ok(self.lock().types.get(&key).cloned())
+    }
+
+    async fn task_types(&self, tenant: TenantId, page: &Page) -> StoreResult<Listing<TaskType>> {
+        let inner = self.lock();
+        let all: Vec<&TaskType> = inner
+            .types
+            .values()
+            .filter(|row| row.tenant_id == tenant)
+            .collect();
+        let seen = usize::try_from(page.after.unwrap_or(0)).unwrap_or(0);
+        let items: Vec<TaskType> = all
+            .iter()
+            .skip(seen)
+            .take(page.limit as usize)
+            .map(|row| (*row).clone())
+            .collect();
+        let end = seen + items.len();
+        let next = (end < all.len()).then(|| i64::try_from(end).unwrap_or(i64::MAX));
+        Ok(Listing { items, next })
+    }
+
+    async fn all_task_types(&self) -> StoreResult<Vec<TaskType>> {
+        Ok(self.lock().types.values().cloned().collect())
+    }
+
+    async fn versions(&self, tenant: TenantId, task_type: &str) -> StoreResult<Vec<PluginVersion>> {
+        let inner = self.lock();
+        let mut rows: Vec<_> = inner
+            .versions
+            .values()
+            .filter(|(_, v)| v.tenant_id == tenant && v.task_type == task_type)
+            .collect();
+        rows.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        Ok(rows.into_iter().map(|(_, v)| v.clone()).collect())
+    }
+
+    async fn all_versions(&self) -> StoreResult<Vec<PluginVersion>> {
+        let inner = self.lock();
+        let mut rows: Vec<_> = inner
+            .versions
+            .values()
+            .filter(|(_, v)| v.state != VersionState::Failed)
+            .collect();
+        rows.sort_by_key(|(order, _)| *order);
+        Ok(rows.into_iter().map(|(_, v)| v.clone()).collect())
+    }
+
+    async fn component_bytes(&self, digest: &str) -> StoreResult<Option<Vec<u8>>> {
+        Ok(self.lock().bytes.get(digest).cloned())
+    }
+
+    async fn task_state(
+        &self,
+        tenant: TenantId,
+        config: ConfigId,
+    ) -> StoreResult<BTreeMap<String, StateEntry>> {
+        let mut inner = self.lock();
+        Ok(inner.config_mut(tenant, config)?.state.clone())
+    }
+
+    async fn set_task_state(
+        &self,
+        _now: Timestamp,
+        tenant: TenantId,
+        config: ConfigId,
+        key: &str,
+        value: Option<Vec<u8>>,
+    ) -> StoreResult<()> {
+        self.lock().config_mut(tenant, config)?.write(key, value);
+        Ok(())
+    }
+
+    async fn reset_task_state(&self, tenant: TenantId, config: ConfigId) -> StoreResult<u64> {
+        let mut inner = self.lock();
+        let state = std::mem::take(&mut inner.config_mut(tenant, config)?.state);
+        Ok(state.len() as u64)
+    }
+}
+
+impl ConfigRow {
+    /// Writes or deletes one key of the state.
+    pub(super) fn write(&mut self, key: &str, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => {
+                self.state_version += 1;
+                let version = self.state_version;
+                self.state
+                    .insert(key.to_owned(), StateEntry { value, version });
+            }
+            None => {
+                self.state.remove(key);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn by_key(&self, tenant: TenantId, key: &str) -> Option<&ConfigRow> {
+        self.configs.values().find(|row| {
+            let config = &row.config;
+            config.tenant_id == tenant
+                && config.deleted_at.is_none()
+                && config.spec.key.as_deref() == Some(key)
+        })
+    }
+
+    fn check_key(
+        &self,
+        tenant: TenantId,
+        own: Option<ConfigId>,
+        key: Option<&str>,
+    ) -> StoreResult<()> {
+        let Some(key) = key else { return Ok(()) };
+        match self.by_key(tenant, key) {
+            Some(row) if Some(row.config.id) != own => {
+                Err(StoreError::Conflict(rules::key_taken(key)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn version_mut(
+        &mut self,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+    ) -> StoreResult<&mut PluginVersion> {
+        let key = (tenant, task_type.to_owned(), digest.to_owned());
+        match self.versions.get_mut(&key) {
+            Some((_, version)) => Ok(version),
+            None => Err(StoreError::NotFound(rules::no_version(task_type, digest))),
+        }
+    }
+
+    fn change_type(
+        &mut self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        change: impl FnOnce(&mut TaskType),
+    ) -> StoreResult<TaskType> {
+        let row = self
+            .types
+            .get_mut(&(tenant, task_type.to_owned()))
+            .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))?;
+        change(row);
+        row.updated_at = now;
+        self.epoch += 1;
+        Ok(row.clone())
+    }
+
+    /// Bytes live as long as a version that did not fail has them.
+    fn drop_unused_bytes(&mut self, digest: &str) {
+        let used = self
+            .versions
+            .values()
+            .any(|(_, v)| v.digest == digest && v.state != VersionState::Failed);
+        if !used {
+            self.bytes.remove(digest);
+        }
+    }
+
+    /// One batch of what deletions left behind.
+    fn purge(&mut self, limit: usize) -> bool {
+        let deleted: Vec<(ConfigId, bool)> = self
+            .configs
+            .values()
+            .filter(|row| row.config.deleted_at.is_some())
+            .map(|row| (row.config.id, row.delete_history))
+            .collect();
+        let mut left = limit;
+        for (config, delete_history) in deleted {
+            let batch: Vec<_> = self
+                .history
+                .values()
+                .filter(|e| e.config_id == Some(config))
+                .map(|e| e.id)
+                .take(left)
+                .collect();
+            left -= batch.len();
+            for id in batch {
+                if delete_history {
+                    if let Some(shown) = self.history.remove(&id) {
+                        self.forget(&shown);
+                    }
+                } else if let Some(shown) = self.history.get_mut(&id) {
+                    shown.config_id = None;
+                }
+            }
+            if left == 0 {
+                return true;
+            }
+            // What still runs must find that its config is gone, not that it never had one.
+            if self.live_of(config, |_| true).is_empty() {
+                self.configs.remove(&config);
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,112 @@
+//! What ran.
+
+use super::{Inner, MemoryStore};
+use crate::store::{ExecutionFilter, History, Listing, Page, StoreResult};
+use horarium_model::execution::{AttemptRecord, Execution, LogLine};
+use horarium_model::{ExecutionId, TaskId, TenantId};
+
+#[async_trait::async_trait]
+impl History for MemoryStore {
+    async fn execution(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Execution>> {
+        let inner = self.lock();
+        Ok(inner
+            .visible(tenant, task_id)
+            .map(|id| inner.shown(id))
+            .unwrap_or_default())
+    }
+
+    async fn executions(
+        &self,
+        tenant: TenantId,
+        filter: &ExecutionFilter,
+        page: &Page,
+    ) -> StoreResult<Listing<Execution>> {
+        let inner = self.lock();
+        let before = page.after.unwrap_or(ExecutionId::MAX);
+        let mut ids: Vec<ExecutionId> = inner.live.range(..before).map(|(id, _)| *id).collect();
+        ids.extend(inner.history.range(..before).map(|(id, _)| *id));
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let limit = page.limit as usize;
+        let mut items: Vec<Execution> = ids
+            .into_iter()
+            .filter_map(|id| inner.shown(id))
+            .filter(|e| e.tenant_id == tenant && matches(filter, e))
+            .take(limit + 1)
+            .collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        for item in &mut items {
+            item.parameters = None;
+            item.result = None;
+            item.error_traceback = None;
+        }
+        let next = items.last().map(|e| e.id).filter(|_| more);
+        Ok(Listing { items, next })
+    }
+
+    async fn attempts(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Vec<AttemptRecord>> {
+        let inner = self.lock();
+        Ok(inner
+            .visible(tenant, task_id)
+            .and_then(|id| inner.attempts.get(&id).cloned())
+            .unwrap_or_default())
+    }
+
+    async fn logs(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        page: &Page,
+    ) -> StoreResult<Listing<LogLine>> {
+        let inner = self.lock();
+        let lines = inner
+            .visible(tenant, task_id)
+            .and_then(|id| inner.logs.get(&id))
+            .map_or(&[][..], Vec::as_slice);
+        let seen = usize::try_from(page.after.unwrap_or(0)).unwrap_or(0);
+        let items: Vec<LogLine> = lines
+            .iter()
+            .skip(seen)
+            .take(page.limit as usize)
+            .cloned()
+            .collect();
+        let end = seen + items.len();
+        let next = (end < lines.len()).then(|| i64::try_from(end).unwrap_or(i64::MAX));
+        Ok(Listing { items, next })
+    }
+}
+
+impl Inner {
+    /// The id of an execution that reads may show.
+    fn visible(&self, tenant: TenantId, task_id: TaskId) -> Option<ExecutionId> {
+        let id = *self.by_task.get(&(tenant, task_id))?;
+        self.shown(id).map(|e| e.id)
+    }
+
+    /// An execution as reads show it: without a deleted config, and not at all when the history goes
+    /// with it.
+    fn shown(&self, id: ExecutionId) -> Option<Execution> {
+        let mut shown = match self.live.get(&id) {
+            Some(row) => row.shown.clone(),
+            None => self
+                .history
+                .get(&id)
+                .filter(|ended| !self.deletes_history(ended.config_id))?
+                .clone(),
+        };
+        if self.is_orphan(shown.config_id) {
+            shown.config_id = None;
+        }
+        Some(shown)
+    }
+}
+
+fn matches(filter: &ExecutionFilter, e: &Execution) -> bool {
+    filter.config_id.is_none_or(|id| e.config_id == Some(id))
+        && filter.task_type.as_ref().is_none_or(|t| e.task_type == *t)
+        && (filter.states.is_empty() || filter.states.contains(&e.state))
+        && filter.trigger.is_none_or(|t| e.trigger == t)
+        && filter.error_kind.is_none_or(|k| e.error_kind == Some(k))
+        && filter.created_from.is_none_or(|at| e.created_at >= at)
+        && filter.created_until.is_none_or(|at| e.created_at < at)
+}

@@ -1,0 +1,158 @@
+//! [`MemoryStore`]: the whole of the store's contract in plain maps under one lock. The simulator runs
+//! on it, and the databases are compared with it.
+
+mod catalog;
+mod history;
+mod live;
+mod queue;
+
+use super::{StoreError, StoreResult};
+use crate::runner::StateEntry;
+use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
+use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::{
+    ConfigId, DEFAULT_TENANT, DEFAULT_TENANT_ID, ExecutionId, TaskConfig, TaskId, TenantId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A store that forgets everything when it is dropped. Each method is one critical section.
+#[derive(Debug)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+impl MemoryStore {
+    /// An empty store that knows the tenant `default`.
+    pub fn new() -> Self {
+        let inner = Inner {
+            tenants: BTreeMap::from([(DEFAULT_TENANT.to_owned(), DEFAULT_TENANT_ID)]),
+            ..Inner::default()
+        };
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Everything there is.
+#[derive(Debug, Default)]
+struct Inner {
+    tenants: BTreeMap<String, TenantId>,
+    epoch: i64,
+    last_config: ConfigId,
+    last_execution: ExecutionId,
+    last_incarnation: i64,
+    last_version: i64,
+    configs: BTreeMap<ConfigId, ConfigRow>,
+    live: BTreeMap<ExecutionId, Row>,
+    /// Available executions in the order of rule E2: a view of `live`.
+    available: BTreeSet<(i64, ExecutionId)>,
+    history: BTreeMap<ExecutionId, Execution>,
+    by_task: BTreeMap<(TenantId, TaskId), ExecutionId>,
+    attempts: BTreeMap<ExecutionId, Vec<AttemptRecord>>,
+    logs: BTreeMap<ExecutionId, Vec<LogLine>>,
+    hosts: BTreeMap<i64, Host>,
+    types: BTreeMap<(TenantId, String), TaskType>,
+    versions: BTreeMap<(TenantId, String, String), (i64, PluginVersion)>,
+    bytes: BTreeMap<String, Vec<u8>>,
+}
+
+/// A config, its state, and what its deletion shall do.
+#[derive(Debug)]
+struct ConfigRow {
+    config: TaskConfig,
+    /// Highest version ever given to a key of the state: a key that is deleted and written again does
+    /// not repeat one.
+    state_version: i64,
+    state: BTreeMap<String, StateEntry>,
+    delete_history: bool,
+}
+
+/// A live execution.
+#[derive(Debug)]
+struct Row {
+    shown: Execution,
+    parameters: Arc<str>,
+    claim: u32,
+    incarnation: i64,
+    run_key: Option<String>,
+    run_max: u32,
+}
+
+#[derive(Debug)]
+struct Host {
+    name: String,
+    alive: bool,
+}
+
+impl Inner {
+    /// A config of the tenant that is not deleted.
+    fn config(&self, tenant: TenantId, id: ConfigId) -> Option<&ConfigRow> {
+        self.configs
+            .get(&id)
+            .filter(|row| row.config.tenant_id == tenant && row.config.deleted_at.is_none())
+    }
+
+    fn config_mut(&mut self, tenant: TenantId, id: ConfigId) -> StoreResult<&mut ConfigRow> {
+        self.configs
+            .get_mut(&id)
+            .filter(|row| row.config.tenant_id == tenant && row.config.deleted_at.is_none())
+            .ok_or_else(|| StoreError::NotFound(super::rules::no_config(id)))
+    }
+
+    /// Whether the execution's config was deleted under it.
+    fn is_orphan(&self, config_id: Option<ConfigId>) -> bool {
+        config_id.is_some_and(|id| {
+            self.configs
+                .get(&id)
+                .is_none_or(|row| row.config.deleted_at.is_some())
+        })
+    }
+
+    /// What remains of a deleted config, for its executions.
+    fn deletes_history(&self, config_id: Option<ConfigId>) -> bool {
+        config_id
+            .and_then(|id| self.configs.get(&id))
+            .is_some_and(|row| row.delete_history)
+    }
+
+    fn is_alive(&self, incarnation: i64) -> bool {
+        self.hosts.get(&incarnation).is_some_and(|host| host.alive)
+    }
+}
+
+/// The one place through which a state changes.
+fn move_state(execution: &mut Execution, to: State) {
+    assert!(
+        State::may_become(Some(execution.state), to),
+        "execution {} cannot move from {} to {to}",
+        execution.id,
+        execution.state
+    );
+    execution.state = to;
+    execution.is_success = to.is_success();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStore;
+    use crate::store::Store;
+    use std::sync::Arc;
+
+    async fn make() -> (Arc<dyn Store>, ()) {
+        (Arc::new(MemoryStore::new()), ())
+    }
+
+    crate::conformance_tests!(make);
+}

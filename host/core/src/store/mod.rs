@@ -1,0 +1,76 @@
+//! Durable truth, as three traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state)
+//! and [`History`] (what ended). Each method is one atomic operation of the business. Every
+//! implementation passes the same conformance suite ([`conformance`]).
+//!
+//! All operations run to their end once started, even if the caller's future is dropped.
+
+mod catalog;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod history;
+pub mod memory;
+mod queue;
+pub mod rules;
+
+pub use catalog::*;
+pub use history::*;
+pub use queue::*;
+
+use horarium_model::Invalid;
+
+/// All three faces of one store.
+pub trait Store: Queue + Catalog + History {}
+impl<T: Queue + Catalog + History> Store for T {}
+
+/// Why a store operation did not happen. Nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such thing in this tenant.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists already, or changed meanwhile, or stands in a state that forbids this.
+    #[error("{0}")]
+    Conflict(String),
+    /// The input is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The database cannot be reached or is busy; the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The database refused or returned something it never should: a bug or a damaged file.
+    #[error("database error: {0}")]
+    Internal(String),
+}
+
+/// The answer of a store.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Which part of a list to return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// How many items at most.
+    pub limit: u32,
+    /// Where the page before ended: an item's id; opaque to callers.
+    pub after: Option<i64>,
+}
+
+impl Page {
+    /// Items a list returns when nobody says.
+    pub const DEFAULT: u32 = 50;
+    /// Items a list returns at most.
+    pub const MAX: u32 = 1000;
+
+    /// The first `limit` items.
+    pub fn first(limit: u32) -> Self {
+        Self { limit, after: None }
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page starts; none when this was the last.
+    pub next: Option<i64>,
+}

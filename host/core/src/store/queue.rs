@@ -1,0 +1,395 @@
+//! What waits and runs.
+
+use super::StoreResult;
+use crate::runner::{StateCommit, StateSnapshot};
+use horarium_model::config::ScheduleState;
+use horarium_model::execution::{AttemptRecord, LogLine, Progress, SkipReason, State, Trigger};
+use horarium_model::firing::Plan;
+use horarium_model::schedule::Overlap;
+use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
+use std::sync::Arc;
+
+/// The live side of the store. `now` is the instant the operation counts as: the host's clock on
+/// SQLite and in memory.
+#[async_trait::async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Schedules whose `next_fire_at` has come, the most overdue first.
+    async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>>;
+
+    /// The earliest instant at which time alone makes something happen: a schedule fires, a waiting
+    /// execution becomes available or expires.
+    async fn next_due(&self) -> StoreResult<Option<Timestamp>>;
+
+    /// Carries out what the scheduler decided for each config (rules S1, S5, S6, S7): if the schedule
+    /// state and version are still those it looked at, advance it and insert the executions or extend
+    /// the open skip streak. A slot that fires or is skipped for another reason first closes the open
+    /// streak as a `skipped` row. One receipt per order, in order.
+    async fn fire_due(
+        &self,
+        now: Timestamp,
+        orders: Vec<FireOrder>,
+    ) -> StoreResult<Vec<FireReceipt>>;
+
+    /// Inserts executions: `scheduled` when due later than `now`, else `available`. One answer per item,
+    /// in order; a refused item leaves the others in.
+    async fn enqueue_many(
+        &self,
+        now: Timestamp,
+        items: Vec<NewExecution>,
+    ) -> StoreResult<Vec<EnqueueReceipt>>;
+
+    /// Moves due `scheduled` and `retryable` executions to `available`, and ends those whose
+    /// `expires_at` passed before they ran (`failed`, `expired`). At most `limit` of each.
+    async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept>;
+
+    /// Takes up to `limit` available executions of the given types for a host incarnation, in the order
+    /// of rule E2 (`queue_key = due_at - priority * 60 s`, then id), never more of a `run_key` than its
+    /// `run_max` at once, suspects (lost 3 times or more) one at a time over all hosts. `claim` rises.
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>>;
+
+    /// What runs under an incarnation according to the store: after a claim whose answer was lost, the
+    /// host finds here what it holds without knowing, and hands it back.
+    async fn held(&self, incarnation: i64) -> StoreResult<Vec<Held>>;
+
+    /// Records ends of attempts, guarded by (id, claim, incarnation): a success, failure or cancel moves the
+    /// execution into history together with its log, its attempt and its state; a retry makes it wait. One receipt
+    /// per item, in order. See [`Completion`] for what the store itself decides.
+    async fn complete_many(
+        &self,
+        now: Timestamp,
+        items: Vec<Completion>,
+    ) -> StoreResult<Vec<CompletionReceipt>>;
+
+    /// Hands back claimed executions unfinished: `available` again, no attempt used (rule E6). One whose
+    /// cancel was asked for ends `cancelled`. Returns how many were still ours.
+    async fn release(&self, now: Timestamp, items: Vec<Release>) -> StoreResult<u64>;
+
+    /// Asks for the end of one execution (rule E7): a waiting one ends at once, a running one gets the flag.
+    async fn cancel(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_id: TaskId,
+    ) -> StoreResult<CancelReceipt>;
+
+    /// Keeps the latest progress of running executions, guarded as completions are.
+    async fn report_progress(&self, items: Vec<ProgressReport>) -> StoreResult<()>;
+
+    /// Registers a started host. Its incarnation is new and higher than any before.
+    async fn start_host(&self, now: Timestamp, name: &str) -> StoreResult<i64>;
+
+    /// Marks a host incarnation as gone; it must run nothing any more.
+    async fn stop_host(&self, now: Timestamp, incarnation: i64) -> StoreResult<()>;
+
+    /// Proves an incarnation alive, and brings what others want of it.
+    async fn heartbeat(&self, now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat>;
+
+    /// Takes over what dead hosts were running (rules E5, E6): back to `available` with `lost` one higher
+    /// and no attempt used; `failed`/`host_lost` when lost 5 times; `cancelled` when a cancel was asked for.
+    /// Each lost claim is kept as an attempt with outcome `lost`. In one process without leases (SQLite,
+    /// memory) every incarnation but `mine` is dead.
+    async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver>;
+
+    /// The state of a config as of now.
+    async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot>;
+
+    /// How many executions stand in each live state.
+    async fn queue_counts(&self) -> StoreResult<QueueCounts>;
+}
+
+/// Lost this often, an execution runs as a suspect, one at a time (rule E6).
+pub const SUSPECT_AFTER_LOST: u32 = 3;
+/// Lost this often, it ends `failed`/`host_lost` (rule E6).
+pub const FAILED_AFTER_LOST: u32 = 5;
+
+/// A schedule that wants a decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DueSchedule {
+    /// Its config.
+    pub config_id: ConfigId,
+    /// Version of the config at this moment.
+    pub version: i64,
+    /// The state to decide from.
+    pub state: ScheduleState,
+}
+
+/// A decision for one schedule.
+#[derive(Debug, Clone)]
+pub struct FireOrder {
+    /// The schedule that was looked at; the order is void if it changed meanwhile.
+    pub seen: DueSchedule,
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// What the slots become.
+    pub plan: Plan,
+    /// Every slot of the plan that would fire is skipped for this reason instead.
+    pub skip_all: Option<SkipReason>,
+    /// The rule for slots that meet live executions.
+    pub overlap: Overlap,
+    /// What each execution is made of; its `task_id`, `slot`, `trigger` and `due_at` are replaced.
+    pub template: Arc<NewExecution>,
+    /// One id for each fire of the plan.
+    pub task_ids: Vec<TaskId>,
+}
+
+/// What became of a [`FireOrder`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FireReceipt {
+    /// False: the schedule had changed, nothing was done.
+    pub applied: bool,
+    /// Executions inserted.
+    pub enqueued: Vec<TaskId>,
+    /// Slots that were skipped, for whatever reason.
+    pub skipped: u64,
+    /// Running executions that were asked to stop (`cancel_running`).
+    pub cancel_requested: Vec<TaskId>,
+}
+
+/// An execution to be inserted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewExecution {
+    /// Its public id.
+    pub task_id: TaskId,
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// Its config.
+    pub config_id: Option<ConfigId>,
+    /// The plugin.
+    pub task_type: String,
+    /// What brings it about.
+    pub trigger: Trigger,
+    /// The instant the schedule meant.
+    pub slot: Option<Timestamp>,
+    /// Frozen priority.
+    pub priority: i32,
+    /// 1 + max_retries.
+    pub max_attempts: u32,
+    /// Frozen parameters, canonical JSON text of an object.
+    pub parameters: Arc<str>,
+    /// When it may start.
+    pub due_at: Timestamp,
+    /// When waiting ends.
+    pub expires_at: Option<Timestamp>,
+    /// Executions with equal keys share `run_max`.
+    pub run_key: Option<String>,
+    /// How many of the key run at once.
+    pub run_max: u32,
+    /// The execution whose end enqueued this one.
+    pub parent_task_id: Option<TaskId>,
+    /// The execution this one repeats.
+    pub retry_of: Option<TaskId>,
+    /// Refuse instead of queueing when an execution of the config lives (rule S8).
+    pub refuse_if_live: bool,
+}
+
+/// What became of a [`NewExecution`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum EnqueueReceipt {
+    /// Inserted.
+    Enqueued {
+        /// Its row id.
+        id: ExecutionId,
+        /// `scheduled` or `available`.
+        state: State,
+    },
+    /// `refuse_if_live`, and one lives.
+    Live,
+    /// Its config does not exist (any more).
+    NoConfig,
+    /// An execution with this `task_id` exists.
+    Duplicate,
+}
+
+/// What [`Queue::sweep_due`] moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Became available.
+    pub available: u64,
+    /// Ended `expired`.
+    pub expired: u64,
+}
+
+/// What a host can take.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The instant of the claim.
+    pub now: Timestamp,
+    /// Who claims; it must be alive.
+    pub incarnation: i64,
+    /// Types that are enabled and loaded here.
+    pub types: Arc<[(TenantId, String)]>,
+    /// Free slots.
+    pub limit: u32,
+}
+
+/// A claimed execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// Row id.
+    pub id: ExecutionId,
+    /// Public id.
+    pub task_id: TaskId,
+    /// Rises with every claim of this execution; guards its writes.
+    pub claim: u32,
+    /// The attempt this claim is, from 1.
+    pub attempt: u32,
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// Its config; none when it is gone.
+    pub config_id: Option<ConfigId>,
+    /// Version of the config at the claim, so that a cached one can be told stale.
+    pub config_version: Option<i64>,
+    /// The plugin.
+    pub task_type: String,
+    /// What brought it about.
+    pub trigger: Trigger,
+    /// The instant the schedule meant.
+    pub slot: Option<Timestamp>,
+    /// When it was due.
+    pub due_at: Timestamp,
+    /// 1 + max_retries.
+    pub max_attempts: u32,
+    /// Frozen parameters.
+    pub parameters: Arc<str>,
+    /// The execution whose end enqueued this one.
+    pub parent_task_id: Option<TaskId>,
+    /// The execution this one repeats.
+    pub retry_of: Option<TaskId>,
+}
+
+/// A claim as the store knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Row id.
+    pub id: ExecutionId,
+    /// Public id.
+    pub task_id: TaskId,
+    /// The claim it runs under.
+    pub claim: u32,
+}
+
+/// The end of one attempt. The store decides three things itself, because only it knows: a retry of an
+/// execution whose cancel was asked for ends `cancelled`; one whose config was deleted ends as `failed`;
+/// state whose versions differ is not committed and the item answered [`CompletionReceipt::StateConflict`],
+/// with nothing written. A deleted config's state is never written.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    /// Row id.
+    pub id: ExecutionId,
+    /// Public id.
+    pub task_id: TaskId,
+    /// The claim it ran under.
+    pub claim: u32,
+    /// Who ran it.
+    pub incarnation: i64,
+    /// What to record.
+    pub end: End,
+    /// The attempt as it is kept (its outcome and error are those of `end`).
+    pub record: AttemptRecord,
+    /// The attempt's log.
+    pub logs: Vec<LogLine>,
+    /// State to commit with a success.
+    pub state: Option<StateCommit>,
+    /// The last progress report.
+    pub progress: Option<Progress>,
+    /// Pause the config after this many failed executions in a row.
+    pub pause_after_failures: Option<u32>,
+}
+
+/// What an attempt's end means for its execution.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// Ends `succeeded` with this canonical JSON result.
+    Succeeded(Arc<str>),
+    /// Ends `failed`; the error is the record's.
+    Failed,
+    /// Ends `cancelled`.
+    Cancelled,
+    /// Waits until this instant for its next attempt.
+    Retry(Timestamp),
+}
+
+/// What became of a [`Completion`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum CompletionReceipt {
+    /// Recorded; the execution now stands here.
+    Recorded(State),
+    /// Not ours any more (claimed again, ended, or the incarnation is dead): refused, nothing written.
+    Stale,
+    /// A state key changed meanwhile; nothing written. The message names the key.
+    StateConflict(String),
+}
+
+/// A claimed execution given back.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Row id.
+    pub id: ExecutionId,
+    /// The claim.
+    pub claim: u32,
+    /// Who had it.
+    pub incarnation: i64,
+    /// The attempt as it is kept, outcome `handed_back`; none when it never started.
+    pub record: Option<AttemptRecord>,
+    /// When it may be claimed again.
+    pub due_at: Option<Timestamp>,
+}
+
+/// What became of a cancel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CancelReceipt {
+    /// It waited and has ended.
+    Ended,
+    /// It runs; it was asked to stop.
+    Requested,
+    /// It had ended before.
+    AlreadyEnded(State),
+    /// No such execution.
+    NotFound,
+}
+
+/// Latest progress of one running execution.
+#[derive(Debug, Clone)]
+pub struct ProgressReport {
+    /// Row id.
+    pub id: ExecutionId,
+    /// The claim it runs under.
+    pub claim: u32,
+    /// The report.
+    pub progress: Progress,
+}
+
+/// Answer to a heartbeat.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Heartbeat {
+    /// False: this incarnation was given up; everything it runs must stop and write nothing.
+    pub alive: bool,
+    /// Running here, and asked to stop.
+    pub cancels: Vec<TaskId>,
+    /// The catalog's epoch, for caches.
+    pub catalog_epoch: i64,
+}
+
+/// What [`Queue::take_over`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Available again.
+    pub requeued: u64,
+    /// Ended `failed`/`host_lost`.
+    pub failed: u64,
+    /// Ended `cancelled`.
+    pub cancelled: u64,
+}
+
+/// Live executions by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Wait for their instant.
+    pub scheduled: u64,
+    /// Wait for a slot.
+    pub available: u64,
+    /// Run.
+    pub running: u64,
+    /// Wait for their next attempt.
+    pub retryable: u64,
+}

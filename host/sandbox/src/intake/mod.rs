@@ -1,0 +1,110 @@
+//! Checks of untrusted bytes, before anything is compiled: size, header, validity, world, imports.
+
+mod header;
+mod world;
+
+pub(crate) use world::exports_describe;
+
+use horarium_core::runner::Inspection;
+use horarium_model::limits::MAX_COMPONENT_BYTES;
+use horarium_model::{task_type, text};
+use std::borrow::Cow;
+use wasmparser::{Validator, WasmFeatures};
+
+/// What passed the checks.
+pub(crate) struct Accepted<'b> {
+    /// What was found.
+    pub(crate) inspection: Inspection,
+    /// The component: the bytes as they came, or made from a core module.
+    pub(crate) component: Cow<'b, [u8]>,
+}
+
+/// Checks everything that can be known without compiling.
+///
+/// # Errors
+/// A sentence saying what the bytes are and what would be right.
+pub(crate) fn check(bytes: &[u8]) -> Result<Accepted<'_>, String> {
+    check_size(bytes.len() as u64)?;
+    let component = match header::kind(bytes)? {
+        header::Kind::Component => Cow::Borrowed(bytes),
+        header::Kind::CoreModule => Cow::Owned(from_core_module(bytes)?),
+    };
+    // Before validation, so that a component of a newer WASI is named as such.
+    let world = world::read(&component)?;
+    world::refuse_newer_wasi(&world)?;
+    validate(&component)?;
+    let kind = world::check(&world)?;
+    let warnings = world::remarks(&world, matches!(component, Cow::Owned(_)));
+    let inspection = Inspection {
+        digest: task_type::digest(bytes),
+        size_bytes: bytes.len() as u64,
+        kind: kind.to_owned(),
+        imports: world.imports,
+        exports: world.exports,
+        warnings,
+    };
+    Ok(Accepted {
+        inspection,
+        component,
+    })
+}
+
+/// Whether the number of bytes is one a component may have.
+pub(crate) fn check_size(bytes: u64) -> Result<(), String> {
+    match bytes {
+        0 => Err("the file is empty; a component was expected".to_owned()),
+        n if n > MAX_COMPONENT_BYTES => Err(format!(
+            "{n} bytes are more than the {MAX_COMPONENT_BYTES} (64 MiB) a component may have"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn validate(component: &[u8]) -> Result<(), String> {
+    let features = WasmFeatures::default() - WasmFeatures::CM_ASYNC;
+    Validator::new_with_features(features)
+        .validate_all(component)
+        .map(|_| ())
+        .map_err(|error| parse_error(&error))
+}
+
+fn parse_error(error: &wasmparser::BinaryReaderError) -> String {
+    let message = text::one_line(error.message(), 300);
+    if message.contains("unexpected end") {
+        format!(
+            "the file is truncated: it ends inside a section (at byte {})",
+            error.offset()
+        )
+    } else {
+        format!(
+            "not a valid component: {message} (at byte {})",
+            error.offset()
+        )
+    }
+}
+
+/// A core module becomes a component when it says which world it was made for.
+fn from_core_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let facts = header::core_module(bytes).map_err(|error| parse_error(&error))?;
+    if facts.preview1 {
+        return Err("a core module that imports wasi_snapshot_preview1 cannot be taken in yet; build it for wasm32-wasip2 (a component of world horarium:task/minimal-task)".to_owned());
+    }
+    if !facts.component_type {
+        return Err("a core module without component-type metadata; build a component of world horarium:task/minimal-task (target wasm32-wasip2)".to_owned());
+    }
+    let refused = |error: String| {
+        let error = text::one_line(&error, 300);
+        format!("the core module cannot be made a component: {error}")
+    };
+    wit_component::ComponentEncoder::default()
+        .validate(false)
+        .module(bytes)
+        .and_then(|encoder| {
+            let mut encoder = encoder;
+            encoder.encode()
+        })
+        .map_err(|error| refused(format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! A component ready to run: compiled code with its imports resolved.
+
+use crate::bindings::plugin::PluginPre;
+use crate::data::RunData;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+/// A component ready to run.
+pub(crate) enum Loaded {
+    /// Exports `horarium:task/run`.
+    Task(PluginPre<RunData>),
+    /// Exports `wasi:cli/run`.
+    Command(CommandPre<RunData>),
+}
+
+impl Loaded {
+    /// Loads what this host's compiler made.
+    ///
+    /// # Safety
+    /// `artifact` must be the unchanged output of `Engine::precompile_component`: anything else is
+    /// machine code of somebody else's choosing.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn from_artifact(
+        engine: &Engine,
+        linker: &Linker<RunData>,
+        artifact: &[u8],
+    ) -> wasmtime::Result<Self> {
+        // SAFETY: the caller's promise.
+        let component = unsafe { Component::deserialize(engine, artifact) }?;
+        Self::new(linker, &component)
+    }
+
+    /// Resolves the imports, checking their types.
+    pub(crate) fn new(linker: &Linker<RunData>, component: &Component) -> wasmtime::Result<Self> {
+        let run = component.get_export_index(None, "horarium:task/run@1.0.0");
+        let pre = linker.instantiate_pre(component)?;
+        if run.is_some() {
+            PluginPre::new(pre).map(Self::Task)
+        } else {
+            CommandPre::new(pre).map(Self::Command)
+        }
+    }
+}

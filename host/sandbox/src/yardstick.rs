@@ -1,0 +1,97 @@
+//! What the sandbox is measured against: the engine as anybody would set it up, with the pooling
+//! allocator's defaults and a fresh store a run, and none of our limits.
+
+use crate::bindings::plugin::PluginPre;
+use crate::settings::SandboxError;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// The yardstick: a component that exports `horarium:task/run` and imports calls nothing but WASI.
+pub struct Plain {
+    engine: Engine,
+    pre: PluginPre<PlainData>,
+}
+
+struct PlainData {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for PlainData {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl Plain {
+    /// Compiles a trusted component, in this process.
+    ///
+    /// # Errors
+    /// When it does not compile or does not export `run`.
+    pub fn new(component: &[u8]) -> Result<Self, SandboxError> {
+        Self::build(component).map_err(|error| SandboxError::Engine(format!("{error:#}")))
+    }
+
+    fn build(component: &[u8]) -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        let pool = PoolingAllocationConfig::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let engine = Engine::new(&config)?;
+        let component = Component::from_binary(&engine, component)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        stub_ours(&engine, &component, &mut linker)?;
+        let pre = PluginPre::new(linker.instantiate_pre(&component)?)?;
+        Ok(Self { engine, pre })
+    }
+
+    /// One run in a fresh store.
+    ///
+    /// # Errors
+    /// When the guest traps or fails.
+    pub async fn run_once(&self, parameters: &str) -> Result<String, String> {
+        let data = PlainData {
+            wasi: WasiCtx::builder().build(),
+            table: ResourceTable::new(),
+        };
+        let mut store = Store::new(&self.engine, data);
+        let show = |error: wasmtime::Error| format!("{error:#}");
+        let plugin = self.pre.instantiate_async(&mut store).await.map_err(show)?;
+        let run = plugin.horarium_task_run();
+        let returned = run
+            .call_run(&mut store, &parameters.to_owned())
+            .await
+            .map_err(show)?;
+        returned.map_err(|error| error.message)
+    }
+}
+
+/// What a plugin imports of ours may be there, but is not part of the yardstick: a call to it traps.
+fn stub_ours(
+    engine: &Engine,
+    component: &Component,
+    linker: &mut Linker<PlainData>,
+) -> wasmtime::Result<()> {
+    for (name, import) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(interface) = import.ty else {
+            continue;
+        };
+        if !name.starts_with("horarium:task/") {
+            continue;
+        }
+        let mut instance = linker.instance(name)?;
+        for (function, export) in interface.exports(engine) {
+            if matches!(export.ty, ComponentItem::ComponentFunc(_)) {
+                instance.func_new(function, |_, _, _, _| {
+                    Err(wasmtime::Error::msg("not part of the yardstick"))
+                })?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,275 @@
+-- Instants are integer microseconds since 1970 in UTC, states and kinds are text, JSON is JSONB (read it
+-- with json(column)), task_id is a UUID as text.
+
+-- Single numbers of the whole database: catalog_epoch, last_execution_id.
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('last_execution_id', 0);
+
+CREATE TABLE tenants (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+INSERT INTO tenants (id, name) VALUES (1, 'default');
+
+-- One row per start of a host. AUTOINCREMENT: an incarnation is never given twice.
+CREATE TABLE hosts (
+    incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    stopped_at INTEGER
+);
+CREATE INDEX hosts_alive ON hosts (incarnation) WHERE stopped_at IS NULL;
+
+CREATE TABLE task_configs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL,
+    key TEXT,
+    name TEXT NOT NULL,
+    -- The name folded to lower case, for searching.
+    name_folded TEXT NOT NULL,
+    task_type TEXT NOT NULL,
+    scheduler_type TEXT NOT NULL,
+    parameters BLOB NOT NULL,
+    schedule_config BLOB NOT NULL,
+    max_retries INTEGER NOT NULL,
+    timeout_seconds INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    limits BLOB NOT NULL,
+    retry_policy BLOB NOT NULL,
+    overlap TEXT,
+    concurrency BLOB,
+    chain BLOB NOT NULL,
+    plugin_version TEXT,
+    paused INTEGER NOT NULL,
+    pause_reason TEXT,
+    pause_after_failures INTEGER,
+    expires_after_seconds INTEGER,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    -- A tombstone: reads show neither the config nor, in its executions, its id.
+    deleted_at INTEGER,
+    -- With the tombstone: the history goes too.
+    delete_history INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX task_configs_key ON task_configs (tenant_id, key)
+    WHERE key IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX task_configs_tenant ON task_configs (tenant_id, id) WHERE deleted_at IS NULL;
+CREATE INDEX task_configs_deleted ON task_configs (id) WHERE deleted_at IS NOT NULL;
+
+-- The hot part of a config.
+CREATE TABLE task_schedules (
+    config_id INTEGER PRIMARY KEY,
+    next_fire_at INTEGER,
+    last_slot INTEGER,
+    anchor_at INTEGER NOT NULL,
+    skip_reason TEXT,
+    skip_first INTEGER,
+    skip_last INTEGER,
+    skip_count INTEGER,
+    failures_in_a_row INTEGER NOT NULL DEFAULT 0,
+    -- Highest version ever given to a key of the config's state.
+    state_version INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX task_schedules_due ON task_schedules (next_fire_at, config_id) WHERE next_fire_at IS NOT NULL;
+
+CREATE TABLE task_state (
+    config_id INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    value BLOB NOT NULL
+);
+CREATE UNIQUE INDEX task_state_key ON task_state (config_id, key);
+
+CREATE TABLE task_types (
+    tenant_id INTEGER NOT NULL,
+    task_type TEXT NOT NULL,
+    active_digest TEXT,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, task_type)
+) WITHOUT ROWID;
+
+CREATE TABLE plugin_versions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL,
+    task_type TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    state TEXT NOT NULL,
+    error TEXT,
+    size_bytes INTEGER NOT NULL,
+    descriptor BLOB NOT NULL,
+    grants BLOB NOT NULL,
+    limits BLOB NOT NULL,
+    activate INTEGER NOT NULL,
+    warnings BLOB NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX plugin_versions_digest ON plugin_versions (tenant_id, task_type, digest);
+CREATE INDEX plugin_versions_bytes ON plugin_versions (digest);
+
+-- Components as registered; shared by all versions with the digest.
+CREATE TABLE plugin_bytes (
+    digest TEXT PRIMARY KEY,
+    bytes BLOB NOT NULL
+);
+
+-- What has not ended.
+CREATE TABLE live_executions (
+    id INTEGER PRIMARY KEY,
+    tenant_id INTEGER NOT NULL,
+    task_id TEXT NOT NULL,
+    config_id INTEGER,
+    task_type TEXT NOT NULL,
+    state TEXT NOT NULL,
+    trigger TEXT NOT NULL,
+    slot INTEGER,
+    priority INTEGER NOT NULL,
+    -- due_at - priority * 60 s: the order of claims.
+    queue_key INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    max_attempts INTEGER NOT NULL,
+    lost INTEGER NOT NULL DEFAULT 0,
+    claim INTEGER NOT NULL DEFAULT 0,
+    incarnation INTEGER,
+    run_key TEXT,
+    run_max INTEGER NOT NULL,
+    -- Passed over because its run_key was full; claims do not look at it until the key is freed.
+    blocked INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    first_started_at INTEGER,
+    due_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    cancel_requested_at INTEGER,
+    parent_task_id TEXT,
+    retry_of TEXT,
+    progress BLOB,
+    -- NULL: large, in live_parameters, so that a change of state does not rewrite it.
+    parameters BLOB
+);
+CREATE UNIQUE INDEX live_executions_task ON live_executions (tenant_id, task_id);
+CREATE INDEX live_executions_claim ON live_executions (queue_key, id)
+    WHERE state = 'available' AND blocked = 0;
+CREATE INDEX live_executions_blocked ON live_executions (tenant_id, run_key, queue_key, id)
+    WHERE blocked = 1;
+CREATE INDEX live_executions_due ON live_executions (due_at, id)
+    WHERE state IN ('scheduled', 'retryable');
+CREATE INDEX live_executions_expiry ON live_executions (expires_at, id)
+    WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable');
+CREATE INDEX live_executions_config ON live_executions (config_id) WHERE config_id IS NOT NULL;
+CREATE INDEX live_executions_run_key ON live_executions (tenant_id, run_key)
+    WHERE run_key IS NOT NULL AND state = 'running';
+CREATE INDEX live_executions_suspect ON live_executions (id) WHERE state = 'running' AND lost >= 3;
+CREATE INDEX live_executions_cancel ON live_executions (incarnation, id)
+    WHERE cancel_requested_at IS NOT NULL AND state = 'running';
+
+CREATE TABLE live_parameters (
+    execution_id INTEGER PRIMARY KEY,
+    parameters BLOB NOT NULL
+);
+
+-- What has ended; append-only, save for deletions.
+CREATE TABLE task_executions (
+    id INTEGER PRIMARY KEY,
+    config_id INTEGER,
+    task_id TEXT NOT NULL,
+    is_success INTEGER,
+    started_at INTEGER,
+    completed_at INTEGER NOT NULL,
+    duration_seconds REAL,
+    result BLOB,
+    error_message TEXT,
+    error_traceback TEXT,
+    tenant_id INTEGER NOT NULL,
+    task_type TEXT NOT NULL,
+    state TEXT NOT NULL,
+    trigger TEXT NOT NULL,
+    slot INTEGER,
+    slot_last INTEGER,
+    slot_count INTEGER,
+    skip_reason TEXT,
+    priority INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    parameters BLOB,
+    error_kind TEXT,
+    error_code TEXT,
+    error_details BLOB,
+    usage BLOB,
+    plugin_digest TEXT,
+    host TEXT,
+    created_at INTEGER NOT NULL,
+    first_started_at INTEGER,
+    due_at INTEGER,
+    expires_at INTEGER,
+    cancel_requested_at INTEGER,
+    progress BLOB,
+    parent_task_id TEXT,
+    retry_of TEXT,
+    -- The claim whose attempt this row is the account of; NULL when the end was not an attempt's.
+    ended_claim INTEGER
+);
+CREATE UNIQUE INDEX task_executions_task ON task_executions (tenant_id, task_id);
+CREATE INDEX task_executions_config ON task_executions (config_id, id) WHERE config_id IS NOT NULL;
+CREATE INDEX task_executions_trouble ON task_executions (tenant_id, id) WHERE state <> 'succeeded';
+
+-- Attempts that the row of their execution does not describe: all but the last.
+CREATE TABLE task_attempts (
+    execution_id INTEGER NOT NULL,
+    claim INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    completed_at INTEGER NOT NULL,
+    duration_seconds REAL NOT NULL,
+    error_kind TEXT,
+    error_message TEXT,
+    error_traceback TEXT,
+    error_code TEXT,
+    error_details BLOB,
+    usage BLOB,
+    plugin_digest TEXT,
+    host TEXT,
+    PRIMARY KEY (execution_id, claim)
+) WITHOUT ROWID;
+
+-- The log of an attempt, as one array of lines; attempts without a log have no row.
+CREATE TABLE execution_logs (
+    execution_id INTEGER NOT NULL,
+    claim INTEGER NOT NULL,
+    lines BLOB NOT NULL
+);
+CREATE UNIQUE INDEX execution_logs_attempt ON execution_logs (execution_id, claim);
+
+-- Live and ended executions as every surface shows them.
+CREATE VIEW executions AS
+SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END AS config_id, l.task_id, NULL AS is_success,
+    l.started_at, a.completed_at, a.duration_seconds, NULL AS result, a.error_message, a.error_traceback,
+    l.tenant_id, l.task_type, l.state, l.trigger, l.slot, NULL AS slot_last, NULL AS slot_count,
+    NULL AS skip_reason, l.priority, l.attempt, l.max_attempts, l.lost,
+    coalesce(l.parameters, p.parameters) AS parameters, a.error_kind, a.usage, a.plugin_digest, a.host,
+    l.created_at, l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, l.progress,
+    l.parent_task_id, l.retry_of
+FROM live_executions l
+LEFT JOIN live_parameters p ON p.execution_id = l.id
+LEFT JOIN task_configs c ON c.id = l.config_id
+-- While it waits, its last attempt is the one of its last claim.
+LEFT JOIN task_attempts a ON a.execution_id = l.id AND a.claim = l.claim
+UNION ALL
+SELECT e.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, e.task_id, e.is_success, e.started_at,
+    e.completed_at, e.duration_seconds, e.result, e.error_message, e.error_traceback, e.tenant_id,
+    e.task_type, e.state, e.trigger, e.slot, e.slot_last, e.slot_count, e.skip_reason, e.priority,
+    e.attempt, e.max_attempts, e.lost, e.parameters, e.error_kind, e.usage, e.plugin_digest, e.host,
+    e.created_at, e.first_started_at, e.due_at, e.expires_at, e.cancel_requested_at, e.progress,
+    e.parent_task_id, e.retry_of
+FROM task_executions e
+LEFT JOIN task_configs c ON c.id = e.config_id
+WHERE c.delete_history IS NOT 1;

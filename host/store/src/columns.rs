@@ -1,0 +1,142 @@
+//! How values become columns and back, the same for every database.
+
+use horarium_core::store::{StoreError, StoreResult};
+use horarium_model::execution::{AttemptRecord, Progress};
+use horarium_model::{Timestamp, Usage};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::str::FromStr;
+
+/// An instant as it is stored.
+pub(crate) fn micros(instant: Timestamp) -> i64 {
+    instant.timestamp_micros()
+}
+
+/// An optional instant as it is stored.
+pub(crate) fn opt_micros(instant: Option<Timestamp>) -> Option<i64> {
+    instant.map(micros)
+}
+
+/// Where a value was read from, for the message when it makes no sense.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) table: &'static str,
+    pub(crate) id: i64,
+}
+
+impl Place {
+    /// The error of a row that holds what was never written.
+    pub(crate) fn corrupt(self, column: &str, what: impl std::fmt::Display) -> StoreError {
+        StoreError::Internal(format!(
+            "row {} of {} is damaged: {column}: {what}",
+            self.id, self.table
+        ))
+    }
+
+    pub(crate) fn instant(self, column: &str, micros: i64) -> StoreResult<Timestamp> {
+        Timestamp::from_timestamp_micros(micros)
+            .ok_or_else(|| self.corrupt(column, format_args!("{micros} is no instant")))
+    }
+
+    pub(crate) fn opt_instant(
+        self,
+        column: &str,
+        micros: Option<i64>,
+    ) -> StoreResult<Option<Timestamp>> {
+        micros.map(|m| self.instant(column, m)).transpose()
+    }
+
+    pub(crate) fn word<T: FromStr<Err: std::fmt::Display>>(
+        self,
+        column: &str,
+        text: &str,
+    ) -> StoreResult<T> {
+        text.parse().map_err(|error| self.corrupt(column, error))
+    }
+
+    pub(crate) fn opt_word<T: FromStr<Err: std::fmt::Display>>(
+        self,
+        column: &str,
+        text: Option<&str>,
+    ) -> StoreResult<Option<T>> {
+        text.map(|t| self.word(column, t)).transpose()
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(self, column: &str, text: &str) -> StoreResult<T> {
+        serde_json::from_str(text).map_err(|error| self.corrupt(column, error))
+    }
+
+    pub(crate) fn opt_json<T: DeserializeOwned>(
+        self,
+        column: &str,
+        text: Option<&str>,
+    ) -> StoreResult<Option<T>> {
+        text.map(|t| self.json(column, t)).transpose()
+    }
+
+    pub(crate) fn small<T: TryFrom<i64>>(self, column: &str, number: i64) -> StoreResult<T> {
+        T::try_from(number)
+            .map_err(|_| self.corrupt(column, format_args!("{number} is out of range")))
+    }
+}
+
+/// JSON text of a value that always has one.
+pub(crate) fn text<T: Serialize>(value: &T) -> StoreResult<String> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Internal(format!("cannot be written as JSON: {error}")))
+}
+
+/// Borrows JSON text as a part of a larger document, checked.
+pub(crate) fn raw(text: &str) -> StoreResult<&RawValue> {
+    serde_json::from_str(text).map_err(|error| {
+        StoreError::Internal(format!("parameters or result are not JSON: {error}"))
+    })
+}
+
+/// What an ended attempt writes, in the order of [`ATTEMPT_FIELDS`].
+#[derive(Serialize)]
+pub(crate) struct AttemptRow<'a>(
+    pub(crate) i64,
+    u32,
+    u32,
+    &'static str,
+    i64,
+    i64,
+    f64,
+    Option<&'static str>,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<&'a serde_json::Value>,
+    Option<&'a Usage>,
+    Option<&'a str>,
+    Option<&'a str>,
+);
+
+impl<'a> AttemptRow<'a> {
+    pub(crate) fn new(execution_id: i64, record: &'a AttemptRecord) -> Self {
+        Self(
+            execution_id,
+            record.claim,
+            record.attempt,
+            record.outcome.as_str(),
+            micros(record.started_at),
+            micros(record.completed_at),
+            horarium_core::store::rules::duration_seconds(record),
+            record.error_kind.map(|kind| kind.as_str()),
+            record.error_message.as_deref(),
+            record.error_traceback.as_deref(),
+            record.error_code.as_deref(),
+            record.error_details.as_ref(),
+            record.usage.as_ref(),
+            record.plugin_digest.as_deref(),
+            record.host.as_deref(),
+        )
+    }
+}
+
+/// A progress report as JSON text.
+pub(crate) fn progress_text(progress: &Progress) -> StoreResult<String> {
+    text(progress)
+}

@@ -1,0 +1,399 @@
+//! Every statement of the SQLite store. Batches come as one JSON array of arrays (`?1`), read by
+//! `jsonb_each`; `value ->> n` is the n-th field of a row. A test prepares each statement against a
+//! migrated database, another holds the hot ones to their indexes.
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
+        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
+        /// Every fixed statement by name, for the tests.
+        #[cfg(test)]
+        pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+/// A config and its schedule; the caller adds a WHERE on `c`.
+macro_rules! config_columns {
+    () => {
+        "c.id, c.tenant_id, c.key, c.name, c.task_type, c.scheduler_type, json(c.parameters), \
+         json(c.schedule_config), c.max_retries, c.timeout_seconds, c.priority, json(c.limits), \
+         json(c.retry_policy), c.overlap, json(c.concurrency), c.plugin_version, c.paused, \
+         c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
+         c.updated_at, c.deleted_at, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+         s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row"
+    };
+}
+pub(super) use config_columns;
+
+macro_rules! configs {
+    ($($rest:literal)*) => {
+        concat!("SELECT ", config_columns!(), " FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL", $($rest),*)
+    };
+}
+
+/// A live execution as reads show it; `$large` and `$trace` are what a list leaves out.
+macro_rules! live_columns {
+    ($parameters:literal, $trace:literal) => {
+        concat!(
+            "SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, l.task_id, l.started_at, \
+             a.completed_at, a.duration_seconds, NULL AS result, a.error_message, ",
+            $trace,
+            ", l.tenant_id, l.task_type, l.state, l.trigger, l.slot, NULL AS slot_last, \
+             NULL AS slot_count, NULL AS skip_reason, l.priority, l.attempt, l.max_attempts, l.lost, ",
+            $parameters,
+            ", a.error_kind, json(a.usage), a.plugin_digest, a.host, l.created_at, \
+             l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, json(l.progress), \
+             l.parent_task_id, l.retry_of FROM live_executions l \
+             LEFT JOIN task_configs c ON c.id = l.config_id \
+             LEFT JOIN task_attempts a ON a.execution_id = l.id AND a.claim = l.claim"
+        )
+    };
+}
+
+/// An ended execution as reads show it, in the same order.
+macro_rules! ended_columns {
+    ($result:literal, $trace:literal, $parameters:literal) => {
+        concat!(
+            "SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, l.task_id, l.started_at, \
+             l.completed_at, l.duration_seconds, ",
+            $result,
+            ", l.error_message, ",
+            $trace,
+            ", l.tenant_id, l.task_type, l.state, l.trigger, l.slot, l.slot_last, l.slot_count, \
+             l.skip_reason, l.priority, l.attempt, l.max_attempts, l.lost, ",
+            $parameters,
+            ", l.error_kind, json(l.usage), l.plugin_digest, l.host, l.created_at, \
+             l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, json(l.progress), \
+             l.parent_task_id, l.retry_of FROM task_executions l \
+             LEFT JOIN task_configs c ON c.id = l.config_id"
+        )
+    };
+}
+
+/// Columns of a new history row.
+macro_rules! history_columns {
+    () => {
+        "INSERT INTO task_executions (id, config_id, task_id, is_success, started_at, completed_at, \
+         duration_seconds, result, error_message, error_traceback, tenant_id, task_type, state, \
+         trigger, slot, slot_last, slot_count, skip_reason, priority, attempt, max_attempts, lost, \
+         parameters, error_kind, error_code, error_details, usage, plugin_digest, host, created_at, \
+         first_started_at, due_at, expires_at, cancel_requested_at, progress, parent_task_id, \
+         retry_of, ended_claim) "
+    };
+}
+
+statements! {
+    // ---- the database
+    COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
+    COUNT_LIVE = "SELECT count(*) FROM live_executions";
+    COUNT_ENDED = "SELECT count(*) FROM task_executions";
+    LAST_EXECUTION = "SELECT max((SELECT value FROM meta WHERE key = 'last_execution_id'), \
+        coalesce((SELECT max(id) FROM live_executions), 0), \
+        coalesce((SELECT max(id) FROM task_executions), 0))";
+    KEEP_LAST_EXECUTION = "UPDATE meta SET value = max(value, ?1) WHERE key = 'last_execution_id'";
+    BUMP_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'catalog_epoch'";
+    EPOCH = "SELECT value FROM meta WHERE key = 'catalog_epoch'";
+    TENANT = "SELECT id FROM tenants WHERE name = ?1";
+
+    // ---- hosts
+    START_HOST = "INSERT INTO hosts (name, started_at, seen_at) VALUES (?1, ?2, ?2) RETURNING incarnation";
+    STOP_HOST = "UPDATE hosts SET stopped_at = ?2 WHERE incarnation = ?1 AND stopped_at IS NULL";
+    SEE_HOST = "UPDATE hosts SET seen_at = ?2 WHERE incarnation = ?1 AND stopped_at IS NULL";
+    BURY_OTHERS = "UPDATE hosts SET stopped_at = ?2 WHERE incarnation <> ?1 AND stopped_at IS NULL";
+    ALIVE = "SELECT incarnation FROM hosts WHERE stopped_at IS NULL";
+    CANCELS_OF = "SELECT task_id FROM live_executions \
+        WHERE incarnation = ?1 AND cancel_requested_at IS NOT NULL AND state = 'running' ORDER BY id";
+
+    // ---- due
+    DUE_SCHEDULES = "SELECT c.id, c.version, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+        s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+        FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
+        WHERE s.next_fire_at IS NOT NULL AND s.next_fire_at <= ?1 AND c.paused = 0 AND c.deleted_at IS NULL \
+        ORDER BY s.next_fire_at, s.config_id LIMIT ?2";
+    // Paused and deleted configs have no next_fire_at.
+    NEXT_DUE = "SELECT min(at) FROM ( \
+        SELECT min(next_fire_at) AS at FROM task_schedules WHERE next_fire_at IS NOT NULL \
+        UNION ALL SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable') \
+        UNION ALL SELECT min(expires_at) FROM live_executions \
+            WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable'))";
+    SWEEP_AVAILABLE = "UPDATE live_executions SET state = 'available', blocked = 0 WHERE id IN ( \
+        SELECT id FROM live_executions WHERE state IN ('scheduled', 'retryable') AND due_at <= ?1 \
+        ORDER BY due_at, id LIMIT ?2)";
+    EXPIRED = "SELECT id FROM live_executions \
+        WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
+        AND expires_at <= ?1 ORDER BY expires_at, id LIMIT ?2";
+    QUEUE_COUNTS = "SELECT \
+        (SELECT count(*) FROM live_executions WHERE state = 'scheduled'), \
+        (SELECT count(*) FROM live_executions WHERE state = 'available'), \
+        (SELECT count(*) FROM live_executions WHERE state = 'running'), \
+        (SELECT count(*) FROM live_executions WHERE state = 'retryable')";
+
+    // ---- enqueue: [tenant, task_id]
+    KNOWN_TASKS = "SELECT j.key FROM jsonb_each(?1) j WHERE \
+        EXISTS (SELECT 1 FROM live_executions l WHERE l.tenant_id = j.value ->> 0 AND l.task_id = j.value ->> 1) \
+        OR EXISTS (SELECT 1 FROM task_executions e WHERE e.tenant_id = j.value ->> 0 AND e.task_id = j.value ->> 1)";
+    // [config]
+    CONFIGS_ALIVE = "SELECT c.id, c.tenant_id FROM jsonb_each(?1) j CROSS JOIN task_configs c \
+        ON c.id = j.value WHERE c.deleted_at IS NULL";
+    LIVE_COUNTS = "SELECT l.config_id, l.state = 'running', count(*) FROM jsonb_each(?1) j \
+        CROSS JOIN live_executions l ON l.config_id = j.value GROUP BY 1, 2";
+    /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
+    /// run_key, run_max, due, expires, parent, retry_of, parameters or null; `?2` = now.
+    INSERT_LIVE = "INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, \
+        trigger, slot, priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, \
+        parent_task_id, retry_of, parameters, created_at) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+        value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
+        value ->> 13, value ->> 14, value ->> 15, value ->> 16, jsonb_extract(value, '$[17]'), ?2 \
+        FROM jsonb_each(?1)";
+    /// id, parameters
+    INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
+        SELECT value ->> 0, jsonb_extract(value, '$[1]') FROM jsonb_each(?1)";
+
+    // ---- fire
+    SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
+        s.anchor_at, s.skip_reason, s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+        FROM jsonb_each(?1) j CROSS JOIN task_configs c ON c.id = j.value \
+        JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL";
+    /// config, next_fire, last_slot, skip reason, first, last, count
+    ADVANCE_SCHEDULES = "UPDATE task_schedules SET next_fire_at = j.value ->> 1, \
+        last_slot = j.value ->> 2, skip_reason = j.value ->> 3, skip_first = j.value ->> 4, \
+        skip_last = j.value ->> 5, skip_count = j.value ->> 6 \
+        FROM jsonb_each(?1) j WHERE config_id = j.value ->> 0";
+    /// id, config, task_id, tenant, type, trigger, first, last, count, reason, priority, max_attempts;
+    /// `?2` = now.
+    INSERT_SKIPPED = "INSERT INTO task_executions (id, config_id, task_id, tenant_id, task_type, state, \
+        trigger, slot, slot_last, slot_count, skip_reason, priority, attempt, max_attempts, lost, \
+        created_at, completed_at) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, 'skipped', \
+        value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, 0, \
+        value ->> 11, 0, ?2, ?2 FROM jsonb_each(?1)";
+    WAITING_OF_CONFIG = "SELECT id FROM live_executions \
+        WHERE config_id = ?1 AND state IN ('scheduled', 'available', 'retryable') ORDER BY id";
+    RUNNING_OF_CONFIG = "SELECT count(*) FROM live_executions WHERE config_id = ?1 AND state = 'running'";
+    FLAG_RUNNING = "UPDATE live_executions SET cancel_requested_at = ?2 \
+        WHERE config_id = ?1 AND state = 'running' AND cancel_requested_at IS NULL RETURNING id, task_id";
+
+    // ---- claim. `?1` types as [tenant, type], `?2` now, `?3`/`?4` where the page before ended, `?5` limit
+    CANDIDATES = "SELECT l.id, l.queue_key, l.run_key, l.run_max, l.lost, l.tenant_id, l.task_id, \
+        l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
+        json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))), \
+        l.parent_task_id, l.retry_of \
+        FROM live_executions l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
+        WHERE l.state = 'available' AND l.blocked = 0 AND (l.queue_key, l.id) > (?3, ?4) \
+        AND (l.expires_at IS NULL OR l.expires_at > ?2) \
+        AND (l.tenant_id, l.task_type) IN (SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j) \
+        ORDER BY l.queue_key, l.id LIMIT ?5";
+    /// [tenant, run_key]
+    RUNNING_OF_KEYS = "SELECT l.tenant_id, l.run_key, count(*) FROM jsonb_each(?1) j \
+        CROSS JOIN live_executions l ON l.tenant_id = j.value ->> 0 AND l.run_key = j.value ->> 1 \
+        AND l.run_key IS NOT NULL AND l.state = 'running' GROUP BY 1, 2";
+    SUSPECT_RUNS = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE state = 'running' AND lost >= 3)";
+    /// `?1` ids, `?2` incarnation, `?3` now
+    START = "UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
+        incarnation = ?2, started_at = ?3, first_started_at = coalesce(first_started_at, ?3) \
+        WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available'";
+    BLOCK = "UPDATE live_executions SET blocked = 1 \
+        WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available'";
+    /// [tenant, run_key]; `?2` how many of each key to look at again.
+    UNBLOCK = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
+        SELECT b.id FROM jsonb_each(?1) j CROSS JOIN live_executions b ON b.id IN ( \
+            SELECT id FROM live_executions w WHERE w.blocked = 1 AND w.tenant_id = j.value ->> 0 \
+            AND w.run_key = j.value ->> 1 ORDER BY w.queue_key, w.id LIMIT ?2))";
+    UNBLOCK_ALL = "UPDATE live_executions SET blocked = 0 WHERE blocked = 1";
+
+    // ---- the end of attempts
+    /// `?1` ids
+    RUNNING = "SELECT l.id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
+        l.cancel_requested_at IS NOT NULL, \
+        l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), \
+        coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, l.attempt, l.lost, l.started_at, \
+        coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0) \
+        FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
+        LEFT JOIN task_configs c ON c.id = l.config_id \
+        LEFT JOIN task_schedules s ON s.config_id = l.config_id \
+        WHERE l.state = 'running'";
+    /// id, state, is_success, started, completed, duration, result, kind, message, trace, code, details,
+    /// usage, digest, host, progress, ended_claim
+    RECORD = concat!(history_columns!(),
+        "SELECT l.id, l.config_id, l.task_id, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, \
+         jsonb(nullif(j.value -> 6, 'null')), j.value ->> 8, j.value ->> 9, l.tenant_id, l.task_type, \
+         j.value ->> 1, l.trigger, l.slot, NULL, NULL, NULL, l.priority, l.attempt, l.max_attempts, \
+         l.lost, coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id)), \
+         j.value ->> 7, j.value ->> 10, jsonb(nullif(j.value -> 11, 'null')), \
+         jsonb_extract(j.value, '$[12]'), j.value ->> 13, j.value ->> 14, l.created_at, \
+         CASE WHEN l.first_started_at IS l.started_at THEN j.value ->> 3 ELSE l.first_started_at END, \
+         l.due_at, l.expires_at, l.cancel_requested_at, \
+         coalesce(jsonb_extract(j.value, '$[15]'), l.progress), l.parent_task_id, l.retry_of, j.value ->> 16 \
+         FROM jsonb_each(?1) j CROSS JOIN live_executions l ON l.id = j.value ->> 0 AND l.state = 'running'");
+    DELETE_LIVE = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1))";
+    DELETE_PARAMETERS = "DELETE FROM live_parameters WHERE execution_id IN (SELECT value FROM json_each(?1))";
+    DELETE_ATTEMPTS = "DELETE FROM task_attempts WHERE execution_id IN (SELECT value FROM json_each(?1))";
+    DELETE_LOGS = "DELETE FROM execution_logs WHERE execution_id IN (SELECT value FROM json_each(?1))";
+    /// See `columns::AttemptRow`.
+    INSERT_ATTEMPTS = "INSERT INTO task_attempts (execution_id, claim, attempt, outcome, started_at, \
+        completed_at, duration_seconds, error_kind, error_message, error_traceback, error_code, \
+        error_details, usage, plugin_digest, host) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+        value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, \
+        jsonb(nullif(value -> 11, 'null')), jsonb_extract(value, '$[12]'), value ->> 13, value ->> 14 \
+        FROM jsonb_each(?1)";
+    /// id, claim, lines
+    INSERT_LOGS = "INSERT INTO execution_logs (execution_id, claim, lines) \
+        SELECT value ->> 0, value ->> 1, jsonb_extract(value, '$[2]') FROM jsonb_each(?1)";
+    /// id, due, started, progress
+    RETRY = "UPDATE live_executions SET state = 'retryable', incarnation = NULL, due_at = j.value ->> 1, \
+        queue_key = (j.value ->> 1) - priority * 60000000, \
+        first_started_at = CASE WHEN first_started_at IS started_at THEN j.value ->> 2 ELSE first_started_at END, \
+        started_at = j.value ->> 2, progress = coalesce(jsonb_extract(j.value, '$[3]'), progress) \
+        FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND state = 'running'";
+    /// id, state, due or null, started or null
+    GIVE_BACK = "UPDATE live_executions SET state = j.value ->> 1, attempt = max(attempt - 1, 0), \
+        due_at = coalesce(j.value ->> 2, due_at), \
+        queue_key = coalesce(j.value ->> 2, due_at) - priority * 60000000, \
+        first_started_at = CASE WHEN first_started_at IS started_at THEN j.value ->> 3 ELSE first_started_at END, \
+        started_at = j.value ->> 3, incarnation = CASE WHEN j.value ->> 1 = 'running' THEN incarnation END, \
+        blocked = 0, lost = lost + ?2 \
+        FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND state = 'running'";
+    /// `?1` ids, `?2` now, `?3` state, `?4` kind, `?5` message
+    END_BARE = concat!(history_columns!(),
+        "SELECT l.id, l.config_id, l.task_id, 0, l.started_at, ?2, NULL, NULL, ?5, NULL, l.tenant_id, \
+         l.task_type, ?3, l.trigger, l.slot, NULL, NULL, NULL, l.priority, l.attempt, l.max_attempts, \
+         l.lost, coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id)), \
+         ?4, NULL, NULL, NULL, NULL, NULL, l.created_at, l.first_started_at, l.due_at, l.expires_at, \
+         l.cancel_requested_at, l.progress, l.parent_task_id, l.retry_of, NULL \
+         FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
+         LEFT JOIN task_configs c ON c.id = l.config_id WHERE c.delete_history IS NOT 1");
+    DELETE_LIVE_KEYS = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1)) \
+        RETURNING id, tenant_id, run_key";
+    /// id, claim, progress
+    PROGRESS = "UPDATE live_executions SET progress = jsonb_extract(j.value, '$[2]') \
+        FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND claim = j.value ->> 1 AND state = 'running'";
+    LOST_RUNS = "SELECT l.id, l.claim, l.attempt, l.lost, l.started_at, l.cancel_requested_at IS NOT NULL, \
+        l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), h.name, l.tenant_id, l.run_key \
+        FROM live_executions l LEFT JOIN hosts h ON h.incarnation = l.incarnation \
+        LEFT JOIN task_configs c ON c.id = l.config_id \
+        WHERE l.state = 'running' AND l.incarnation <> ?1 ORDER BY l.id";
+
+    // ---- cancel
+    FIND_LIVE = "SELECT id, state FROM live_executions WHERE tenant_id = ?1 AND task_id = ?2";
+    FIND_ENDED = "SELECT e.state FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
+        WHERE e.tenant_id = ?1 AND e.task_id = ?2 AND c.delete_history IS NOT 1";
+    ASK_CANCEL = "UPDATE live_executions SET cancel_requested_at = coalesce(cancel_requested_at, ?2) WHERE id = ?1";
+
+    // ---- failures in a row
+    /// config, failures
+    COUNT_FAILURES = "UPDATE task_schedules SET failures_in_a_row = j.value ->> 1 \
+        FROM jsonb_each(?1) j WHERE config_id = j.value ->> 0";
+    PAUSE_CONFIG = "UPDATE task_configs SET paused = 1, pause_reason = ?2, version = version + 1, \
+        updated_at = ?3 WHERE id = ?1";
+    STOP_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL WHERE config_id = ?1";
+
+    // ---- state
+    STATE = "SELECT t.key, t.value, t.version FROM task_state t JOIN task_configs c ON c.id = t.config_id \
+        WHERE t.config_id = ?1 AND c.deleted_at IS NULL ORDER BY t.key";
+    STATE_VERSIONS = "SELECT t.config_id, t.key, t.version FROM json_each(?1) j \
+        CROSS JOIN task_state t ON t.config_id = j.value";
+    SET_STATE = "INSERT INTO task_state (config_id, key, version, updated_at, value) VALUES (?1, ?2, ?3, ?4, ?5) \
+        ON CONFLICT (config_id, key) DO UPDATE SET version = excluded.version, \
+        updated_at = excluded.updated_at, value = excluded.value";
+    DELETE_STATE = "DELETE FROM task_state WHERE config_id = ?1 AND key = ?2";
+    RESET_STATE = "DELETE FROM task_state WHERE config_id = ?1";
+    STATE_VERSION = "SELECT state_version FROM task_schedules WHERE config_id = ?1";
+    KEEP_STATE_VERSION = "UPDATE task_schedules SET state_version = ?2 WHERE config_id = ?1";
+
+    // ---- configs
+    CONFIG = configs!(" AND c.tenant_id = ?1 AND c.id = ?2");
+    CONFIG_BY_KEY = configs!(" AND c.tenant_id = ?1 AND c.key = ?2 AND c.key IS NOT NULL");
+    CONFIGS_BY_IDS = configs!(" AND c.id IN (SELECT value FROM json_each(?1)) ORDER BY c.id");
+    LIST_CONFIGS = configs!(" AND c.tenant_id = ?1 AND c.id < ?2 AND (?3 IS NULL OR c.task_type = ?3) \
+        AND (?4 IS NULL OR c.scheduler_type = ?4) AND (?5 IS NULL OR c.paused = ?5) \
+        AND (?6 IS NULL OR instr(c.name_folded, ?6) > 0) ORDER BY c.id DESC LIMIT ?7");
+    KEY_OWNER = "SELECT id FROM task_configs WHERE tenant_id = ?1 AND key = ?2 \
+        AND key IS NOT NULL AND deleted_at IS NULL";
+    INSERT_CONFIG = "INSERT INTO task_configs (tenant_id, key, name, name_folded, task_type, scheduler_type, \
+        parameters, schedule_config, max_retries, timeout_seconds, priority, limits, retry_policy, overlap, \
+        concurrency, chain, plugin_version, paused, pause_reason, pause_after_failures, \
+        expires_after_seconds, version, created_at, updated_at) VALUES (?2, ?3, ?4, ?5, ?6, ?7, jsonb(?8), \
+        jsonb(?9), ?10, ?11, ?12, jsonb(?13), jsonb(?14), ?15, jsonb(?16), jsonb('[]'), ?17, ?18, ?19, ?20, \
+        ?21, 1, ?1, ?1) RETURNING id";
+    INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at) VALUES (?1, ?2, ?3)";
+    UPDATE_CONFIG = "UPDATE task_configs SET key = ?3, name = ?4, name_folded = ?5, task_type = ?6, \
+        scheduler_type = ?7, parameters = jsonb(?8), schedule_config = jsonb(?9), max_retries = ?10, \
+        timeout_seconds = ?11, priority = ?12, limits = jsonb(?13), retry_policy = jsonb(?14), \
+        overlap = ?15, concurrency = jsonb(?16), plugin_version = ?17, paused = ?18, pause_reason = ?19, \
+        pause_after_failures = ?20, expires_after_seconds = ?21, version = version + 1, updated_at = ?1 \
+        WHERE id = ?2";
+    UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = ?2, last_slot = ?3, anchor_at = ?4, \
+        skip_reason = ?5, skip_first = ?6, skip_last = ?7, skip_count = ?8, failures_in_a_row = ?9 \
+        WHERE config_id = ?1";
+    DELETE_CONFIG = "UPDATE task_configs SET deleted_at = ?2, delete_history = ?3 WHERE id = ?1";
+    PARK_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL, skip_reason = NULL, skip_first = NULL, \
+        skip_last = NULL, skip_count = NULL WHERE config_id = ?1";
+    TOMBSTONES = "SELECT id, delete_history FROM task_configs WHERE deleted_at IS NOT NULL ORDER BY id";
+    ORPHAN_HISTORY = "UPDATE task_executions SET config_id = NULL WHERE id IN ( \
+        SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT ?2)";
+    HISTORY_OF_CONFIG = "SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT ?2";
+    DELETE_HISTORY = "DELETE FROM task_executions WHERE id IN (SELECT value FROM json_each(?1))";
+    HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE config_id = ?1)";
+    DROP_TOMBSTONE = "DELETE FROM task_configs WHERE id = ?1";
+    DROP_SCHEDULE = "DELETE FROM task_schedules WHERE config_id = ?1";
+
+    // ---- plugins
+    INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
+        VALUES (?1, ?2, ?3, ?3) ON CONFLICT DO NOTHING";
+    TYPE = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
+        FROM task_types WHERE tenant_id = ?1 AND task_type = ?2";
+    TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
+        FROM task_types WHERE tenant_id = ?1 ORDER BY task_type LIMIT ?2 OFFSET ?3";
+    ALL_TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
+        FROM task_types ORDER BY tenant_id, task_type";
+    ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
+    DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
+    VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
+        json(grants), json(limits), activate, json(warnings), created_at FROM plugin_versions \
+        WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
+    VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
+        json(grants), json(limits), activate, json(warnings), created_at FROM plugin_versions \
+        WHERE tenant_id = ?1 AND task_type = ?2 ORDER BY id DESC";
+    ALL_VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
+        json(grants), json(limits), activate, json(warnings), created_at FROM plugin_versions \
+        WHERE state IN ('compiling', 'ready') ORDER BY id";
+    DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
+    INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
+        grants, limits, activate, warnings, created_at) \
+        VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), ?8, jsonb(?9), ?10)";
+    SET_GRANTS = "UPDATE plugin_versions SET grants = jsonb(?2) WHERE id = ?1";
+    VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = jsonb(?2), warnings = jsonb(?3) WHERE id = ?1";
+    VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = ?2 WHERE id = ?1";
+    INSERT_BYTES = "INSERT INTO plugin_bytes (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    BYTES = "SELECT bytes FROM plugin_bytes WHERE digest = ?1";
+    DROP_BYTES = "DELETE FROM plugin_bytes WHERE digest = ?1 AND NOT EXISTS ( \
+        SELECT 1 FROM plugin_versions WHERE digest = ?1 AND state <> 'failed')";
+
+    // ---- history
+    EXECUTION = concat!(
+        live_columns!("json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id)))", "a.error_traceback"),
+        " WHERE l.tenant_id = ?1 AND l.task_id = ?2 UNION ALL ",
+        ended_columns!("json(l.result)", "l.error_traceback", "json(l.parameters)"),
+        " WHERE l.tenant_id = ?1 AND l.task_id = ?2 AND c.delete_history IS NOT 1");
+    VISIBLE = "SELECT l.id FROM live_executions l WHERE l.tenant_id = ?1 AND l.task_id = ?2 UNION ALL \
+        SELECT e.id FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
+        WHERE e.tenant_id = ?1 AND e.task_id = ?2 AND c.delete_history IS NOT 1";
+    ATTEMPTS = "SELECT execution_id, claim, attempt, outcome, started_at, completed_at, error_kind, \
+        error_message, error_traceback, error_code, json(error_details), json(usage), plugin_digest, host \
+        FROM task_attempts WHERE execution_id = ?1 UNION ALL \
+        SELECT id, ended_claim, attempt, state, started_at, completed_at, error_kind, \
+        error_message, error_traceback, error_code, json(error_details), json(usage), plugin_digest, host \
+        FROM task_executions WHERE id = ?1 AND ended_claim IS NOT NULL ORDER BY 2";
+    LOGS = "SELECT l.claim, json(j.value) FROM execution_logs l, jsonb_each(l.lines) j \
+        WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT ?2 OFFSET ?3";
+}
+
+/// Live half of a list; the filter follows.
+pub(super) const LIST_LIVE: &str = live_columns!("NULL AS parameters", "NULL AS error_traceback");
+/// Ended half of a list; the filter follows.
+pub(super) const LIST_ENDED: &str = ended_columns!(
+    "NULL AS result",
+    "NULL AS error_traceback",
+    "NULL AS parameters"
+);
