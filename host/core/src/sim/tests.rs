@@ -171,7 +171,8 @@ async fn settle(world: &mut World) {
             .await
             .expect("paused");
     }
-    for _ in 0..200 {
+    // One slot and slow guests can leave a day of backlog.
+    for _ in 0..2000 {
         world.pass(Duration::from_secs(120)).await;
         if world.store.queue_counts().await.expect("counts") == QueueCounts::default() {
             break;

@@ -157,7 +157,7 @@ fn check_header(path: &Path) -> StoreResult<()> {
         }
     };
     let mut header = Vec::new();
-    let read = file.by_ref().take(16).read_to_end(&mut header);
+    let read = Read::by_ref(&mut file).take(16).read_to_end(&mut header);
     read.map_err(|error| {
         StoreError::Unavailable(format!("cannot read {}: {error}", path.display()))
     })?;

@@ -5,6 +5,7 @@ mod catalog;
 mod claim;
 mod complete;
 mod configs;
+mod deletions;
 mod end;
 mod enqueue;
 mod file;
@@ -15,6 +16,7 @@ mod plugins;
 mod queue;
 mod rows;
 mod sql;
+mod task_state;
 mod writer;
 
 pub use file::{DbStatus, migrate, quick_check, status};

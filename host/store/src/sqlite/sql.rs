@@ -22,7 +22,6 @@ macro_rules! config_columns {
          s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row"
     };
 }
-pub(super) use config_columns;
 
 macro_rules! configs {
     ($($rest:literal)*) => {
@@ -265,6 +264,11 @@ statements! {
          LEFT JOIN task_configs c ON c.id = l.config_id WHERE c.delete_history IS NOT 1");
     DELETE_LIVE_KEYS = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1)) \
         RETURNING id, tenant_id, run_key";
+    /// Those of `?1` that no history row was written for.
+    UNRECORDED = "SELECT j.value FROM json_each(?1) j \
+        WHERE NOT EXISTS (SELECT 1 FROM task_executions e WHERE e.id = j.value)";
+    HELD = "SELECT id, task_id, claim FROM live_executions \
+        WHERE state = 'running' AND incarnation = ?1 ORDER BY id";
     /// id, claim, progress
     PROGRESS = "UPDATE live_executions SET progress = jsonb_extract(j.value, '$[2]') \
         FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND claim = j.value ->> 1 AND state = 'running'";

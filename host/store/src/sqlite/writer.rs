@@ -26,6 +26,8 @@ pub(super) struct Tx {
     pub(super) alive: Option<HashSet<i64>>,
     /// Run keys of which one went away since the last claim, by tenant: what they block is looked at again.
     pub(super) freed: HashSet<(i64, String)>,
+    /// Which keys were freed is no longer known: everything blocked is looked at again.
+    pub(super) unblock_all: bool,
 }
 
 impl Tx {
@@ -76,6 +78,8 @@ impl Tx {
 
     async fn roll_back(&mut self) {
         self.alive = None;
+        // What was unblocked is blocked again, and `freed` no longer names it.
+        self.unblock_all = true;
         if let Err(error) = self.statement("ROLLBACK").await {
             // SQLite has rolled back by itself after some errors; BEGIN will tell.
             tracing::debug!(%error, "rollback");
@@ -161,6 +165,7 @@ impl Writer {
             last_execution,
             alive: None,
             freed: HashSet::new(),
+            unblock_all: false,
         };
         let (sender, receiver) = mpsc::channel(queue);
         tokio::spawn(work(tx, receiver, lock));

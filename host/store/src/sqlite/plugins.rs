@@ -1,0 +1,308 @@
+//! Registered names and the versions of their plugins.
+
+use super::configs::{cut_counted, seen};
+use super::writer::Tx;
+use super::{db, rows, sql};
+use crate::columns::{micros, text};
+use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, rules};
+use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_model::{TenantId, Timestamp};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+/// A version with its row id.
+async fn version(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> StoreResult<Option<(i64, PluginVersion)>> {
+    let row = sqlx::query(sql::VERSION)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(digest)
+        .fetch_optional(connection)
+        .await
+        .map_err(db)?;
+    row.as_ref().map(rows::version).transpose()
+}
+
+/// A version that must exist, in the state that the wish needs.
+async fn version_in(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+    wanted: VersionState,
+) -> StoreResult<i64> {
+    let (id, found) = version(tx.read(), tenant, task_type, digest)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(rules::no_version(task_type, digest)))?;
+    if found.state == wanted {
+        return Ok(id);
+    }
+    let (found, wanted) = (found.state.as_str(), wanted.as_str());
+    let message = rules::version_not(task_type, digest, found, wanted);
+    Err(StoreError::Conflict(message))
+}
+
+/// A version that was just written.
+async fn written(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> StoreResult<PluginVersion> {
+    version(tx.read(), tenant, task_type, digest)
+        .await?
+        .map(|(_, version)| version)
+        .ok_or_else(|| StoreError::Internal(rules::no_version(task_type, digest)))
+}
+
+pub(super) async fn add_version(
+    tx: &mut Tx,
+    now: Timestamp,
+    new: &PluginVersion,
+    bytes: &[u8],
+) -> StoreResult<PluginVersion> {
+    let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
+    sqlx::query(sql::INSERT_TYPE)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    match version(tx.read(), tenant, task_type, digest).await? {
+        Some((id, known)) if known.state != VersionState::Failed => {
+            sqlx::query(sql::SET_GRANTS)
+                .bind(id)
+                .bind(text(&new.grants)?)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
+        }
+        Some(_) => {
+            sqlx::query(sql::DELETE_VERSION)
+                .bind(tenant)
+                .bind(task_type)
+                .bind(digest)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
+            insert_version(tx, now, new, bytes).await?;
+        }
+        None => insert_version(tx, now, new, bytes).await?,
+    }
+    tx.bump_epoch().await?;
+    written(tx, tenant, task_type, digest).await
+}
+
+async fn insert_version(
+    tx: &mut Tx,
+    now: Timestamp,
+    new: &PluginVersion,
+    bytes: &[u8],
+) -> StoreResult<()> {
+    sqlx::query(sql::INSERT_VERSION)
+        .bind(new.tenant_id)
+        .bind(new.task_type.as_str())
+        .bind(new.digest.as_str())
+        .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
+        .bind(text(&new.descriptor)?)
+        .bind(text(&new.grants)?)
+        .bind(text(&new.limits)?)
+        .bind(new.activate)
+        .bind(text(&new.warnings)?)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    sqlx::query(sql::INSERT_BYTES)
+        .bind(new.digest.as_str())
+        .bind(bytes)
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+pub(super) async fn finish_version(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+    finish: &FinishVersion,
+) -> StoreResult<PluginVersion> {
+    let id = version_in(tx, tenant, task_type, digest, VersionState::Compiling).await?;
+    match finish {
+        FinishVersion::Ready {
+            descriptor,
+            warnings,
+            activate,
+        } => {
+            sqlx::query(sql::VERSION_READY)
+                .bind(id)
+                .bind(text(descriptor)?)
+                .bind(text(warnings)?)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
+            if *activate {
+                make_active(tx, now, tenant, task_type, digest).await?;
+            }
+        }
+        FinishVersion::Failed { error } => {
+            sqlx::query(sql::VERSION_FAILED)
+                .bind(id)
+                .bind(error.as_str())
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
+            sqlx::query(sql::DROP_BYTES)
+                .bind(digest)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
+        }
+    }
+    tx.bump_epoch().await?;
+    written(tx, tenant, task_type, digest).await
+}
+
+async fn make_active(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> StoreResult<()> {
+    sqlx::query(sql::ACTIVATE)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(digest)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+pub(super) async fn activate(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> StoreResult<TaskType> {
+    version_in(tx, tenant, task_type, digest, VersionState::Ready).await?;
+    existing_type(tx, tenant, task_type).await?;
+    make_active(tx, now, tenant, task_type, digest).await?;
+    tx.bump_epoch().await?;
+    existing_type(tx, tenant, task_type).await
+}
+
+pub(super) async fn set_disabled(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    disabled: bool,
+) -> StoreResult<TaskType> {
+    existing_type(tx, tenant, task_type).await?;
+    sqlx::query(sql::DISABLE)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(disabled)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    tx.bump_epoch().await?;
+    existing_type(tx, tenant, task_type).await
+}
+
+/// A type that must exist.
+async fn existing_type(tx: &mut Tx, tenant: TenantId, task_type: &str) -> StoreResult<TaskType> {
+    one_type(tx.read(), tenant, task_type)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))
+}
+
+pub(super) async fn one_type(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    task_type: &str,
+) -> StoreResult<Option<TaskType>> {
+    let row = sqlx::query(sql::TYPE)
+        .bind(tenant)
+        .bind(task_type)
+        .fetch_optional(connection)
+        .await
+        .map_err(db)?;
+    row.as_ref().map(rows::task_type).transpose()
+}
+
+pub(super) async fn types(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    page: &Page,
+) -> StoreResult<Listing<TaskType>> {
+    let found = sqlx::query(sql::TYPES)
+        .bind(tenant)
+        .bind(i64::from(page.limit) + 1)
+        .bind(seen(page))
+        .fetch_all(connection)
+        .await
+        .map_err(db)?;
+    let items = found
+        .iter()
+        .map(rows::task_type)
+        .collect::<StoreResult<Vec<_>>>()?;
+    Ok(cut_counted(items, page))
+}
+
+pub(super) async fn all_types(connection: &mut SqliteConnection) -> StoreResult<Vec<TaskType>> {
+    let found = sqlx::query(sql::ALL_TYPES)
+        .fetch_all(connection)
+        .await
+        .map_err(db)?;
+    found.iter().map(rows::task_type).collect()
+}
+
+pub(super) async fn versions(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    task_type: &str,
+) -> StoreResult<Vec<PluginVersion>> {
+    let found = sqlx::query(sql::VERSIONS)
+        .bind(tenant)
+        .bind(task_type)
+        .fetch_all(connection)
+        .await
+        .map_err(db)?;
+    found.iter().map(|row| Ok(rows::version(row)?.1)).collect()
+}
+
+pub(super) async fn all_versions(
+    connection: &mut SqliteConnection,
+) -> StoreResult<Vec<PluginVersion>> {
+    let found = sqlx::query(sql::ALL_VERSIONS)
+        .fetch_all(connection)
+        .await
+        .map_err(db)?;
+    found.iter().map(|row| Ok(rows::version(row)?.1)).collect()
+}
+
+pub(super) async fn bytes(
+    connection: &mut SqliteConnection,
+    digest: &str,
+) -> StoreResult<Option<Vec<u8>>> {
+    let row = sqlx::query(sql::BYTES)
+        .bind(digest)
+        .fetch_optional(connection)
+        .await
+        .map_err(db)?;
+    row.map(|row| row.try_get(0)).transpose().map_err(db)
+}

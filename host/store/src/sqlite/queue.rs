@@ -1,0 +1,167 @@
+//! The live side: each operation runs in the writer's next transaction; what only reads has a reader.
+
+use super::rows::{self, Reader};
+use super::{SqliteStore, claim, complete, db, end, enqueue, fire, hosts, sql};
+use crate::columns::{micros, progress_text, text};
+use horarium_core::runner::{StateEntry, StateSnapshot};
+use horarium_core::store::{
+    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, EnqueueReceipt, FireOrder,
+    FireReceipt, Heartbeat, Held, NewExecution, ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult,
+    Swept, TakenOver,
+};
+use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
+use serde_json::value::RawValue;
+use sqlx::Row;
+use std::sync::Arc;
+
+#[async_trait::async_trait]
+impl Queue for SqliteStore {
+    async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(sql::DUE_SCHEDULES).bind(micros(now)).bind(limit);
+                let rows = query.fetch_all(connection).await.map_err(db)?;
+                rows.iter().map(rows::due_schedule).collect()
+            })
+        })
+        .await
+    }
+
+    async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
+        self.read(|connection| {
+            Box::pin(async move {
+                let row = sqlx::query(sql::NEXT_DUE).fetch_one(connection).await.map_err(db)?;
+                Reader::plain(&row, "live_executions").opt_instant("due_at")
+            })
+        })
+        .await
+    }
+
+    async fn fire_due(&self, now: Timestamp, orders: Vec<FireOrder>) -> StoreResult<Vec<FireReceipt>> {
+        let orders = Arc::new(orders);
+        self.write(move |tx| {
+            let orders = orders.clone();
+            Box::pin(async move { fire::fire_due(tx, now, &orders).await })
+        })
+        .await
+    }
+
+    async fn enqueue_many(&self, now: Timestamp, items: Vec<NewExecution>) -> StoreResult<Vec<EnqueueReceipt>> {
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { enqueue::enqueue_many(tx, now, &items).await })
+        })
+        .await
+    }
+
+    async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
+        self.write(move |tx| Box::pin(end::sweep_due(tx, now, limit))).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
+        let request = Arc::new(request);
+        self.write(move |tx| {
+            let request = request.clone();
+            Box::pin(async move { claim::claim(tx, &request).await })
+        })
+        .await
+    }
+
+    async fn held(&self, incarnation: i64) -> StoreResult<Vec<Held>> {
+        self.write(move |tx| Box::pin(hosts::held(tx, incarnation))).await
+    }
+
+    async fn complete_many(&self, now: Timestamp, items: Vec<Completion>) -> StoreResult<Vec<CompletionReceipt>> {
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { complete::complete_many(tx, now, &items).await })
+        })
+        .await
+    }
+
+    async fn release(&self, now: Timestamp, items: Vec<Release>) -> StoreResult<u64> {
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { end::release(tx, now, &items).await })
+        })
+        .await
+    }
+
+    async fn cancel(&self, now: Timestamp, tenant: TenantId, task_id: TaskId) -> StoreResult<CancelReceipt> {
+        self.write(move |tx| Box::pin(end::cancel(tx, now, tenant, task_id))).await
+    }
+
+    async fn report_progress(&self, items: Vec<ProgressReport>) -> StoreResult<()> {
+        let mut reports = Vec::with_capacity(items.len());
+        for item in &items {
+            let progress = RawValue::from_string(progress_text(&item.progress)?)
+                .map_err(|error| StoreError::Internal(format!("progress is not JSON: {error}")))?;
+            reports.push((item.id, item.claim, progress));
+        }
+        let reports: Arc<str> = text(&reports)?.into();
+        self.write(move |tx| {
+            let reports = reports.to_string();
+            Box::pin(async move {
+                sqlx::query(sql::PROGRESS).bind(reports).execute(tx.write()).await.map_err(db)?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn start_host(&self, now: Timestamp, name: &str) -> StoreResult<i64> {
+        let name = name.to_owned();
+        self.write(move |tx| {
+            let name = name.clone();
+            Box::pin(async move { hosts::start(tx, now, &name).await })
+        })
+        .await
+    }
+
+    async fn stop_host(&self, now: Timestamp, incarnation: i64) -> StoreResult<()> {
+        self.write(move |tx| Box::pin(hosts::stop(tx, now, incarnation))).await
+    }
+
+    async fn heartbeat(&self, now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
+        self.write(move |tx| Box::pin(hosts::heartbeat(tx, now, incarnation))).await
+    }
+
+    async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
+        self.write(move |tx| Box::pin(end::take_over(tx, now, mine))).await
+    }
+
+    async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows = sqlx::query(sql::STATE).bind(config_id).fetch_all(connection).await.map_err(db)?;
+                let mut snapshot = StateSnapshot::default();
+                for row in rows {
+                    let entry =
+                        StateEntry { value: row.try_get(1).map_err(db)?, version: row.try_get(2).map_err(db)? };
+                    snapshot.entries.insert(row.try_get(0).map_err(db)?, entry);
+                }
+                Ok(snapshot)
+            })
+        })
+        .await
+    }
+
+    async fn queue_counts(&self) -> StoreResult<QueueCounts> {
+        self.read(|connection| {
+            Box::pin(async move {
+                let row = sqlx::query(sql::QUEUE_COUNTS).fetch_one(connection).await.map_err(db)?;
+                let mut r = Reader::plain(&row, "live_executions");
+                Ok(QueueCounts {
+                    scheduled: r.number("scheduled")?,
+                    available: r.number("available")?,
+                    running: r.number("running")?,
+                    retryable: r.number("retryable")?,
+                })
+            })
+        })
+        .await
+    }
+}
