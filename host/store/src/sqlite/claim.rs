@@ -31,7 +31,11 @@ struct Running {
 /// `Queue::claim`.
 pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Vec<Claimed>> {
     let wanted = request.limit as usize;
-    if wanted == 0 || !super::hosts::alive(tx).await?.contains(&request.incarnation) {
+    if wanted == 0
+        || !super::hosts::alive(tx)
+            .await?
+            .contains(&request.incarnation)
+    {
         return Ok(Vec::new());
     }
     unblock(tx, request.limit).await?;
@@ -72,13 +76,21 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Ve
 async fn unblock(tx: &mut Tx, limit: u32) -> StoreResult<()> {
     if std::mem::take(&mut tx.unblock_all) {
         tx.freed.clear();
-        sqlx::query(sql::UNBLOCK_ALL).execute(tx.write()).await.map_err(db)?;
+        sqlx::query(sql::UNBLOCK_ALL)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
     }
     if tx.freed.is_empty() {
         return Ok(());
     }
     let freed: Vec<(i64, String)> = tx.freed.drain().collect();
-    sqlx::query(sql::UNBLOCK).bind(text(&freed)?).bind(limit).execute(tx.write()).await.map_err(db)?;
+    sqlx::query(sql::UNBLOCK)
+        .bind(text(&freed)?)
+        .bind(limit)
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
     Ok(())
 }
 
@@ -124,7 +136,13 @@ fn candidate(row: &SqliteRow) -> StoreResult<Candidate> {
         parent_task_id: r.opt_word("parent_task_id")?,
         retry_of: r.opt_word("retry_of")?,
     };
-    Ok(Candidate { queue_key, run_key, run_max, suspect: lost >= SUSPECT_AFTER_LOST, claimed })
+    Ok(Candidate {
+        queue_key,
+        run_key,
+        run_max,
+        suspect: lost >= SUSPECT_AFTER_LOST,
+        claimed,
+    })
 }
 
 /// Counts what runs of each key that this page meets for the first time.
@@ -142,11 +160,17 @@ async fn count_keys(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> S
     if fresh.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query(sql::RUNNING_OF_KEYS).bind(text(&fresh)?).fetch_all(tx.read()).await.map_err(db)?;
+    let rows = sqlx::query(sql::RUNNING_OF_KEYS)
+        .bind(text(&fresh)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     for row in rows {
         let count: i64 = row.try_get(2).map_err(db)?;
         let key = (row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?);
-        running.keys.insert(key, u32::try_from(count).unwrap_or(u32::MAX));
+        running
+            .keys
+            .insert(key, u32::try_from(count).unwrap_or(u32::MAX));
     }
     Ok(())
 }
@@ -162,7 +186,10 @@ async fn fits(tx: &mut Tx, candidate: &Candidate, running: &mut Running) -> Stor
         let known = match running.suspect {
             Some(known) => known,
             None => {
-                let row = sqlx::query(sql::SUSPECT_RUNS).fetch_one(tx.read()).await.map_err(db)?;
+                let row = sqlx::query(sql::SUSPECT_RUNS)
+                    .fetch_one(tx.read())
+                    .await
+                    .map_err(db)?;
                 row.try_get(0).map_err(db)?
             }
         };
@@ -172,7 +199,10 @@ async fn fits(tx: &mut Tx, candidate: &Candidate, running: &mut Running) -> Stor
         }
     }
     if let Some(key) = &candidate.run_key {
-        let count = running.keys.entry((candidate.claimed.tenant_id, key.clone())).or_default();
+        let count = running
+            .keys
+            .entry((candidate.claimed.tenant_id, key.clone()))
+            .or_default();
         if *count >= candidate.run_max {
             return Ok(Fit::KeyIsFull);
         }
@@ -184,7 +214,12 @@ async fn fits(tx: &mut Tx, candidate: &Candidate, running: &mut Running) -> Stor
     Ok(Fit::Runs)
 }
 
-async fn start(tx: &mut Tx, request: &ClaimRequest, chosen: &[Claimed], blocked: &[i64]) -> StoreResult<()> {
+async fn start(
+    tx: &mut Tx,
+    request: &ClaimRequest,
+    chosen: &[Claimed],
+    blocked: &[i64],
+) -> StoreResult<()> {
     if !chosen.is_empty() {
         let ids: Vec<i64> = chosen.iter().map(|claimed| claimed.id).collect();
         sqlx::query(sql::START)
@@ -196,7 +231,11 @@ async fn start(tx: &mut Tx, request: &ClaimRequest, chosen: &[Claimed], blocked:
             .map_err(db)?;
     }
     if !blocked.is_empty() {
-        sqlx::query(sql::BLOCK).bind(text(&blocked)?).execute(tx.write()).await.map_err(db)?;
+        sqlx::query(sql::BLOCK)
+            .bind(text(&blocked)?)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
     }
     Ok(())
 }

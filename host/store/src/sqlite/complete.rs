@@ -40,7 +40,11 @@ impl RunningRow {
 
 /// Those of the executions that run.
 pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64, RunningRow>> {
-    let rows = sqlx::query(sql::RUNNING).bind(text(&ids)?).fetch_all(tx.read()).await.map_err(db)?;
+    let rows = sqlx::query(sql::RUNNING)
+        .bind(text(&ids)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut running = HashMap::with_capacity(rows.len());
     for row in &rows {
         let mut r = Reader::new(row, "live_executions")?;
@@ -118,7 +122,9 @@ pub(super) async fn complete_many(
     let mut receipts = Vec::with_capacity(items.len());
     let mut batch = Batch::default();
     for item in items {
-        let owned = running.get(&item.id).is_some_and(|row| row.is_owned(item.claim, item.incarnation, &alive));
+        let owned = running
+            .get(&item.id)
+            .is_some_and(|row| row.is_owned(item.claim, item.incarnation, &alive));
         let Some(row) = running.remove(&item.id).filter(|_| owned) else {
             receipts.push(CompletionReceipt::Stale);
             continue;
@@ -145,13 +151,21 @@ pub(super) async fn complete_many(
 }
 
 impl<'a> Batch<'a> {
-    fn add(&mut self, item: &'a Completion, row: &RunningRow, settled: &Settled) -> StoreResult<()> {
+    fn add(
+        &mut self,
+        item: &'a Completion,
+        row: &RunningRow,
+        settled: &Settled,
+    ) -> StoreResult<()> {
         let record = &item.record;
         debug_assert!(State::may_become(Some(State::Running), settled.state));
         let progress = item.progress.as_ref().map(progress_text).transpose()?;
-        let progress = progress.map(RawValue::from_string).transpose().map_err(|error| {
-            horarium_core::store::StoreError::Internal(format!("progress is not JSON: {error}"))
-        })?;
+        let progress = progress
+            .map(RawValue::from_string)
+            .transpose()
+            .map_err(|error| {
+                horarium_core::store::StoreError::Internal(format!("progress is not JSON: {error}"))
+            })?;
         let keeps = settled.state == State::Retryable || !row.delete_history;
         if keeps && !item.logs.is_empty() {
             self.logs.push((item.id, item.claim, &item.logs));
@@ -160,7 +174,12 @@ impl<'a> Batch<'a> {
             self.attempts.push(AttemptRow::new(item.id, record));
         }
         if settled.state == State::Retryable {
-            self.retries.push((item.id, opt_micros(settled.due_at), micros(record.started_at), progress));
+            self.retries.push((
+                item.id,
+                opt_micros(settled.due_at),
+                micros(record.started_at),
+                progress,
+            ));
             return Ok(());
         }
         self.gone.push(item.id);
@@ -207,7 +226,11 @@ impl<'a> Batch<'a> {
             (sql::DELETE_PARAMETERS, rows(&self.large)?),
         ] {
             if let Some(rows) = rows {
-                sqlx::query(statement).bind(rows).execute(tx.write()).await.map_err(db)?;
+                sqlx::query(statement)
+                    .bind(rows)
+                    .execute(tx.write())
+                    .await
+                    .map_err(db)?;
             }
         }
         end::forget(tx, &self.forgotten).await
@@ -216,7 +239,11 @@ impl<'a> Batch<'a> {
 
 /// The rows as JSON text; none when there are none.
 fn rows<T: Serialize>(rows: &Vec<T>) -> StoreResult<Option<String>> {
-    if rows.is_empty() { Ok(None) } else { text(rows).map(Some) }
+    if rows.is_empty() {
+        Ok(None)
+    } else {
+        text(rows).map(Some)
+    }
 }
 
 /// State of the configs in a batch, as its earlier items leave it.
@@ -228,7 +255,11 @@ struct States {
 }
 
 impl States {
-    async fn read(tx: &mut Tx, items: &[Completion], running: &HashMap<i64, RunningRow>) -> StoreResult<Self> {
+    async fn read(
+        tx: &mut Tx,
+        items: &[Completion],
+        running: &HashMap<i64, RunningRow>,
+    ) -> StoreResult<Self> {
         let mut states = Self::default();
         for item in items.iter().filter(|item| item.state.is_some()) {
             if let Some(row) = running.get(&item.id)
@@ -241,9 +272,16 @@ impl States {
             return Ok(states);
         }
         let ids: Vec<ConfigId> = states.last.keys().copied().collect();
-        let rows = sqlx::query(sql::STATE_VERSIONS).bind(text(&ids)?).fetch_all(tx.read()).await.map_err(db)?;
+        let rows = sqlx::query(sql::STATE_VERSIONS)
+            .bind(text(&ids)?)
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
         for row in rows {
-            let keys = states.versions.entry(row.try_get(0).map_err(db)?).or_default();
+            let keys = states
+                .versions
+                .entry(row.try_get(0).map_err(db)?)
+                .or_default();
             keys.insert(row.try_get(1).map_err(db)?, row.try_get(2).map_err(db)?);
         }
         Ok(states)
@@ -265,7 +303,8 @@ impl States {
                 Some(_) => versions.insert(key.clone(), *last),
                 None => versions.remove(key),
             };
-            self.writes.push((config, key.clone(), *last, value.clone()));
+            self.writes
+                .push((config, key.clone(), *last, value.clone()));
         }
         None
     }
@@ -275,14 +314,24 @@ impl States {
         for (config, key, version, value) in self.writes {
             touched.insert(config);
             let query = match value {
-                Some(value) => sqlx::query(sql::SET_STATE).bind(config).bind(key).bind(version).bind(micros(now)).bind(value),
+                Some(value) => sqlx::query(sql::SET_STATE)
+                    .bind(config)
+                    .bind(key)
+                    .bind(version)
+                    .bind(micros(now))
+                    .bind(value),
                 None => sqlx::query(sql::DELETE_STATE).bind(config).bind(key),
             };
             query.execute(tx.write()).await.map_err(db)?;
         }
         for config in touched {
             let last = self.last.get(&config).copied().unwrap_or(0);
-            sqlx::query(sql::KEEP_STATE_VERSION).bind(config).bind(last).execute(tx.write()).await.map_err(db)?;
+            sqlx::query(sql::KEEP_STATE_VERSION)
+                .bind(config)
+                .bind(last)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
         }
         Ok(())
     }
@@ -297,14 +346,21 @@ struct Failures {
 
 impl Failures {
     fn count(&mut self, item: &Completion, row: &RunningRow, ended: State) {
-        let Some(config) = row.config_id.filter(|_| !row.orphan) else { return };
-        let (_, count) = self.counts.entry(config).or_insert((row.failures, row.failures));
+        let Some(config) = row.config_id.filter(|_| !row.orphan) else {
+            return;
+        };
+        let (_, count) = self
+            .counts
+            .entry(config)
+            .or_insert((row.failures, row.failures));
         match ended {
             State::Succeeded => *count = 0,
             State::Failed => *count = count.saturating_add(1),
             _ => return,
         }
-        let too_many = item.pause_after_failures.is_some_and(|after| *count >= after);
+        let too_many = item
+            .pause_after_failures
+            .is_some_and(|after| *count >= after);
         if ended == State::Failed && too_many && !row.paused {
             self.paused.entry(config).or_insert(*count);
         }
@@ -318,7 +374,11 @@ impl Failures {
             .map(|(config, (_, after))| (*config, *after))
             .collect();
         if !changed.is_empty() {
-            sqlx::query(sql::COUNT_FAILURES).bind(text(&changed)?).execute(tx.write()).await.map_err(db)?;
+            sqlx::query(sql::COUNT_FAILURES)
+                .bind(text(&changed)?)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
         }
         for (config, failures) in self.paused {
             sqlx::query(sql::PAUSE_CONFIG)
@@ -328,7 +388,11 @@ impl Failures {
                 .execute(tx.write())
                 .await
                 .map_err(db)?;
-            sqlx::query(sql::STOP_SCHEDULE).bind(config).execute(tx.write()).await.map_err(db)?;
+            sqlx::query(sql::STOP_SCHEDULE)
+                .bind(config)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
             tx.bump_epoch().await?;
         }
         Ok(())

@@ -36,18 +36,34 @@ pub(super) async fn end_bare(
         .map_err(db)?
         .rows_affected();
     if written < ids.len() as u64 {
-        let rows = sqlx::query(sql::UNRECORDED).bind(&list).fetch_all(tx.read()).await.map_err(db)?;
-        let gone: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(db)?;
+        let rows = sqlx::query(sql::UNRECORDED)
+            .bind(&list)
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        let gone: Vec<i64> = rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(db)?;
         forget(tx, &gone).await?;
     }
-    let removed = sqlx::query(sql::DELETE_LIVE_KEYS).bind(&list).fetch_all(tx.write()).await.map_err(db)?;
+    let removed = sqlx::query(sql::DELETE_LIVE_KEYS)
+        .bind(&list)
+        .fetch_all(tx.write())
+        .await
+        .map_err(db)?;
     for row in removed {
         let key: Option<String> = row.try_get(2).map_err(db)?;
         if let Some(key) = key {
             tx.freed.insert((row.try_get(1).map_err(db)?, key));
         }
     }
-    sqlx::query(sql::DELETE_PARAMETERS).bind(&list).execute(tx.write()).await.map_err(db)?;
+    sqlx::query(sql::DELETE_PARAMETERS)
+        .bind(&list)
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
     Ok(())
 }
 
@@ -59,22 +75,47 @@ pub(super) async fn forget(tx: &mut Tx, ids: &[i64]) -> StoreResult<()> {
     tx.keep_last_execution().await?;
     let list = text(&ids)?;
     for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS] {
-        sqlx::query(statement).bind(&list).execute(tx.write()).await.map_err(db)?;
+        sqlx::query(statement)
+            .bind(&list)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
     }
     Ok(())
 }
 
 /// Executions of a config that wait.
 pub(super) async fn waiting_of(tx: &mut Tx, config: ConfigId) -> StoreResult<Vec<i64>> {
-    let rows = sqlx::query(sql::WAITING_OF_CONFIG).bind(config).fetch_all(tx.read()).await.map_err(db)?;
+    let rows = sqlx::query(sql::WAITING_OF_CONFIG)
+        .bind(config)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     rows.iter().map(|row| row.try_get(0).map_err(db)).collect()
 }
 
 /// `Queue::sweep_due`.
 pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreResult<Swept> {
-    let rows = sqlx::query(sql::EXPIRED).bind(micros(now)).bind(limit).fetch_all(tx.read()).await.map_err(db)?;
-    let expired: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(db)?;
-    end_bare(tx, now, &expired, State::Failed, ErrorKind::Expired, rules::EXPIRED).await?;
+    let rows = sqlx::query(sql::EXPIRED)
+        .bind(micros(now))
+        .bind(limit)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    let expired: Vec<i64> = rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()
+        .map_err(db)?;
+    end_bare(
+        tx,
+        now,
+        &expired,
+        State::Failed,
+        ErrorKind::Expired,
+        rules::EXPIRED,
+    )
+    .await?;
     let available = sqlx::query(sql::SWEEP_AVAILABLE)
         .bind(micros(now))
         .bind(limit)
@@ -82,7 +123,10 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreR
         .await
         .map_err(db)?
         .rows_affected();
-    Ok(Swept { available, expired: expired.len() as u64 })
+    Ok(Swept {
+        available,
+        expired: expired.len() as u64,
+    })
 }
 
 /// `Queue::cancel`.
@@ -93,23 +137,49 @@ pub(super) async fn cancel(
     task_id: TaskId,
 ) -> StoreResult<CancelReceipt> {
     let task_id = task_id.to_string();
-    let live = sqlx::query(sql::FIND_LIVE).bind(tenant).bind(&task_id).fetch_optional(tx.read()).await.map_err(db)?;
+    let live = sqlx::query(sql::FIND_LIVE)
+        .bind(tenant)
+        .bind(&task_id)
+        .fetch_optional(tx.read())
+        .await
+        .map_err(db)?;
     let Some(row) = live else {
-        let ended =
-            sqlx::query(sql::FIND_ENDED).bind(tenant).bind(&task_id).fetch_optional(tx.read()).await.map_err(db)?;
+        let ended = sqlx::query(sql::FIND_ENDED)
+            .bind(tenant)
+            .bind(&task_id)
+            .fetch_optional(tx.read())
+            .await
+            .map_err(db)?;
         return match ended {
-            Some(row) => Ok(CancelReceipt::AlreadyEnded(super::rows::state(&row, 0, "task_executions")?)),
+            Some(row) => Ok(CancelReceipt::AlreadyEnded(super::rows::state(
+                &row,
+                0,
+                "task_executions",
+            )?)),
             None => Ok(CancelReceipt::NotFound),
         };
     };
     let mut r = Reader::new(&row, "live_executions")?;
     let state: State = r.word("state")?;
-    sqlx::query(sql::ASK_CANCEL).bind(r.place.id).bind(micros(now)).execute(tx.write()).await.map_err(db)?;
+    sqlx::query(sql::ASK_CANCEL)
+        .bind(r.place.id)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
     if state == State::Running {
         return Ok(CancelReceipt::Requested);
     }
     let message = rules::CANCELLED_WAITING;
-    end_bare(tx, now, &[r.place.id], State::Cancelled, ErrorKind::Cancelled, message).await?;
+    end_bare(
+        tx,
+        now,
+        &[r.place.id],
+        State::Cancelled,
+        ErrorKind::Cancelled,
+        message,
+    )
+    .await?;
     Ok(CancelReceipt::Ended)
 }
 
@@ -152,19 +222,37 @@ pub(super) async fn give_back(
             (None, Some(due)) if due > now => (State::Retryable, Some(due)),
             (None, due) => (State::Available, due),
         };
-        rows.push((claim.id, state.as_str(), opt_micros(due), opt_micros(claim.started_at)));
+        rows.push((
+            claim.id,
+            state.as_str(),
+            opt_micros(due),
+            opt_micros(claim.started_at),
+        ));
     }
     if rows.is_empty() {
         return Ok(taken);
     }
-    sqlx::query(sql::GIVE_BACK).bind(text(&rows)?).bind(lost).execute(tx.write()).await.map_err(db)?;
+    sqlx::query(sql::GIVE_BACK)
+        .bind(text(&rows)?)
+        .bind(lost)
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
     taken.cancelled = (cancelled.len() + deleted.len()) as u64;
     taken.failed = hopeless.len() as u64;
     taken.requeued = claims.len() as u64 - taken.cancelled - taken.failed;
     let (kind, state) = (ErrorKind::Cancelled, State::Cancelled);
     end_bare(tx, now, &cancelled, state, kind, rules::CANCELLED_RETRY).await?;
     end_bare(tx, now, &deleted, state, kind, rules::CONFIG_DELETED).await?;
-    end_bare(tx, now, &hopeless, State::Failed, ErrorKind::HostLost, rules::LOST_TOO_OFTEN).await?;
+    end_bare(
+        tx,
+        now,
+        &hopeless,
+        State::Failed,
+        ErrorKind::HostLost,
+        rules::LOST_TOO_OFTEN,
+    )
+    .await?;
     Ok(taken)
 }
 
@@ -176,7 +264,10 @@ pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> S
     let mut claims = Vec::new();
     let mut attempts = Vec::new();
     for item in items {
-        let Some(row) = running.get(&item.id).filter(|row| row.is_owned(item.claim, item.incarnation, &alive)) else {
+        let Some(row) = running
+            .get(&item.id)
+            .filter(|row| row.is_owned(item.claim, item.incarnation, &alive))
+        else {
             continue;
         };
         if let Some(key) = &row.run_key {
@@ -190,7 +281,11 @@ pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> S
             due_at: item.due_at,
             started_at: item.record.as_ref().map(|record| record.started_at),
         });
-        attempts.extend(item.record.as_ref().map(|record| AttemptRow::new(item.id, record)));
+        attempts.extend(
+            item.record
+                .as_ref()
+                .map(|record| AttemptRow::new(item.id, record)),
+        );
         running.remove(&item.id);
     }
     insert_attempts(tx, &attempts).await?;
@@ -202,7 +297,11 @@ pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> S
 /// Keeps attempts that the row of their execution does not describe.
 pub(super) async fn insert_attempts(tx: &mut Tx, attempts: &[AttemptRow<'_>]) -> StoreResult<()> {
     if !attempts.is_empty() {
-        sqlx::query(sql::INSERT_ATTEMPTS).bind(text(&attempts)?).execute(tx.write()).await.map_err(db)?;
+        sqlx::query(sql::INSERT_ATTEMPTS)
+            .bind(text(&attempts)?)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
     }
     Ok(())
 }
@@ -210,8 +309,17 @@ pub(super) async fn insert_attempts(tx: &mut Tx, attempts: &[AttemptRow<'_>]) ->
 /// `Queue::take_over`.
 pub(super) async fn take_over(tx: &mut Tx, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
     tx.alive = None;
-    sqlx::query(sql::BURY_OTHERS).bind(mine).bind(micros(now)).execute(tx.write()).await.map_err(db)?;
-    let rows = sqlx::query(sql::LOST_RUNS).bind(mine).fetch_all(tx.read()).await.map_err(db)?;
+    sqlx::query(sql::BURY_OTHERS)
+        .bind(mine)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    let rows = sqlx::query(sql::LOST_RUNS)
+        .bind(mine)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut claims = Vec::with_capacity(rows.len());
     let mut records = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -237,7 +345,10 @@ pub(super) async fn take_over(tx: &mut Tx, now: Timestamp, mine: i64) -> StoreRe
         });
         records.push((r.place.id, record));
     }
-    let attempts: Vec<AttemptRow<'_>> = records.iter().map(|(id, record)| AttemptRow::new(*id, record)).collect();
+    let attempts: Vec<AttemptRow<'_>> = records
+        .iter()
+        .map(|(id, record)| AttemptRow::new(*id, record))
+        .collect();
     insert_attempts(tx, &attempts).await?;
     give_back(tx, now, &claims, 1).await
 }

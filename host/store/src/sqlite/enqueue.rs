@@ -47,7 +47,11 @@ struct LiveRow<'a>(
 );
 
 /// Inserts executions; their ids and states, in order.
-pub(super) async fn insert(tx: &mut Tx, now: Timestamp, fresh: &[Fresh<'_>]) -> StoreResult<Vec<(i64, State)>> {
+pub(super) async fn insert(
+    tx: &mut Tx,
+    now: Timestamp,
+    fresh: &[Fresh<'_>],
+) -> StoreResult<Vec<(i64, State)>> {
     let mut rows = Vec::with_capacity(fresh.len());
     let mut large = Vec::new();
     let mut placed = Vec::with_capacity(fresh.len());
@@ -93,18 +97,29 @@ pub(super) async fn insert(tx: &mut Tx, now: Timestamp, fresh: &[Fresh<'_>]) -> 
         .await
         .map_err(db)?;
     if !large.is_empty() {
-        sqlx::query(sql::INSERT_PARAMETERS).bind(text(&large)?).execute(tx.write()).await.map_err(db)?;
+        sqlx::query(sql::INSERT_PARAMETERS)
+            .bind(text(&large)?)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
     }
     Ok(placed)
 }
 
 /// How many executions of each config live: (waiting, running).
-pub(super) async fn live_counts(tx: &mut Tx, configs: &[ConfigId]) -> StoreResult<HashMap<ConfigId, (u32, u32)>> {
+pub(super) async fn live_counts(
+    tx: &mut Tx,
+    configs: &[ConfigId],
+) -> StoreResult<HashMap<ConfigId, (u32, u32)>> {
     let mut counts: HashMap<ConfigId, (u32, u32)> = HashMap::new();
     if configs.is_empty() {
         return Ok(counts);
     }
-    let rows = sqlx::query(sql::LIVE_COUNTS).bind(text(&configs)?).fetch_all(tx.read()).await.map_err(db)?;
+    let rows = sqlx::query(sql::LIVE_COUNTS)
+        .bind(text(&configs)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     for row in rows {
         let id: i64 = row.try_get(0).map_err(db)?;
         let running: bool = row.try_get(1).map_err(db)?;
@@ -128,7 +143,11 @@ pub(super) async fn enqueue_many(
 ) -> StoreResult<Vec<EnqueueReceipt>> {
     let mut known = known_tasks(tx, items).await?;
     let alive = configs_alive(tx, items).await?;
-    let watched: HashSet<ConfigId> = items.iter().filter(|i| i.refuse_if_live).filter_map(|i| i.config_id).collect();
+    let watched: HashSet<ConfigId> = items
+        .iter()
+        .filter(|i| i.refuse_if_live)
+        .filter_map(|i| i.config_id)
+        .collect();
     let watched: Vec<ConfigId> = watched.into_iter().collect();
     let mut live = live_counts(tx, &watched).await?;
     let mut receipts = Vec::with_capacity(items.len());
@@ -162,7 +181,11 @@ pub(super) async fn enqueue_many(
     Ok(receipts
         .into_iter()
         .filter_map(|refused| {
-            refused.or_else(|| placed.next().map(|(id, state)| EnqueueReceipt::Enqueued { id, state }))
+            refused.or_else(|| {
+                placed
+                    .next()
+                    .map(|(id, state)| EnqueueReceipt::Enqueued { id, state })
+            })
         })
         .collect())
 }
@@ -176,13 +199,22 @@ fn refusal(
     if !alive.contains(&(config, item.tenant_id)) {
         return Some(EnqueueReceipt::NoConfig);
     }
-    let lives = live.get(&config).is_some_and(|(waiting, running)| waiting + running > 0);
+    let lives = live
+        .get(&config)
+        .is_some_and(|(waiting, running)| waiting + running > 0);
     (item.refuse_if_live && lives).then_some(EnqueueReceipt::Live)
 }
 
 async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<HashSet<(i64, TaskId)>> {
-    let wanted: Vec<(i64, String)> = items.iter().map(|i| (i.tenant_id, i.task_id.to_string())).collect();
-    let rows = sqlx::query(sql::KNOWN_TASKS).bind(text(&wanted)?).fetch_all(tx.read()).await.map_err(db)?;
+    let wanted: Vec<(i64, String)> = items
+        .iter()
+        .map(|i| (i.tenant_id, i.task_id.to_string()))
+        .collect();
+    let rows = sqlx::query(sql::KNOWN_TASKS)
+        .bind(text(&wanted)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut known = HashSet::with_capacity(items.len());
     for row in rows {
         let index: i64 = row.try_get(0).map_err(db)?;
@@ -193,10 +225,17 @@ async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<HashSet
     Ok(known)
 }
 
-async fn configs_alive(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<HashSet<(ConfigId, i64)>> {
+async fn configs_alive(
+    tx: &mut Tx,
+    items: &[NewExecution],
+) -> StoreResult<HashSet<(ConfigId, i64)>> {
     let wanted: HashSet<ConfigId> = items.iter().filter_map(|i| i.config_id).collect();
     let wanted: Vec<ConfigId> = wanted.into_iter().collect();
-    let rows = sqlx::query(sql::CONFIGS_ALIVE).bind(text(&wanted)?).fetch_all(tx.read()).await.map_err(db)?;
+    let rows = sqlx::query(sql::CONFIGS_ALIVE)
+        .bind(text(&wanted)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut alive = HashSet::new();
     for row in rows {
         alive.insert((row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?));

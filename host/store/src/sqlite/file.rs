@@ -181,12 +181,13 @@ async fn number(connection: &mut SqliteConnection, sql: &'static str) -> StoreRe
 
 /// The schema version of a file that is ours; 0 when it is empty.
 async fn check_version(connection: &mut SqliteConnection, path: &Path) -> StoreResult<i64> {
-    let application = number(connection, "PRAGMA application_id")
-        .await
-        .map_err(|error| match error {
-            StoreError::Internal(text) => refuse(path, text),
-            other => other,
-        })?;
+    let application =
+        number(connection, "PRAGMA application_id")
+            .await
+            .map_err(|error| match error {
+                StoreError::Internal(text) => refuse(path, text),
+                other => other,
+            })?;
     let version = number(connection, "PRAGMA user_version").await?;
     let objects = number(connection, "SELECT count(*) FROM sqlite_schema").await?;
     if application != APPLICATION_ID && (objects > 0 || application != 0) {
@@ -212,10 +213,7 @@ async fn apply(connection: &mut SqliteConnection, version: i64) -> StoreResult<(
     let done = usize::try_from(version).unwrap_or(0);
     for (step, (name, sql)) in MIGRATIONS.iter().enumerate().skip(done) {
         let number = step + 1;
-        let mut transaction = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(db)?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
         let script = format!(
             "{sql}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};"
         );

@@ -27,10 +27,27 @@ pub(super) struct SkippedOf {
 
 /// See `INSERT_SKIPPED`.
 #[derive(Serialize)]
-struct SkippedRow<'a>(i64, i64, String, i64, &'a str, &'static str, i64, i64, i64, &'static str, i32, u32);
+struct SkippedRow<'a>(
+    i64,
+    i64,
+    String,
+    i64,
+    &'a str,
+    &'static str,
+    i64,
+    i64,
+    i64,
+    &'static str,
+    i32,
+    u32,
+);
 
 /// Writes streaks as `skipped` rows.
-pub(super) async fn write_skips(tx: &mut Tx, now: Timestamp, skips: &[(SkippedOf, SkipStreak)]) -> StoreResult<()> {
+pub(super) async fn write_skips(
+    tx: &mut Tx,
+    now: Timestamp,
+    skips: &[(SkippedOf, SkipStreak)],
+) -> StoreResult<()> {
     if skips.is_empty() {
         return Ok(());
     }
@@ -64,17 +81,24 @@ pub(super) async fn write_skips(tx: &mut Tx, now: Timestamp, skips: &[(SkippedOf
 
 /// Where a schedule stands inside this operation.
 struct Position {
-    tenant_id: i64,
     version: i64,
     paused: bool,
     state: ScheduleState,
+    of: SkippedOf,
     live: LiveCount,
     moved: bool,
 }
 
 /// `Queue::fire_due`.
-pub(super) async fn fire_due(tx: &mut Tx, now: Timestamp, orders: &[FireOrder]) -> StoreResult<Vec<FireReceipt>> {
-    if let Some(order) = orders.iter().find(|o| o.task_ids.len() < o.plan.fires.len()) {
+pub(super) async fn fire_due(
+    tx: &mut Tx,
+    now: Timestamp,
+    orders: &[FireOrder],
+) -> StoreResult<Vec<FireReceipt>> {
+    if let Some(order) = orders
+        .iter()
+        .find(|o| o.task_ids.len() < o.plan.fires.len())
+    {
         return Err(Invalid::one("", rules::too_few_ids(order.seen.config_id)).into());
     }
     let mut positions = positions(tx, orders).await?;
@@ -82,7 +106,9 @@ pub(super) async fn fire_due(tx: &mut Tx, now: Timestamp, orders: &[FireOrder]) 
     let mut batch = Batch::default();
     for order in orders {
         let receipt = match positions.get_mut(&order.seen.config_id) {
-            Some(position) if stands(position, order) => carry_out(tx, now, order, position, &mut batch).await?,
+            Some(position) if stands(position, order) => {
+                carry_out(tx, now, order, position, &mut batch).await?
+            }
             _ => FireReceipt::default(),
         };
         receipts.push(receipt);
@@ -93,7 +119,7 @@ pub(super) async fn fire_due(tx: &mut Tx, now: Timestamp, orders: &[FireOrder]) 
 }
 
 fn stands(position: &Position, order: &FireOrder) -> bool {
-    position.tenant_id == order.tenant_id
+    position.of.tenant_id == order.tenant_id
         && !position.paused
         && position.version == order.seen.version
         && rules::same_position(&position.state, &order.seen.state)
@@ -124,13 +150,19 @@ async fn carry_out<'a>(
     batch: &mut Batch<'a>,
 ) -> StoreResult<FireReceipt> {
     let firing = Firing::decide(order, position.state.open_skip.clone(), position.live);
-    let mut receipt = FireReceipt { applied: true, skipped: firing.skipped, ..FireReceipt::default() };
+    let mut receipt = FireReceipt {
+        applied: true,
+        skipped: firing.skipped,
+        ..FireReceipt::default()
+    };
     for step in firing.steps {
         match step {
-            FireStep::CloseStreak(streak) => batch.skips.push((skipped_of(order), streak)),
+            FireStep::CloseStreak(streak) => batch.skips.push((position.of.clone(), streak)),
             FireStep::CancelLive => {
                 batch.flush(tx, now).await?;
-                receipt.cancel_requested.extend(cancel_live(tx, now, order.seen.config_id).await?);
+                receipt
+                    .cancel_requested
+                    .extend(cancel_live(tx, now, order.seen.config_id).await?);
                 position.live.waiting = 0;
             }
             FireStep::Enqueue(index) => {
@@ -154,20 +186,18 @@ async fn carry_out<'a>(
     Ok(receipt)
 }
 
-fn skipped_of(order: &FireOrder) -> SkippedOf {
-    SkippedOf {
-        config_id: order.seen.config_id,
-        tenant_id: order.tenant_id,
-        task_type: order.template.task_type.clone(),
-        priority: order.template.priority,
-        max_attempts: order.template.max_attempts,
-    }
-}
-
 /// `cancel_running`: ends what waits of a config, asks what runs to stop.
 async fn cancel_live(tx: &mut Tx, now: Timestamp, config: ConfigId) -> StoreResult<Vec<TaskId>> {
     let waiting = end::waiting_of(tx, config).await?;
-    end::end_bare(tx, now, &waiting, State::Cancelled, ErrorKind::Cancelled, rules::CANCELLED_OVERLAP).await?;
+    end::end_bare(
+        tx,
+        now,
+        &waiting,
+        State::Cancelled,
+        ErrorKind::Cancelled,
+        rules::CANCELLED_OVERLAP,
+    )
+    .await?;
     let asked = sqlx::query(sql::FLAG_RUNNING)
         .bind(config)
         .bind(micros(now))
@@ -188,16 +218,27 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<Con
     ids.sort_unstable();
     ids.dedup();
     let live = enqueue::live_counts(tx, &ids).await?;
-    let found = sqlx::query(sql::SCHEDULES).bind(text(&ids)?).fetch_all(tx.read()).await.map_err(db)?;
+    let found = sqlx::query(sql::SCHEDULES)
+        .bind(text(&ids)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut positions = HashMap::with_capacity(found.len());
     for row in &found {
         let mut r = Reader::new(row, "task_schedules")?;
         let (waiting, running) = live.get(&r.place.id).copied().unwrap_or_default();
+        let tenant_id = r.get("tenant_id")?;
         let position = Position {
-            tenant_id: r.get("tenant_id")?,
             version: r.get("version")?,
             paused: r.get("paused")?,
             state: rows::schedule_state(&mut r)?,
+            of: SkippedOf {
+                config_id: r.place.id,
+                tenant_id,
+                task_type: r.get("task_type")?,
+                priority: r.number("priority")?,
+                max_attempts: r.number("max_attempts")?,
+            },
             live: LiveCount { waiting, running },
             moved: false,
         };
@@ -208,7 +249,15 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<Con
 
 /// See `ADVANCE_SCHEDULES`.
 #[derive(Serialize)]
-struct Advance(i64, Option<i64>, Option<i64>, Option<&'static str>, Option<i64>, Option<i64>, Option<i64>);
+struct Advance(
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<&'static str>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+);
 
 async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> StoreResult<()> {
     let moved: Vec<Advance> = positions
@@ -228,7 +277,11 @@ async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> StoreR
         })
         .collect();
     if !moved.is_empty() {
-        sqlx::query(sql::ADVANCE_SCHEDULES).bind(text(&moved)?).execute(tx.write()).await.map_err(db)?;
+        sqlx::query(sql::ADVANCE_SCHEDULES)
+            .bind(text(&moved)?)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
     }
     Ok(())
 }

@@ -14,8 +14,15 @@ pub(super) async fn alive(tx: &mut Tx) -> StoreResult<HashSet<i64>> {
     if let Some(alive) = &tx.alive {
         return Ok(alive.clone());
     }
-    let rows = sqlx::query(sql::ALIVE).fetch_all(tx.read()).await.map_err(db)?;
-    let alive: HashSet<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(db)?;
+    let rows = sqlx::query(sql::ALIVE)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    let alive: HashSet<i64> = rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()
+        .map_err(db)?;
     tx.alive = Some(alive.clone());
     Ok(alive)
 }
@@ -23,26 +30,52 @@ pub(super) async fn alive(tx: &mut Tx) -> StoreResult<HashSet<i64>> {
 /// `Queue::start_host`.
 pub(super) async fn start(tx: &mut Tx, now: Timestamp, name: &str) -> StoreResult<i64> {
     tx.alive = None;
-    let row = sqlx::query(sql::START_HOST).bind(name).bind(micros(now)).fetch_one(tx.write()).await.map_err(db)?;
+    let row = sqlx::query(sql::START_HOST)
+        .bind(name)
+        .bind(micros(now))
+        .fetch_one(tx.write())
+        .await
+        .map_err(db)?;
     row.try_get(0).map_err(db)
 }
 
 /// `Queue::stop_host`.
 pub(super) async fn stop(tx: &mut Tx, now: Timestamp, incarnation: i64) -> StoreResult<()> {
     tx.alive = None;
-    sqlx::query(sql::STOP_HOST).bind(incarnation).bind(micros(now)).execute(tx.write()).await.map_err(db)?;
+    sqlx::query(sql::STOP_HOST)
+        .bind(incarnation)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
     Ok(())
 }
 
 /// `Queue::heartbeat`.
-pub(super) async fn heartbeat(tx: &mut Tx, now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
-    let seen = sqlx::query(sql::SEE_HOST).bind(incarnation).bind(micros(now)).execute(tx.write()).await.map_err(db)?;
-    let rows = sqlx::query(sql::CANCELS_OF).bind(incarnation).fetch_all(tx.read()).await.map_err(db)?;
+pub(super) async fn heartbeat(
+    tx: &mut Tx,
+    now: Timestamp,
+    incarnation: i64,
+) -> StoreResult<Heartbeat> {
+    let seen = sqlx::query(sql::SEE_HOST)
+        .bind(incarnation)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    let rows = sqlx::query(sql::CANCELS_OF)
+        .bind(incarnation)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut cancels = Vec::with_capacity(rows.len());
     for row in &rows {
         cancels.push(Reader::plain(row, "live_executions").word("task_id")?);
     }
-    let epoch = sqlx::query(sql::EPOCH).fetch_one(tx.read()).await.map_err(db)?;
+    let epoch = sqlx::query(sql::EPOCH)
+        .fetch_one(tx.read())
+        .await
+        .map_err(db)?;
     Ok(Heartbeat {
         alive: seen.rows_affected() > 0,
         cancels,
@@ -52,11 +85,19 @@ pub(super) async fn heartbeat(tx: &mut Tx, now: Timestamp, incarnation: i64) -> 
 
 /// `Queue::held`.
 pub(super) async fn held(tx: &mut Tx, incarnation: i64) -> StoreResult<Vec<Held>> {
-    let rows = sqlx::query(sql::HELD).bind(incarnation).fetch_all(tx.read()).await.map_err(db)?;
+    let rows = sqlx::query(sql::HELD)
+        .bind(incarnation)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
     let mut held = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut r = Reader::new(row, "live_executions")?;
-        held.push(Held { id: r.place.id, task_id: r.word("task_id")?, claim: r.number("claim")? });
+        held.push(Held {
+            id: r.place.id,
+            task_id: r.word("task_id")?,
+            claim: r.number("claim")?,
+        });
     }
     Ok(held)
 }

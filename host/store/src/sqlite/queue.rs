@@ -5,9 +5,9 @@ use super::{SqliteStore, claim, complete, db, end, enqueue, fire, hosts, sql};
 use crate::columns::{micros, progress_text, text};
 use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, EnqueueReceipt, FireOrder,
-    FireReceipt, Heartbeat, Held, NewExecution, ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult,
-    Swept, TakenOver,
+    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule,
+    EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, NewExecution, ProgressReport, Queue,
+    QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use serde_json::value::RawValue;
@@ -19,7 +19,9 @@ impl Queue for SqliteStore {
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
         self.read(move |connection| {
             Box::pin(async move {
-                let query = sqlx::query(sql::DUE_SCHEDULES).bind(micros(now)).bind(limit);
+                let query = sqlx::query(sql::DUE_SCHEDULES)
+                    .bind(micros(now))
+                    .bind(limit);
                 let rows = query.fetch_all(connection).await.map_err(db)?;
                 rows.iter().map(rows::due_schedule).collect()
             })
@@ -30,14 +32,21 @@ impl Queue for SqliteStore {
     async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
         self.read(|connection| {
             Box::pin(async move {
-                let row = sqlx::query(sql::NEXT_DUE).fetch_one(connection).await.map_err(db)?;
+                let row = sqlx::query(sql::NEXT_DUE)
+                    .fetch_one(connection)
+                    .await
+                    .map_err(db)?;
                 Reader::plain(&row, "live_executions").opt_instant("due_at")
             })
         })
         .await
     }
 
-    async fn fire_due(&self, now: Timestamp, orders: Vec<FireOrder>) -> StoreResult<Vec<FireReceipt>> {
+    async fn fire_due(
+        &self,
+        now: Timestamp,
+        orders: Vec<FireOrder>,
+    ) -> StoreResult<Vec<FireReceipt>> {
         let orders = Arc::new(orders);
         self.write(move |tx| {
             let orders = orders.clone();
@@ -46,7 +55,11 @@ impl Queue for SqliteStore {
         .await
     }
 
-    async fn enqueue_many(&self, now: Timestamp, items: Vec<NewExecution>) -> StoreResult<Vec<EnqueueReceipt>> {
+    async fn enqueue_many(
+        &self,
+        now: Timestamp,
+        items: Vec<NewExecution>,
+    ) -> StoreResult<Vec<EnqueueReceipt>> {
         let items = Arc::new(items);
         self.write(move |tx| {
             let items = items.clone();
@@ -56,7 +69,8 @@ impl Queue for SqliteStore {
     }
 
     async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
-        self.write(move |tx| Box::pin(end::sweep_due(tx, now, limit))).await
+        self.write(move |tx| Box::pin(end::sweep_due(tx, now, limit)))
+            .await
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
@@ -69,10 +83,15 @@ impl Queue for SqliteStore {
     }
 
     async fn held(&self, incarnation: i64) -> StoreResult<Vec<Held>> {
-        self.write(move |tx| Box::pin(hosts::held(tx, incarnation))).await
+        self.write(move |tx| Box::pin(hosts::held(tx, incarnation)))
+            .await
     }
 
-    async fn complete_many(&self, now: Timestamp, items: Vec<Completion>) -> StoreResult<Vec<CompletionReceipt>> {
+    async fn complete_many(
+        &self,
+        now: Timestamp,
+        items: Vec<Completion>,
+    ) -> StoreResult<Vec<CompletionReceipt>> {
         let items = Arc::new(items);
         self.write(move |tx| {
             let items = items.clone();
@@ -90,8 +109,14 @@ impl Queue for SqliteStore {
         .await
     }
 
-    async fn cancel(&self, now: Timestamp, tenant: TenantId, task_id: TaskId) -> StoreResult<CancelReceipt> {
-        self.write(move |tx| Box::pin(end::cancel(tx, now, tenant, task_id))).await
+    async fn cancel(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_id: TaskId,
+    ) -> StoreResult<CancelReceipt> {
+        self.write(move |tx| Box::pin(end::cancel(tx, now, tenant, task_id)))
+            .await
     }
 
     async fn report_progress(&self, items: Vec<ProgressReport>) -> StoreResult<()> {
@@ -105,7 +130,11 @@ impl Queue for SqliteStore {
         self.write(move |tx| {
             let reports = reports.to_string();
             Box::pin(async move {
-                sqlx::query(sql::PROGRESS).bind(reports).execute(tx.write()).await.map_err(db)?;
+                sqlx::query(sql::PROGRESS)
+                    .bind(reports)
+                    .execute(tx.write())
+                    .await
+                    .map_err(db)?;
                 Ok(())
             })
         })
@@ -122,25 +151,34 @@ impl Queue for SqliteStore {
     }
 
     async fn stop_host(&self, now: Timestamp, incarnation: i64) -> StoreResult<()> {
-        self.write(move |tx| Box::pin(hosts::stop(tx, now, incarnation))).await
+        self.write(move |tx| Box::pin(hosts::stop(tx, now, incarnation)))
+            .await
     }
 
     async fn heartbeat(&self, now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
-        self.write(move |tx| Box::pin(hosts::heartbeat(tx, now, incarnation))).await
+        self.write(move |tx| Box::pin(hosts::heartbeat(tx, now, incarnation)))
+            .await
     }
 
     async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
-        self.write(move |tx| Box::pin(end::take_over(tx, now, mine))).await
+        self.write(move |tx| Box::pin(end::take_over(tx, now, mine)))
+            .await
     }
 
     async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot> {
         self.read(move |connection| {
             Box::pin(async move {
-                let rows = sqlx::query(sql::STATE).bind(config_id).fetch_all(connection).await.map_err(db)?;
+                let rows = sqlx::query(sql::STATE)
+                    .bind(config_id)
+                    .fetch_all(connection)
+                    .await
+                    .map_err(db)?;
                 let mut snapshot = StateSnapshot::default();
                 for row in rows {
-                    let entry =
-                        StateEntry { value: row.try_get(1).map_err(db)?, version: row.try_get(2).map_err(db)? };
+                    let entry = StateEntry {
+                        value: row.try_get(1).map_err(db)?,
+                        version: row.try_get(2).map_err(db)?,
+                    };
                     snapshot.entries.insert(row.try_get(0).map_err(db)?, entry);
                 }
                 Ok(snapshot)
@@ -152,7 +190,10 @@ impl Queue for SqliteStore {
     async fn queue_counts(&self) -> StoreResult<QueueCounts> {
         self.read(|connection| {
             Box::pin(async move {
-                let row = sqlx::query(sql::QUEUE_COUNTS).fetch_one(connection).await.map_err(db)?;
+                let row = sqlx::query(sql::QUEUE_COUNTS)
+                    .fetch_one(connection)
+                    .await
+                    .map_err(db)?;
                 let mut r = Reader::plain(&row, "live_executions");
                 Ok(QueueCounts {
                     scheduled: r.number("scheduled")?,

@@ -150,7 +150,8 @@ statements! {
 
     // ---- fire
     SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
-        s.anchor_at, s.skip_reason, s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+        s.anchor_at, s.skip_reason, s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row, \
+        c.task_type, c.priority, c.max_retries + 1 \
         FROM jsonb_each(?1) j CROSS JOIN task_configs c ON c.id = j.value \
         JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL";
     /// config, next_fire, last_slot, skip reason, first, last, count
@@ -244,7 +245,7 @@ statements! {
         queue_key = (j.value ->> 1) - priority * 60000000, \
         first_started_at = CASE WHEN first_started_at IS started_at THEN j.value ->> 2 ELSE first_started_at END, \
         started_at = j.value ->> 2, progress = coalesce(jsonb_extract(j.value, '$[3]'), progress) \
-        FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND state = 'running'";
+        FROM jsonb_each(?1) j WHERE live_executions.id = j.value ->> 0 AND state = 'running'";
     /// id, state, due or null, started or null
     GIVE_BACK = "UPDATE live_executions SET state = j.value ->> 1, attempt = max(attempt - 1, 0), \
         due_at = coalesce(j.value ->> 2, due_at), \
@@ -252,7 +253,7 @@ statements! {
         first_started_at = CASE WHEN first_started_at IS started_at THEN j.value ->> 3 ELSE first_started_at END, \
         started_at = j.value ->> 3, incarnation = CASE WHEN j.value ->> 1 = 'running' THEN incarnation END, \
         blocked = 0, lost = lost + ?2 \
-        FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND state = 'running'";
+        FROM jsonb_each(?1) j WHERE live_executions.id = j.value ->> 0 AND state = 'running'";
     /// `?1` ids, `?2` now, `?3` state, `?4` kind, `?5` message
     END_BARE = concat!(history_columns!(),
         "SELECT l.id, l.config_id, l.task_id, 0, l.started_at, ?2, NULL, NULL, ?5, NULL, l.tenant_id, \
@@ -271,7 +272,7 @@ statements! {
         WHERE state = 'running' AND incarnation = ?1 ORDER BY id";
     /// id, claim, progress
     PROGRESS = "UPDATE live_executions SET progress = jsonb_extract(j.value, '$[2]') \
-        FROM jsonb_each(?1) j WHERE id = j.value ->> 0 AND claim = j.value ->> 1 AND state = 'running'";
+        FROM jsonb_each(?1) j WHERE live_executions.id = j.value ->> 0 AND claim = j.value ->> 1 AND state = 'running'";
     LOST_RUNS = "SELECT l.id, l.claim, l.attempt, l.lost, l.started_at, l.cancel_requested_at IS NOT NULL, \
         l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), h.name, l.tenant_id, l.run_key \
         FROM live_executions l LEFT JOIN hosts h ON h.incarnation = l.incarnation \

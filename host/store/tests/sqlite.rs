@@ -1,0 +1,94 @@
+//! SQLite keeps every rule that the conformance suite knows, and what it has beside them: one process a
+//! file, files that are ours, and what survives.
+
+use horarium_core::store::memory::MemoryStore;
+use horarium_core::store::{Queue, Store, StoreError};
+use horarium_model::Timestamp;
+use horarium_store::{SqliteOptions, SqliteStore};
+use std::sync::Arc;
+
+async fn make() -> (Arc<dyn Store>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    (Arc::new(open(&folder).await), folder)
+}
+
+async fn open(folder: &tempfile::TempDir) -> SqliteStore {
+    SqliteStore::open(folder.path().join("horarium.db"), SqliteOptions::default())
+        .await
+        .expect("opens")
+}
+
+fn at() -> Timestamp {
+    Timestamp::from_timestamp(1_800_000_000, 0).expect("in range")
+}
+
+mod rules {
+    use super::make;
+    horarium_core::conformance_tests!(make);
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_who_has_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let _first = open(&folder).await;
+    let refused =
+        SqliteStore::open(folder.path().join("horarium.db"), SqliteOptions::default()).await;
+    let message = refused.err().expect("refused").to_string();
+    assert!(
+        message.contains(&format!("process {}", std::process::id())),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("horarium.db");
+    std::fs::write(&path, "these are somebody's notes, not a database").expect("written");
+    let refused = SqliteStore::open(&path, SqliteOptions::default()).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))));
+    assert_eq!(
+        std::fs::read_to_string(&path).expect("still there"),
+        "these are somebody's notes, not a database"
+    );
+}
+
+#[tokio::test]
+async fn incarnations_rise_over_restarts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let first = open(&folder).await;
+    let one = first.start_host(at(), "a").await.expect("starts");
+    first.close().await.expect("closes");
+    drop(first);
+    let two = open(&folder)
+        .await
+        .start_host(at(), "a")
+        .await
+        .expect("starts");
+    assert!(two > one);
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_instead_of_hanging() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(&folder).await;
+    store.close().await.expect("closes");
+    assert!(matches!(
+        store.start_host(at(), "late").await,
+        Err(StoreError::Unavailable(_))
+    ));
+}
+
+#[tokio::test]
+async fn the_memory_store_starts_out_alike() {
+    let (sqlite, _folder) = make().await;
+    let memory = MemoryStore::new();
+    assert_eq!(
+        sqlite.queue_counts().await.expect("counts"),
+        memory.queue_counts().await.expect("counts")
+    );
+    assert_eq!(
+        sqlite.next_due().await.expect("due"),
+        memory.next_due().await.expect("due")
+    );
+}
