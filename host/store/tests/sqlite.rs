@@ -33,7 +33,7 @@ async fn a_second_opener_is_told_who_has_the_file() {
     let _first = open(&folder).await;
     let refused =
         SqliteStore::open(folder.path().join("horarium.db"), SqliteOptions::default()).await;
-    let message = refused.err().expect("refused").to_string();
+    let message = refused.expect_err("refused").to_string();
     assert!(
         message.contains(&format!("process {}", std::process::id())),
         "{message}"

@@ -166,7 +166,7 @@ mod tests {
         let cron = json!({"id": 1, "name": "a", "task_type": "t", "scheduler_type": "cron", "is_scheduled": true,
             "schedule_config": {"cron_expression": "@daily", "timezone": "Europe/Berlin"},
             "next_fire_at": "2026-01-01T00:03:00Z", "paused": false, "priority": 0});
-        let text = table(&[cron.clone()], now()).render(Style::of_stdout());
+        let text = table(std::slice::from_ref(&cron), now()).render(Style::of_stdout());
         assert!(text.contains("@daily Europe/Berlin  in 3 min"), "{text}");
         let mut paused = cron;
         paused["paused"] = true.into();

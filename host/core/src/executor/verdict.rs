@@ -167,7 +167,7 @@ mod tests {
         Timestamp::from_timestamp(1_800_000_000, 0).expect("in range")
     }
 
-    fn end_of(attempt: u32, end: AttemptEnd) -> Result<Completion, Release> {
+    fn end_of(attempt: u32, end: AttemptEnd) -> Result<Completion, Box<Release>> {
         let policy = RetryPolicy::default();
         let claimed = claimed(attempt);
         let facts = Facts {
@@ -192,7 +192,7 @@ mod tests {
             None,
         ) {
             Verdict::Complete(completion) => Ok(*completion),
-            Verdict::Release(release) => Err(*release),
+            Verdict::Release(release) => Err(release),
         }
     }
 

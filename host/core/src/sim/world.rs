@@ -70,7 +70,7 @@ impl World {
     pub async fn new(scenario: Scenario, begun: Timestamp) -> Result<Self, StoreError> {
         let store = Arc::new(MemoryStore::new());
         let clock = Arc::new(SimClock::new(begun));
-        register(&*store, begun).await?;
+        register(&store, begun).await?;
         Ok(Self {
             store,
             clock,

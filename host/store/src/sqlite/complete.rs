@@ -96,11 +96,14 @@ struct EndRow<'a>(
     Option<u32>,
 );
 
+/// See `RETRY`.
+type RetryRow = (i64, Option<i64>, i64, Option<Box<RawValue>>);
+
 /// What a batch writes.
 #[derive(Default)]
 struct Batch<'a> {
     ends: Vec<EndRow<'a>>,
-    retries: Vec<(i64, Option<i64>, i64, Option<Box<RawValue>>)>,
+    retries: Vec<RetryRow>,
     attempts: Vec<AttemptRow<'a>>,
     logs: Vec<(i64, u32, &'a [LogLine])>,
     gone: Vec<i64>,

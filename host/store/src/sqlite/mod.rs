@@ -17,6 +17,8 @@ mod queue;
 mod rows;
 mod sql;
 mod task_state;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use file::{DbStatus, migrate, quick_check, status};

@@ -178,7 +178,8 @@ statements! {
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))), \
         l.parent_task_id, l.retry_of \
-        FROM live_executions l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
+        FROM live_executions l INDEXED BY live_executions_claim \
+        LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
         WHERE l.state = 'available' AND l.blocked = 0 AND (l.queue_key, l.id) > (?3, ?4) \
         AND (l.expires_at IS NULL OR l.expires_at > ?2) \
         AND (l.tenant_id, l.task_type) IN (SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j) \

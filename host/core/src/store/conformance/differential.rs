@@ -262,7 +262,7 @@ impl Side {
         spec.paused = paused;
         spec.key = spec.key.map(|_| format!("key{}", which % 3));
         spec.name = format!("changed at {}", self.now);
-        let skipped = (which % 2 == 0).then(|| SkipStreak {
+        let skipped = which.is_multiple_of(2).then(|| SkipStreak {
             reason: SkipReason::Paused,
             first: at(self.now),
             last: at(self.now + 1),
@@ -469,7 +469,7 @@ impl Side {
             None => Default::default(),
         };
         let version = entries.get(&name).map_or(0, |e| e.version);
-        [(name, version + i64::from(key % 5 == 0))].into()
+        [(name, version + i64::from(key.is_multiple_of(5)))].into()
     }
 
     async fn release(&mut self, which: u8, due: Option<u8>, recorded: bool) -> String {

@@ -161,6 +161,28 @@ impl Lab {
         completion(self.host, now, claimed, end)
     }
 
+    /// Takes `count` executions all the way from enqueue to history in three calls, for benches.
+    pub async fn pass_through(&self, count: u32) {
+        let items = (0..count)
+            .map(|_| self.new_execution(None, at(0)))
+            .collect();
+        self.store
+            .enqueue_many(at(0), items)
+            .await
+            .expect("enqueue_many answers");
+        let claimed = self.claim(at(0), count).await;
+        let ends = claimed
+            .iter()
+            .map(|c| self.completion(at(0), c, End::Succeeded("1".into())))
+            .collect();
+        let receipts = self
+            .store
+            .complete_many(at(0), ends)
+            .await
+            .expect("complete_many answers");
+        assert_eq!(receipts.len(), count as usize, "everything went through");
+    }
+
     pub(super) async fn complete(&self, now: Timestamp, item: Completion) -> CompletionReceipt {
         let mut receipts = self
             .store

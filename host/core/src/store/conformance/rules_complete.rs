@@ -545,7 +545,9 @@ pub async fn every_legal_move_happens_and_nothing_moves_an_ended_one(store: Arc<
         lab.finish(at(41), &claimed, End::Retry(due)).await;
         note(Some(Running), Retryable, &lab.show(claimed.task_id).await);
         match to {
-            Cancelled => drop(lab.cancel(at(42), claimed.task_id).await),
+            Cancelled => {
+                lab.cancel(at(42), claimed.task_id).await;
+            }
             Available => drop(lab.store.sweep_due(at(50), 9).await),
             _ => drop(lab.store.sweep_due(at(60), 9).await),
         }
