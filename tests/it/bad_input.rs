@@ -25,7 +25,7 @@ fn date(run_at: &str) -> String {
 /// The body, the status, and what the answer must name.
 fn table() -> Vec<(String, u16, &'static str)> {
     let deep = format!(
-        r#"{{"name":"t","task_type":"hello","parameters":{{"name":{}1{}}}}}"#,
+        r#"{{"name":"t","task_type":"hello","scheduler_type":"manual","parameters":{{"name":{}1{}}}}}"#,
         "[".repeat(200),
         "]".repeat(200)
     );
@@ -63,15 +63,15 @@ fn table() -> Vec<(String, u16, &'static str)> {
         ),
         (task(&json!({"parameters": {"nmae": 1}})), 422, "nmae"),
         (task(&json!({"name": "n".repeat(10_000)})), 422, "/name"),
-        (deep, 422, "levels"),
+        (deep, 400, "levels"),
         (
-            r#"{"name":"a","name":"b","task_type":"hello"}"#.to_owned(),
-            422,
+            r#"{"name":"a","name":"b","task_type":"hello","scheduler_type":"manual"}"#.to_owned(),
+            400,
             "name",
         ),
         (
-            r#"{"name":"a\u0000","task_type":"hello"}"#.to_owned(),
-            422,
+            r#"{"name":"a\u0000","task_type":"hello","scheduler_type":"manual"}"#.to_owned(),
+            400,
             "u0000",
         ),
         (r#"{"name":"#.to_owned(), 400, "JSON"),

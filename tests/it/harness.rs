@@ -275,10 +275,12 @@ impl Server {
         .ok()
     }
 
-    /// Creates a task and answers its id.
+    /// Creates a manual task and answers its id.
     #[track_caller]
     pub(crate) fn task(&self, task: &Value) -> i64 {
-        self.send("POST", "/v1/tasks", task)["id"]
+        let mut task = task.clone();
+        task["scheduler_type"] = json!("manual");
+        self.send("POST", "/v1/tasks", &task)["id"]
             .as_i64()
             .expect("an id")
     }

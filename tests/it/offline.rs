@@ -43,13 +43,19 @@ fn dev_run_answers_five_keys() {
     assert_eq!(answer["is_success"], true);
 
     let failed = run(binary()
-        .args(["dev", "run", "--json", "--set", "class=permanent"])
+        .args([
+            "dev",
+            "run",
+            "--json",
+            "--params",
+            r#"{"class": "permanent"}"#,
+        ])
         .arg(guest("hostile/flaky")));
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert_eq!(failed.json()["is_success"], false);
 
     let refused = run(binary()
-        .args(["dev", "run", "--json", "--set", "n=1000"])
+        .args(["dev", "run", "--json", "--params", r#"{"n": 1000}"#])
         .arg(guest("hello")));
     refused.refused("/n");
 }
