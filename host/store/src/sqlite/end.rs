@@ -1,98 +1,82 @@
-//! Ends without an attempt that would account for them, and what every end removes.
+//! Ends and hand-backs that are not an attempt's own: cancels, expiry, lost hosts.
 
 use super::rows::Reader;
 use super::writer::Tx;
 use super::{db, sql};
-use crate::columns::{micros, text};
-use horarium_core::store::StoreResult;
+use crate::columns::{AttemptRow, micros, opt_micros, text};
+use horarium_core::store::{
+    CancelReceipt, FAILED_AFTER_LOST, Release, StoreResult, Swept, TakenOver, rules,
+};
 use horarium_model::execution::State;
-use horarium_model::{ConfigId, ErrorKind, ExecutionId, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
 use sqlx::Row;
 
-/// How an execution ends that nobody ran to its end.
-#[derive(Clone, Copy)]
-pub(super) struct Bare {
-    state: State,
-    kind: ErrorKind,
-    message: &'static str,
-}
-
-impl Bare {
-    pub(super) fn cancelled(message: &'static str) -> Self {
-        Self {
-            state: State::Cancelled,
-            kind: ErrorKind::Cancelled,
-            message,
-        }
-    }
-
-    pub(super) fn failed(kind: ErrorKind, message: &'static str) -> Self {
-        Self {
-            state: State::Failed,
-            kind,
-            message,
-        }
-    }
-}
-
-/// Ends live executions that wait, or run for a host that is gone.
-pub(super) async fn bare(
+/// Ends executions without an attempt that would account for it. The history of a config that is deleted
+/// with its history gets no row.
+pub(super) async fn end_bare(
     tx: &mut Tx,
     now: Timestamp,
-    ids: &[ExecutionId],
-    end: Bare,
+    ids: &[i64],
+    state: State,
+    kind: ErrorKind,
+    message: &str,
 ) -> StoreResult<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    let ids = text(&ids)?;
-    let kept = sqlx::query(sql::END_BARE)
-        .bind(&ids)
+    let list = text(&ids)?;
+    let written = sqlx::query(sql::END_BARE)
+        .bind(&list)
         .bind(micros(now))
-        .bind(end.state.as_str())
-        .bind(end.kind.as_str())
-        .bind(end.message)
+        .bind(state.as_str())
+        .bind(kind.as_str())
+        .bind(message)
         .execute(tx.write())
         .await
         .map_err(db)?
         .rows_affected();
-    let rows = sqlx::query(sql::DELETE_LIVE_KEYS)
-        .bind(&ids)
+    if written < ids.len() as u64 {
+        let rows = sqlx::query(sql::UNRECORDED)
+            .bind(&list)
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        let gone: Vec<i64> = rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(db)?;
+        forget(tx, &gone).await?;
+    }
+    let removed = sqlx::query(sql::DELETE_LIVE_KEYS)
+        .bind(&list)
         .fetch_all(tx.write())
         .await
         .map_err(db)?;
+    for row in removed {
+        let key: Option<String> = row.try_get(2).map_err(db)?;
+        if let Some(key) = key {
+            tx.freed.insert((row.try_get(1).map_err(db)?, key));
+        }
+    }
     sqlx::query(sql::DELETE_PARAMETERS)
-        .bind(&ids)
+        .bind(&list)
         .execute(tx.write())
         .await
         .map_err(db)?;
-    for row in &rows {
-        let mut r = Reader::new(row, "live_executions")?;
-        let tenant = r.get("tenant_id")?;
-        if let Some(key) = r.get("run_key")? {
-            tx.freed.insert((tenant, key));
-        }
-    }
-    if kept < rows.len() as u64 {
-        forget_unkept(tx, &ids).await?;
-    }
     Ok(())
 }
 
-/// Removes what is kept beside executions that left no history, because it goes with their config.
-pub(super) async fn forget(tx: &mut Tx, ids: &[ExecutionId]) -> StoreResult<()> {
+/// Removes what is kept beside executions that leave no history.
+pub(super) async fn forget(tx: &mut Tx, ids: &[i64]) -> StoreResult<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    forget_unkept(tx, &text(&ids)?).await
-}
-
-/// As [`forget`], sparing those of the ids that stand in the history.
-async fn forget_unkept(tx: &mut Tx, ids: &str) -> StoreResult<()> {
     tx.keep_last_execution().await?;
+    let list = text(&ids)?;
     for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS] {
         sqlx::query(statement)
-            .bind(ids)
+            .bind(&list)
             .execute(tx.write())
             .await
             .map_err(db)?;
@@ -100,18 +84,271 @@ async fn forget_unkept(tx: &mut Tx, ids: &str) -> StoreResult<()> {
     Ok(())
 }
 
-/// Ids of what waits of a config.
-pub(super) async fn waiting_of(tx: &mut Tx, config: ConfigId) -> StoreResult<Vec<ExecutionId>> {
-    ids(tx, sqlx::query(sql::WAITING_OF_CONFIG).bind(config)).await
+/// Executions of a config that wait.
+pub(super) async fn waiting_of(tx: &mut Tx, config: ConfigId) -> StoreResult<Vec<i64>> {
+    let rows = sqlx::query(sql::WAITING_OF_CONFIG)
+        .bind(config)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    rows.iter().map(|row| row.try_get(0).map_err(db)).collect()
 }
 
-/// Runs a statement that selects ids.
-pub(super) async fn ids(
+/// `Queue::sweep_due`.
+pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreResult<Swept> {
+    let rows = sqlx::query(sql::EXPIRED)
+        .bind(micros(now))
+        .bind(limit)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    let expired: Vec<i64> = rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()
+        .map_err(db)?;
+    end_bare(
+        tx,
+        now,
+        &expired,
+        State::Failed,
+        ErrorKind::Expired,
+        rules::EXPIRED,
+    )
+    .await?;
+    let available = sqlx::query(sql::SWEEP_AVAILABLE)
+        .bind(micros(now))
+        .bind(limit)
+        .execute(tx.write())
+        .await
+        .map_err(db)?
+        .rows_affected();
+    Ok(Swept {
+        available,
+        expired: expired.len() as u64,
+    })
+}
+
+/// `Queue::cancel`.
+pub(super) async fn cancel(
     tx: &mut Tx,
-    query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-) -> StoreResult<Vec<i64>> {
-    let rows = query.fetch_all(tx.read()).await.map_err(db)?;
-    rows.iter()
-        .map(|row| row.try_get(0).map_err(db))
-        .collect()
+    now: Timestamp,
+    tenant: TenantId,
+    task_id: TaskId,
+) -> StoreResult<CancelReceipt> {
+    let task_id = task_id.to_string();
+    let live = sqlx::query(sql::FIND_LIVE)
+        .bind(tenant)
+        .bind(&task_id)
+        .fetch_optional(tx.read())
+        .await
+        .map_err(db)?;
+    let Some(row) = live else {
+        let ended = sqlx::query(sql::FIND_ENDED)
+            .bind(tenant)
+            .bind(&task_id)
+            .fetch_optional(tx.read())
+            .await
+            .map_err(db)?;
+        return match ended {
+            Some(row) => Ok(CancelReceipt::AlreadyEnded(super::rows::state(
+                &row,
+                0,
+                "task_executions",
+            )?)),
+            None => Ok(CancelReceipt::NotFound),
+        };
+    };
+    let mut r = Reader::new(&row, "live_executions")?;
+    let state: State = r.word("state")?;
+    sqlx::query(sql::ASK_CANCEL)
+        .bind(r.place.id)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    if state == State::Running {
+        return Ok(CancelReceipt::Requested);
+    }
+    let message = rules::CANCELLED_WAITING;
+    end_bare(
+        tx,
+        now,
+        &[r.place.id],
+        State::Cancelled,
+        ErrorKind::Cancelled,
+        message,
+    )
+    .await?;
+    Ok(CancelReceipt::Ended)
+}
+
+/// A claim that goes back to the queue, or ends because it must not run again.
+pub(super) struct GivenBack {
+    pub(super) id: i64,
+    pub(super) cancelled: bool,
+    pub(super) orphan: bool,
+    /// Lost too often: ends `failed`/`host_lost`.
+    pub(super) hopeless: bool,
+    pub(super) due_at: Option<Timestamp>,
+    pub(super) started_at: Option<Timestamp>,
+}
+
+/// Gives claims back; `lost` is added to their count of lost hosts. How many became what.
+pub(super) async fn give_back(
+    tx: &mut Tx,
+    now: Timestamp,
+    claims: &[GivenBack],
+    lost: u32,
+) -> StoreResult<TakenOver> {
+    let mut taken = TakenOver::default();
+    let mut rows = Vec::with_capacity(claims.len());
+    let (mut cancelled, mut deleted, mut hopeless) = (Vec::new(), Vec::new(), Vec::new());
+    for claim in claims {
+        let ends = if claim.cancelled {
+            Some(&mut cancelled)
+        } else if claim.orphan {
+            Some(&mut deleted)
+        } else if claim.hopeless {
+            Some(&mut hopeless)
+        } else {
+            None
+        };
+        let (state, due) = match (ends, claim.due_at) {
+            (Some(list), _) => {
+                list.push(claim.id);
+                (State::Running, None)
+            }
+            (None, Some(due)) if due > now => (State::Retryable, Some(due)),
+            (None, due) => (State::Available, due),
+        };
+        rows.push((
+            claim.id,
+            state.as_str(),
+            opt_micros(due),
+            opt_micros(claim.started_at),
+        ));
+    }
+    if rows.is_empty() {
+        return Ok(taken);
+    }
+    sqlx::query(sql::GIVE_BACK)
+        .bind(text(&rows)?)
+        .bind(lost)
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    taken.cancelled = (cancelled.len() + deleted.len()) as u64;
+    taken.failed = hopeless.len() as u64;
+    taken.requeued = claims.len() as u64 - taken.cancelled - taken.failed;
+    let (kind, state) = (ErrorKind::Cancelled, State::Cancelled);
+    end_bare(tx, now, &cancelled, state, kind, rules::CANCELLED_RETRY).await?;
+    end_bare(tx, now, &deleted, state, kind, rules::CONFIG_DELETED).await?;
+    end_bare(
+        tx,
+        now,
+        &hopeless,
+        State::Failed,
+        ErrorKind::HostLost,
+        rules::LOST_TOO_OFTEN,
+    )
+    .await?;
+    Ok(taken)
+}
+
+/// `Queue::release`.
+pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> StoreResult<u64> {
+    let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
+    let mut running = super::complete::running(tx, &ids).await?;
+    let alive = super::hosts::alive(tx).await?;
+    let mut claims = Vec::new();
+    let mut attempts = Vec::new();
+    for item in items {
+        let Some(row) = running
+            .get(&item.id)
+            .filter(|row| row.is_owned(item.claim, item.incarnation, &alive))
+        else {
+            continue;
+        };
+        if let Some(key) = &row.run_key {
+            tx.freed.insert((row.tenant_id, key.clone()));
+        }
+        claims.push(GivenBack {
+            id: item.id,
+            cancelled: row.cancel_requested,
+            orphan: row.orphan,
+            hopeless: false,
+            due_at: item.due_at,
+            started_at: item.record.as_ref().map(|record| record.started_at),
+        });
+        attempts.extend(
+            item.record
+                .as_ref()
+                .map(|record| AttemptRow::new(item.id, record)),
+        );
+        running.remove(&item.id);
+    }
+    insert_attempts(tx, &attempts).await?;
+    let count = claims.len() as u64;
+    give_back(tx, now, &claims, 0).await?;
+    Ok(count)
+}
+
+/// Keeps attempts that the row of their execution does not describe.
+pub(super) async fn insert_attempts(tx: &mut Tx, attempts: &[AttemptRow<'_>]) -> StoreResult<()> {
+    if !attempts.is_empty() {
+        sqlx::query(sql::INSERT_ATTEMPTS)
+            .bind(text(&attempts)?)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
+    }
+    Ok(())
+}
+
+/// `Queue::take_over`.
+pub(super) async fn take_over(tx: &mut Tx, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
+    tx.alive = None;
+    sqlx::query(sql::BURY_OTHERS)
+        .bind(mine)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    let rows = sqlx::query(sql::LOST_RUNS)
+        .bind(mine)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    let mut claims = Vec::with_capacity(rows.len());
+    let mut records = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut r = Reader::new(row, "live_executions")?;
+        let claim: u32 = r.number("claim")?;
+        let attempt: u32 = r.number("attempt")?;
+        let lost: u32 = r.number("lost")?;
+        let started_at = r.opt_instant("started_at")?;
+        let cancelled: bool = r.get("cancel_requested_at")?;
+        let orphan: bool = r.get("config_id")?;
+        let host: Option<String> = r.get("host")?;
+        let tenant: i64 = r.get("tenant_id")?;
+        let key: Option<String> = r.get("run_key")?;
+        tx.freed.extend(key.map(|key| (tenant, key)));
+        let record = rules::lost_record(now, attempt, claim, started_at, host);
+        claims.push(GivenBack {
+            id: r.place.id,
+            cancelled,
+            orphan,
+            hopeless: lost + 1 >= FAILED_AFTER_LOST,
+            due_at: None,
+            started_at: Some(record.started_at),
+        });
+        records.push((r.place.id, record));
+    }
+    let attempts: Vec<AttemptRow<'_>> = records
+        .iter()
+        .map(|(id, record)| AttemptRow::new(*id, record))
+        .collect();
+    insert_attempts(tx, &attempts).await?;
+    give_back(tx, now, &claims, 1).await
 }

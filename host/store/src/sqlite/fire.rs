@@ -1,93 +1,75 @@
-//! Carrying out what the scheduler decided.
+//! Carrying out what the scheduler decided (rules S1, S5, S6, S7).
 
-use super::db;
-use super::end::{self, Bare};
-use super::enqueue::{Batch, Fresh, live_counts};
-use super::rows::{Reader, schedule_state};
-use super::sql;
+use super::end;
+use super::enqueue::{self, Fresh};
+use super::rows::{self, Reader};
 use super::writer::Tx;
+use super::{db, sql};
 use crate::columns::{micros, opt_micros, text};
 use horarium_core::store::rules::{self, FireStep, Firing};
-use horarium_core::store::{FireOrder, FireReceipt, StoreError, StoreResult};
+use horarium_core::store::{FireOrder, FireReceipt, StoreResult};
 use horarium_model::config::{ScheduleState, SkipStreak};
+use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
-use horarium_model::schedule::Overlap;
-use horarium_model::{ConfigId, Invalid, TaskId, TenantId, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, Invalid, TaskId, Timestamp};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
-/// A config as the orders find it.
-struct Found {
-    tenant_id: TenantId,
-    version: i64,
-    paused: bool,
-    state: ScheduleState,
+/// Whose slots were skipped.
+#[derive(Debug, Clone)]
+pub(super) struct SkippedOf {
+    pub(super) config_id: i64,
+    pub(super) tenant_id: i64,
+    pub(super) task_type: String,
+    pub(super) priority: i32,
+    pub(super) max_attempts: u32,
 }
 
-/// A row of `INSERT_SKIPPED`.
-pub(super) struct SkipRow {
-    id: i64,
-    config: ConfigId,
-    task_id: TaskId,
-    tenant: TenantId,
-    task_type: String,
-    streak: SkipStreak,
-    priority: i32,
-    max_attempts: u32,
-}
-
-impl SkipRow {
-    /// A streak as a row under a new id.
-    pub(super) fn new(
-        tx: &mut Tx,
-        now: Timestamp,
-        config: ConfigId,
-        tenant: TenantId,
-        frozen: (&str, i32, u32),
-        streak: SkipStreak,
-    ) -> Self {
-        let id = tx.next_execution();
-        Self {
-            id,
-            config,
-            task_id: rules::skip_task_id(now, id, config, &streak),
-            tenant,
-            task_type: frozen.0.to_owned(),
-            streak,
-            priority: frozen.1,
-            max_attempts: frozen.2,
-        }
-    }
-}
+/// See `INSERT_SKIPPED`.
+#[derive(Serialize)]
+struct SkippedRow<'a>(
+    i64,
+    i64,
+    String,
+    i64,
+    &'a str,
+    &'static str,
+    i64,
+    i64,
+    i64,
+    &'static str,
+    i32,
+    u32,
+);
 
 /// Writes streaks as `skipped` rows.
-pub(super) async fn write_skipped(
+pub(super) async fn write_skips(
     tx: &mut Tx,
     now: Timestamp,
-    rows: &[SkipRow],
+    skips: &[(SkippedOf, SkipStreak)],
 ) -> StoreResult<()> {
-    if rows.is_empty() {
+    if skips.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|r| {
-            (
-                r.id,
-                r.config,
-                r.task_id,
-                r.tenant,
-                &r.task_type,
-                rules::skip_trigger(r.streak.reason).as_str(),
-                micros(r.streak.first),
-                micros(r.streak.last),
-                r.streak.count,
-                r.streak.reason.as_str(),
-                r.priority,
-                r.max_attempts,
-            )
-        })
-        .collect();
+    let mut rows = Vec::with_capacity(skips.len());
+    for (of, streak) in skips {
+        let id = tx.next_execution();
+        debug_assert!(State::may_become(None, State::Skipped));
+        rows.push(SkippedRow(
+            id,
+            of.config_id,
+            rules::skip_task_id(now, id, of.config_id, streak).to_string(),
+            of.tenant_id,
+            &of.task_type,
+            rules::skip_trigger(streak.reason).as_str(),
+            micros(streak.first),
+            micros(streak.last),
+            streak.count,
+            streak.reason.as_str(),
+            of.priority,
+            of.max_attempts,
+        ));
+    }
     sqlx::query(sql::INSERT_SKIPPED)
         .bind(text(&rows)?)
         .bind(micros(now))
@@ -97,73 +79,178 @@ pub(super) async fn write_skipped(
     Ok(())
 }
 
+/// Where a schedule stands inside this operation.
+struct Position {
+    version: i64,
+    paused: bool,
+    state: ScheduleState,
+    of: SkippedOf,
+    live: LiveCount,
+    moved: bool,
+}
+
 /// `Queue::fire_due`.
-pub(super) async fn run(
+pub(super) async fn fire_due(
     tx: &mut Tx,
     now: Timestamp,
     orders: &[FireOrder],
 ) -> StoreResult<Vec<FireReceipt>> {
-    if let Some(order) = orders.iter().find(|o| o.task_ids.len() < o.plan.fires.len()) {
-        let message = rules::too_few_ids(order.seen.config_id);
-        return Err(StoreError::Invalid(Invalid::one("", message)));
-    }
-    let mut found = find(tx, orders).await?;
-    let judged: HashSet<ConfigId> = orders
+    if let Some(order) = orders
         .iter()
-        .filter(|o| o.overlap != Overlap::Allow)
-        .map(|o| o.seen.config_id)
-        .collect();
-    let mut round = Round {
-        now,
-        live: live_counts(tx, &judged).await?,
-        inserts: Batch::default(),
-        skips: Vec::new(),
-        advanced: BTreeMap::new(),
-    };
+        .find(|o| o.task_ids.len() < o.plan.fires.len())
+    {
+        return Err(Invalid::one("", rules::too_few_ids(order.seen.config_id)).into());
+    }
+    let mut positions = positions(tx, orders).await?;
     let mut receipts = Vec::with_capacity(orders.len());
+    let mut batch = Batch::default();
     for order in orders {
-        let receipt = match found.get_mut(&order.seen.config_id) {
-            Some(config) if stands(config, order) => round.apply(tx, config, order).await?,
+        let receipt = match positions.get_mut(&order.seen.config_id) {
+            Some(position) if stands(position, order) => {
+                carry_out(tx, now, order, position, &mut batch).await?
+            }
             _ => FireReceipt::default(),
         };
         receipts.push(receipt);
     }
-    round.finish(tx).await?;
+    batch.flush(tx, now).await?;
+    advance(tx, &positions).await?;
     Ok(receipts)
 }
 
-fn stands(config: &Found, order: &FireOrder) -> bool {
-    !config.paused
-        && config.tenant_id == order.tenant_id
-        && config.version == order.seen.version
-        && rules::same_position(&config.state, &order.seen.state)
+fn stands(position: &Position, order: &FireOrder) -> bool {
+    position.of.tenant_id == order.tenant_id
+        && !position.paused
+        && position.version == order.seen.version
+        && rules::same_position(&position.state, &order.seen.state)
 }
 
-async fn find(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<ConfigId, Found>> {
-    let ids: HashSet<ConfigId> = orders.iter().map(|o| o.seen.config_id).collect();
-    let rows = sqlx::query(sql::SCHEDULES)
+/// Rows gathered over many orders, written together.
+#[derive(Default)]
+struct Batch<'a> {
+    fresh: Vec<Fresh<'a>>,
+    skips: Vec<(SkippedOf, SkipStreak)>,
+}
+
+impl Batch<'_> {
+    async fn flush(&mut self, tx: &mut Tx, now: Timestamp) -> StoreResult<()> {
+        write_skips(tx, now, &self.skips).await?;
+        self.skips.clear();
+        enqueue::insert(tx, now, &self.fresh).await?;
+        self.fresh.clear();
+        Ok(())
+    }
+}
+
+async fn carry_out<'a>(
+    tx: &mut Tx,
+    now: Timestamp,
+    order: &'a FireOrder,
+    position: &mut Position,
+    batch: &mut Batch<'a>,
+) -> StoreResult<FireReceipt> {
+    let firing = Firing::decide(order, position.state.open_skip.clone(), position.live);
+    let mut receipt = FireReceipt {
+        applied: true,
+        skipped: firing.skipped,
+        ..FireReceipt::default()
+    };
+    for step in firing.steps {
+        match step {
+            FireStep::CloseStreak(streak) => batch.skips.push((position.of.clone(), streak)),
+            FireStep::CancelLive => {
+                batch.flush(tx, now).await?;
+                receipt
+                    .cancel_requested
+                    .extend(cancel_live(tx, now, order.seen.config_id).await?);
+                position.live.waiting = 0;
+            }
+            FireStep::Enqueue(index) => {
+                let (fire, task_id) = (order.plan.fires[index], order.task_ids[index]);
+                batch.fresh.push(Fresh {
+                    template: &order.template,
+                    task_id,
+                    trigger: fire.trigger,
+                    slot: Some(fire.slot),
+                    due_at: fire.fires_at,
+                });
+                position.live.waiting += 1;
+                receipt.enqueued.push(task_id);
+            }
+        }
+    }
+    position.state.last_slot = order.plan.last_slot;
+    position.state.next_fire_at = order.plan.next_fire_at;
+    position.state.open_skip = firing.open_skip;
+    position.moved = true;
+    Ok(receipt)
+}
+
+/// `cancel_running`: ends what waits of a config, asks what runs to stop.
+async fn cancel_live(tx: &mut Tx, now: Timestamp, config: ConfigId) -> StoreResult<Vec<TaskId>> {
+    let waiting = end::waiting_of(tx, config).await?;
+    end::end_bare(
+        tx,
+        now,
+        &waiting,
+        State::Cancelled,
+        ErrorKind::Cancelled,
+        rules::CANCELLED_OVERLAP,
+    )
+    .await?;
+    let asked = sqlx::query(sql::FLAG_RUNNING)
+        .bind(config)
+        .bind(micros(now))
+        .fetch_all(tx.write())
+        .await
+        .map_err(db)?;
+    let mut found = Vec::with_capacity(asked.len());
+    for row in &asked {
+        let mut r = Reader::new(row, "live_executions")?;
+        found.push((r.place.id, r.word::<TaskId>("task_id")?));
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, task_id)| task_id).collect())
+}
+
+async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<ConfigId, Position>> {
+    let mut ids: Vec<ConfigId> = orders.iter().map(|o| o.seen.config_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let live = enqueue::live_counts(tx, &ids).await?;
+    let found = sqlx::query(sql::SCHEDULES)
         .bind(text(&ids)?)
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    rows.iter()
-        .map(|row| {
-            let mut r = Reader::new(row, "task_schedules")?;
-            let found = Found {
-                tenant_id: r.get("tenant_id")?,
-                version: r.get("version")?,
-                paused: r.get("paused")?,
-                state: schedule_state(&mut r)?,
-            };
-            Ok((r.place.id, found))
-        })
-        .collect()
+    let mut positions = HashMap::with_capacity(found.len());
+    for row in &found {
+        let mut r = Reader::new(row, "task_schedules")?;
+        let (waiting, running) = live.get(&r.place.id).copied().unwrap_or_default();
+        let tenant_id = r.get("tenant_id")?;
+        let position = Position {
+            version: r.get("version")?,
+            paused: r.get("paused")?,
+            state: rows::schedule_state(&mut r)?,
+            of: SkippedOf {
+                config_id: r.place.id,
+                tenant_id,
+                task_type: r.get("task_type")?,
+                priority: r.number("priority")?,
+                max_attempts: r.number("max_attempts")?,
+            },
+            live: LiveCount { waiting, running },
+            moved: false,
+        };
+        positions.insert(r.place.id, position);
+    }
+    Ok(positions)
 }
 
-/// A row of `ADVANCE_SCHEDULES`.
+/// See `ADVANCE_SCHEDULES`.
 #[derive(Serialize)]
 struct Advance(
-    ConfigId,
+    i64,
     Option<i64>,
     Option<i64>,
     Option<&'static str>,
@@ -172,112 +259,29 @@ struct Advance(
     Option<i64>,
 );
 
-impl Advance {
-    fn new(config: ConfigId, state: &ScheduleState) -> Self {
-        let open = state.open_skip.as_ref();
-        Self(
-            config,
-            opt_micros(state.next_fire_at),
-            opt_micros(state.last_slot),
-            open.map(|s| s.reason.as_str()),
-            open.map(|s| micros(s.first)),
-            open.map(|s| micros(s.last)),
-            open.map(|s| s.count),
-        )
-    }
-}
-
-/// What one call gathers, so that it is written in few statements.
-struct Round<'a> {
-    now: Timestamp,
-    live: HashMap<ConfigId, LiveCount>,
-    inserts: Batch<'a>,
-    skips: Vec<SkipRow>,
-    advanced: BTreeMap<ConfigId, Advance>,
-}
-
-impl<'a> Round<'a> {
-    async fn apply(
-        &mut self,
-        tx: &mut Tx,
-        config: &mut Found,
-        order: &'a FireOrder,
-    ) -> StoreResult<FireReceipt> {
-        let id = order.seen.config_id;
-        let live = self.live.get(&id).copied().unwrap_or_default();
-        let firing = Firing::decide(order, config.state.open_skip.take(), live);
-        let mut receipt = FireReceipt {
-            applied: true,
-            skipped: firing.skipped,
-            ..FireReceipt::default()
-        };
-        for step in firing.steps {
-            match step {
-                FireStep::CloseStreak(streak) => {
-                    let new = &order.template;
-                    let frozen = (&*new.task_type, new.priority, new.max_attempts);
-                    let row =
-                        SkipRow::new(tx, self.now, id, config.tenant_id, frozen, streak);
-                    self.skips.push(row);
-                }
-                FireStep::CancelLive => {
-                    receipt.cancel_requested.extend(self.cancel(tx, id).await?);
-                }
-                FireStep::Enqueue(index) => {
-                    let (fire, task_id) = (&order.plan.fires[index], order.task_ids[index]);
-                    let fresh = Fresh {
-                        task_id,
-                        trigger: fire.trigger,
-                        slot: Some(fire.slot),
-                        due_at: fire.fires_at,
-                    };
-                    self.inserts.add(tx, self.now, &order.template, &fresh)?;
-                    self.live.entry(id).or_default().waiting += 1;
-                    receipt.enqueued.push(task_id);
-                }
-            }
-        }
-        config.state.open_skip = firing.open_skip;
-        config.state.last_slot = order.plan.last_slot;
-        config.state.next_fire_at = order.plan.next_fire_at;
-        self.advanced.insert(id, Advance::new(id, &config.state));
-        Ok(receipt)
-    }
-
-    /// `cancel_running`: ends what waits of a config, asks what runs to stop.
-    async fn cancel(&mut self, tx: &mut Tx, config: ConfigId) -> StoreResult<Vec<TaskId>> {
-        self.inserts.flush(tx, self.now).await?;
-        let waiting = end::waiting_of(tx, config).await?;
-        end::bare(tx, self.now, &waiting, Bare::cancelled(rules::CANCELLED_OVERLAP)).await?;
-        self.live.entry(config).or_default().waiting = 0;
-        let rows = sqlx::query(sql::FLAG_RUNNING)
-            .bind(config)
-            .bind(micros(self.now))
-            .fetch_all(tx.write())
+async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> StoreResult<()> {
+    let moved: Vec<Advance> = positions
+        .iter()
+        .filter(|(_, position)| position.moved)
+        .map(|(id, position)| {
+            let skip = position.state.open_skip.as_ref();
+            Advance(
+                *id,
+                opt_micros(position.state.next_fire_at),
+                opt_micros(position.state.last_slot),
+                skip.map(|s| s.reason.as_str()),
+                skip.map(|s| micros(s.first)),
+                skip.map(|s| micros(s.last)),
+                skip.map(|s| s.count),
+            )
+        })
+        .collect();
+    if !moved.is_empty() {
+        sqlx::query(sql::ADVANCE_SCHEDULES)
+            .bind(text(&moved)?)
+            .execute(tx.write())
             .await
             .map_err(db)?;
-        let mut asked = rows
-            .iter()
-            .map(|row| {
-                let mut r = Reader::new(row, "live_executions")?;
-                Ok((r.place.id, r.word("task_id")?))
-            })
-            .collect::<StoreResult<Vec<(i64, TaskId)>>>()?;
-        asked.sort_unstable();
-        Ok(asked.into_iter().map(|(_, task_id)| task_id).collect())
     }
-
-    async fn finish(mut self, tx: &mut Tx) -> StoreResult<()> {
-        self.inserts.flush(tx, self.now).await?;
-        write_skipped(tx, self.now, &self.skips).await?;
-        if !self.advanced.is_empty() {
-            let rows: Vec<&Advance> = self.advanced.values().collect();
-            sqlx::query(sql::ADVANCE_SCHEDULES)
-                .bind(text(&rows)?)
-                .execute(tx.write())
-                .await
-                .map_err(db)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
