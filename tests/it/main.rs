@@ -1,25 +1,17 @@
-//! Horarium from outside: every test starts the real binary and speaks to it through its command line
-//! and REST, as an operator would. `cargo xtask plugins` must have built the plugins.
+//! The real binary, from outside: a server process, the command line and REST.
+//!
+//! The guests come from `cargo xtask plugins`; each test has a server and a data directory of its own.
 
-mod support;
+mod harness;
 
 mod architecture;
-mod bad_configs;
-mod bad_documents;
-mod bad_plugins;
-mod bench;
+mod bad_components;
+mod bad_input;
 mod crash;
 mod deletion;
-mod dev;
-mod embedded;
-mod isolation;
-mod limits;
-mod logs_and_errors;
+mod endless;
 mod main_path;
-mod missed;
-mod network;
+mod offline;
 mod parameters;
 mod retries;
-mod start_stop;
-mod steering;
 mod surfaces;
