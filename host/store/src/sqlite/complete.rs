@@ -301,12 +301,9 @@ impl States {
         }
         let last = self.last.entry(config).or_default();
         for (key, value) in &commit.writes {
-            // Only a value takes a version; a deletion is version 0, "no such key".
+            *last += 1;
             match value {
-                Some(_) => {
-                    *last += 1;
-                    versions.insert(key.clone(), *last)
-                }
+                Some(_) => versions.insert(key.clone(), *last),
                 None => versions.remove(key),
             };
             self.writes

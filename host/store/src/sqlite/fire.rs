@@ -42,18 +42,18 @@ struct SkippedRow<'a>(
     u32,
 );
 
-/// Writes streaks as `skipped` rows, each under the id that was taken for it.
+/// Writes streaks as `skipped` rows.
 pub(super) async fn write_skips(
     tx: &mut Tx,
     now: Timestamp,
-    skips: &[(i64, SkippedOf, SkipStreak)],
+    skips: &[(SkippedOf, SkipStreak)],
 ) -> StoreResult<()> {
     if skips.is_empty() {
         return Ok(());
     }
     let mut rows = Vec::with_capacity(skips.len());
-    for (id, of, streak) in skips {
-        let id = *id;
+    for (of, streak) in skips {
+        let id = tx.next_execution();
         debug_assert!(State::may_become(None, State::Skipped));
         rows.push(SkippedRow(
             id,
@@ -125,12 +125,11 @@ fn stands(position: &Position, order: &FireOrder) -> bool {
         && rules::same_position(&position.state, &order.seen.state)
 }
 
-/// Rows gathered over many orders, written together. Each has its id from the moment it is decided, so
-/// that ids follow the orders however the rows are grouped.
+/// Rows gathered over many orders, written together.
 #[derive(Default)]
 struct Batch<'a> {
     fresh: Vec<Fresh<'a>>,
-    skips: Vec<(i64, SkippedOf, SkipStreak)>,
+    skips: Vec<(SkippedOf, SkipStreak)>,
 }
 
 impl Batch<'_> {
@@ -158,10 +157,7 @@ async fn carry_out<'a>(
     };
     for step in firing.steps {
         match step {
-            FireStep::CloseStreak(streak) => {
-                let id = tx.next_execution();
-                batch.skips.push((id, position.of.clone(), streak));
-            }
+            FireStep::CloseStreak(streak) => batch.skips.push((position.of.clone(), streak)),
             FireStep::CancelLive => {
                 batch.flush(tx, now).await?;
                 receipt
@@ -172,7 +168,6 @@ async fn carry_out<'a>(
             FireStep::Enqueue(index) => {
                 let (fire, task_id) = (order.plan.fires[index], order.task_ids[index]);
                 batch.fresh.push(Fresh {
-                    id: tx.next_execution(),
                     template: &order.template,
                     task_id,
                     trigger: fire.trigger,
