@@ -36,6 +36,7 @@ macro_rules! conformance_tests {
             a_claim_carries_what_was_frozen
             a_run_key_is_bounded_within_a_batch_and_across
             a_freed_run_key_lets_the_next_one_in
+            a_freed_run_key_is_used_to_the_full
             run_keys_belong_to_a_tenant_and_a_backlog_blocks_nobody
             an_expired_execution_is_never_claimed
             suspects_run_one_at_a_time

@@ -292,6 +292,48 @@ pub async fn run_keys_belong_to_a_tenant_and_a_backlog_blocks_nobody(store: Arc<
     assert_eq!(next[0].task_id, urgent);
 }
 
+/// What cannot run itself never hides what stands behind it in the same key: another type, or more room
+/// than one claim takes.
+pub async fn a_freed_run_key_is_used_to_the_full(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let items = (0..6).map(|_| keyed(&lab, "k", 3)).collect();
+    lab.enqueue(at(0), items).await;
+    let running = lab.claim(at(0), 10).await;
+    assert_eq!(running.len(), 3);
+    assert!(lab.claim(at(0), 10).await.is_empty());
+    for claimed in &running {
+        lab.finish(at(1), claimed, super::lab::ok()).await;
+    }
+    // Three may run, but each claim takes one.
+    for left in (0..3).rev() {
+        let claimed = lab.claim(at(1), 1).await;
+        assert_eq!(claimed.len(), 1, "{left} more could run");
+    }
+
+    let strange = NewExecution {
+        task_type: "other".to_owned(),
+        ..keyed(&lab, "m", 1)
+    };
+    let first = lab.put(at(0), keyed(&lab, "m", 1)).await.1;
+    let strange = lab.put(at(0), strange).await.1;
+    let last = lab.put(at(0), keyed(&lab, "m", 1)).await.1;
+    let mut running = lab.claim_types(at(1), 5, &[TYPE, "other"]).await;
+    assert_eq!(running.len(), 1);
+    assert_eq!(running[0].task_id, first);
+    assert!(lab.claim_types(at(1), 5, &[TYPE, "other"]).await.is_empty());
+    lab.finish(at(1), &running[0], super::lab::ok()).await;
+    running = lab.claim_types(at(1), 1, &[TYPE]).await;
+    assert_eq!(
+        running.len(),
+        1,
+        "the other type's turn is not ours to wait for"
+    );
+    assert_eq!(running[0].task_id, last);
+    lab.finish(at(1), &running[0], super::lab::ok()).await;
+    running = lab.claim_types(at(1), 1, &[TYPE, "other"]).await;
+    assert_eq!(running[0].task_id, strange);
+}
+
 /// Between its expiry and the sweep it is not run.
 pub async fn an_expired_execution_is_never_claimed(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
