@@ -46,13 +46,8 @@ pub enum AppError {
         reason: String,
     },
     /// The database cannot be used.
-    #[error("{path}: {error}")]
-    Store {
-        /// The database.
-        path: String,
-        /// Why.
-        error: StoreError,
-    },
+    #[error("{0}")]
+    Store(String),
     /// The engine cannot be used.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -71,10 +66,7 @@ pub enum AppError {
 
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
-        Self::Store {
-            path: "the database".to_owned(),
-            error,
-        }
+        Self::Store(format!("the database: {error}"))
     }
 }
 

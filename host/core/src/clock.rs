@@ -1,6 +1,7 @@
 //! Time, as a trait: the only place that asks the operating system for it.
 
 use horarium_model::Timestamp;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// The current instant and a way to wait, so that tests and the simulator own time.
@@ -9,11 +10,15 @@ pub trait Clock: Send + Sync + 'static {
     /// Wall-clock time in UTC, cut to microseconds as stores keep it.
     fn now(&self) -> Timestamp;
 
-    /// A reading that never goes back, for durations.
+    /// A reading that never goes back and goes on while the machine sleeps.
     fn monotonic(&self) -> Duration;
 
     /// Waits for a span of monotonic time.
     async fn sleep(&self, span: Duration);
+
+    /// The database's clock, which all hosts share, is ahead of this one by `by`. A clock that is itself the
+    /// reference ignores it.
+    fn adjust(&self, _by: chrono::Duration) {}
 
     /// Waits until `instant` by the wall clock. Returns at once when it has passed. Long waits are cut
     /// into pieces, so that a changed wall clock is noticed.
@@ -31,15 +36,30 @@ pub trait Clock: Send + Sync + 'static {
 /// The real clock.
 #[derive(Debug)]
 pub struct SystemClock {
-    start: std::time::Instant,
+    start: Duration,
+    /// What is added to the machine's wall clock, in microseconds.
+    offset: AtomicI64,
+    /// Whether [`Clock::adjust`] is obeyed.
+    follows: bool,
 }
 
 impl SystemClock {
-    /// A clock whose monotonic reading starts at zero now.
-    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    /// The machine's clock: the reference where one host has the database to itself. Its monotonic reading
+    /// starts at zero now.
     pub fn new() -> Self {
         Self {
-            start: std::time::Instant::now(),
+            start: awake_or_not(),
+            offset: AtomicI64::new(0),
+            follows: false,
+        }
+    }
+
+    /// A clock that follows the database's, `ahead` of the machine's until it is first told.
+    pub fn following(ahead: chrono::Duration) -> Self {
+        Self {
+            offset: AtomicI64::new(ahead.num_microseconds().unwrap_or(0)),
+            follows: true,
+            ..Self::new()
         }
     }
 }
@@ -54,19 +74,66 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     fn now(&self) -> Timestamp {
-        whole_micros(chrono::Utc::now())
+        let offset = chrono::Duration::microseconds(self.offset.load(Ordering::Relaxed));
+        whole_micros(chrono::Utc::now() + offset)
     }
 
     fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+        awake_or_not().saturating_sub(self.start)
     }
 
     async fn sleep(&self, span: Duration) {
         tokio::time::sleep(span).await;
     }
+
+    fn adjust(&self, by: chrono::Duration) {
+        if self.follows {
+            self.offset
+                .fetch_add(by.num_microseconds().unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A reading of the clock that counts the machine's sleep, since some fixed instant.
+#[cfg(target_os = "linux")]
+fn awake_or_not() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    // It cannot fail: the clock exists since Linux 2.6.39.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Elsewhere the standard library's clock has to do; on macOS it does not count sleep.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::disallowed_methods, reason = "this is the clock")]
+fn awake_or_not() -> Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
 }
 
 /// Cuts an instant to the microseconds that every store keeps.
 pub fn whole_micros(instant: Timestamp) -> Timestamp {
     Timestamp::from_timestamp_micros(instant.timestamp_micros()).unwrap_or(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_following_clock_is_adjusted() {
+        let minute = chrono::Duration::minutes(1);
+        let (reference, follower) = (SystemClock::new(), SystemClock::following(minute));
+        assert!(follower.now() - reference.now() > minute / 2);
+        follower.adjust(-minute);
+        reference.adjust(minute);
+        let apart = (follower.now() - reference.now()).abs();
+        assert!(apart < minute / 2, "{apart}");
+    }
+
+    #[test]
+    fn monotonic_time_does_not_go_back() {
+        let clock = SystemClock::new();
+        let first = clock.monotonic();
+        assert!(clock.monotonic() >= first);
+    }
 }

@@ -147,9 +147,8 @@ struct Book {
 impl LogBook {
     /// A book that keeps at most `bytes`: half of it from the start, half from the end.
     pub fn new(bytes: u64, attempt: u32) -> Self {
-        let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX / 4);
         let inner = Book {
-            half,
+            half: half(bytes),
             next_line: 0,
             head: Vec::new(),
             head_cost: 0,
@@ -164,7 +163,12 @@ impl LogBook {
         }
     }
 
-    /// Adds one line. `bytes` is what the guest wrote for it, the text as it came.
+    /// Keeps at most `bytes` from here on. Meant for before the first line, when a limit becomes known.
+    pub fn set_budget(&self, bytes: u64) {
+        lock(&self.inner).half = half(bytes);
+    }
+
+    /// Adds one line, the text as it came.
     pub fn write(
         &self,
         at: Timestamp,
@@ -248,6 +252,11 @@ impl Book {
             self.dropped += (self::cost(&oldest) - LINE_COST) as u64;
         }
     }
+}
+
+/// Half of a budget: the head's share, and the tail's.
+fn half(bytes: u64) -> usize {
+    usize::try_from(bytes / 2).unwrap_or(usize::MAX / 4)
 }
 
 fn cost(line: &LogLine) -> usize {

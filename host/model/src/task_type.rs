@@ -95,6 +95,8 @@ pub struct PluginVersion {
     pub limits: LimitOverrides,
     /// Whether to make it active once ready.
     pub activate: bool,
+    /// Whether to grant it what its description asks for, once that is known.
+    pub grant_asked: bool,
     /// Why it was not made active by itself, and other remarks from registration.
     pub warnings: Vec<String>,
     /// When it was registered.

@@ -59,6 +59,7 @@ async fn register(sandbox: &Sandbox, bytes: Vec<u8>) -> Arc<PluginVersion> {
         grants: Vec::new(),
         limits: Default::default(),
         activate: true,
+        grant_asked: false,
         warnings: Vec::new(),
         created_at: chrono::DateTime::UNIX_EPOCH,
     })

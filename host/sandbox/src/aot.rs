@@ -88,6 +88,17 @@ impl AotStore {
         }
     }
 
+    /// Tries whether something can be written.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match &self.place {
+            Place::Memory(_) => Ok(()),
+            Place::Directory { path, .. } => {
+                let tried = tempfile::tempfile_in(path).and_then(|mut file| file.write_all(MAGIC));
+                tried.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+            }
+        }
+    }
+
     /// Keeps an artifact: written beside, flushed, renamed. Then evicts what was unused longest.
     pub(crate) fn put(&self, digest: &str, artifact: &Arc<Vec<u8>>) -> io::Result<()> {
         match &self.place {

@@ -120,6 +120,14 @@ impl Sandbox {
         }
     }
 
+    /// Tries whether the store of compiled components can be written.
+    ///
+    /// # Errors
+    /// Why not, naming its directory.
+    pub fn check_aot_store(&self) -> Result<(), String> {
+        self.inner.aot.check().map_err(|error| error.to_string())
+    }
+
     /// Forgets a version that no config uses any more; runs in progress keep it until they end.
     pub fn forget(&self, digest: &str) {
         self.inner.versions.forget(digest);

@@ -182,6 +182,7 @@ pub(crate) fn version(digest: &str) -> PluginVersion {
         grants: Vec::new(),
         limits: Default::default(),
         activate: true,
+        grant_asked: false,
         warnings: Vec::new(),
         created_at: chrono::DateTime::UNIX_EPOCH,
     }

@@ -49,6 +49,12 @@ impl ApiError {
         .with_summary()
     }
 
+    /// The same, naming the place it is about.
+    pub(super) fn at(mut self, pointer: &str) -> Self {
+        self.errors = vec![Problem::at(pointer, self.detail.clone())];
+        self
+    }
+
     /// 401.
     pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)

@@ -56,6 +56,8 @@ pub struct ApiState {
     pub executor: Option<Arc<Executor>>,
     /// Asked at each scrape for the sandbox's figures.
     pub engine: Option<EngineProbe>,
+    /// Whether the store of compiled plugins can be written, and why not.
+    pub compiled: Option<CompiledProbe>,
     /// False before everything is started and once a shutdown began.
     pub ready: Arc<AtomicBool>,
     /// Bounds registrations.
@@ -64,6 +66,8 @@ pub struct ApiState {
 
 /// Reads the sandbox's figures.
 pub type EngineProbe = Box<dyn Fn() -> EngineFigures + Send + Sync>;
+/// Tries whether compiled plugins can be kept; else why not.
+pub type CompiledProbe = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Bounds how many components are held in memory for registration.
 #[derive(Debug, Clone)]

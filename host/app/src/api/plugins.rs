@@ -128,11 +128,15 @@ async fn upload(request: Request) -> Result<(Vec<u8>, Registration), ApiError> {
     let (parts, body) = request.into_parts();
     match kind.as_str() {
         "application/wasm" | "application/octet-stream" => {
-            let bytes = read(body, &parts.headers, MAX_UPLOAD_BYTES).await?;
+            let bytes = read(body, &parts.headers, MAX_UPLOAD_BYTES)
+                .await
+                .map_err(about_component)?;
             Ok((bytes.into(), Registration::default()))
         }
         "multipart/form-data" => {
-            let bytes = read(body, &parts.headers, MAX_UPLOAD_BYTES).await?;
+            let bytes = read(body, &parts.headers, MAX_UPLOAD_BYTES)
+                .await
+                .map_err(about_component)?;
             let whole = Request::from_parts(parts, Body::from(bytes));
             let form = Multipart::from_request(whole, &())
                 .await
@@ -144,6 +148,11 @@ async fn upload(request: Request) -> Result<(Vec<u8>, Registration), ApiError> {
             one_line(other, 60)
         ))),
     }
+}
+
+/// Only the component can make a body too large.
+fn about_component(error: ApiError) -> ApiError {
+    error.at("/component")
 }
 
 async fn parts_of(mut form: Multipart) -> Result<(Vec<u8>, Registration), ApiError> {

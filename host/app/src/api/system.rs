@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use horarium_core::executor::LEASE;
 use horarium_model::schedule::wire;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,10 +24,24 @@ pub(super) async fn healthz(_: NoParams) -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The process can do its work: started, not stopping, and the store answers.
+/// The process can do its work: started, not stopping, the store answers and has lately heard from this
+/// host, and what is compiled can be kept.
 pub(super) async fn readyz(State(api): Api, _: NoParams) -> Result<Json<Value>, ApiError> {
     if !api.ready.load(Ordering::Acquire) {
         return Err(ApiError::unavailable("the server is starting or stopping"));
+    }
+    if let Some(age) = api.executor.as_ref().map(|e| e.heartbeat_age())
+        && age > LEASE
+    {
+        return Err(ApiError::unavailable(format!(
+            "the last heartbeat was written {} s ago",
+            age.as_secs()
+        )));
+    }
+    if let Some(reason) = api.compiled.as_ref().and_then(|usable| usable().err()) {
+        return Err(ApiError::unavailable(format!(
+            "compiled plugins cannot be kept: {reason}"
+        )));
     }
     match tokio::time::timeout(PATIENCE, api.store.catalog_epoch()).await {
         Ok(Ok(_)) => Ok(Json(json!({ "status": "ready" }))),

@@ -69,6 +69,10 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
             started_at: clock.now(),
         },
         executor: Some(executor.clone()),
+        compiled: Some(Box::new({
+            let sandbox = sandbox.clone();
+            move || sandbox.check_aot_store()
+        })),
         engine: Some(Box::new(move || figures(&sandbox))),
         ready: ready.clone(),
         uploads: Uploads::default(),
@@ -177,10 +181,14 @@ async fn open_store(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
     };
     match SqliteStore::open(&path, options).await {
         Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(AppError::Store {
-            path: path.display().to_string(),
-            error,
-        }),
+        Err(error) => {
+            let (path, mut reason) = (path.display().to_string(), error.to_string());
+            // Most reasons name the file themselves.
+            if !reason.contains(&path) {
+                reason = format!("{path}: {reason}");
+            }
+            Err(AppError::Store(reason))
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Lab {
     pub(super) fn new(options: &Options) -> Result<Self, BenchError> {
         let component = options.component()?;
         let place = place(options.database_url.as_deref())?;
-        let slots = options.slots();
+        let slots = options.slots;
         let worker = cli::worker().map_err(|failure| BenchError::Failed(failure.render(false)))?;
         let mut settings = SandboxSettings::new(slots as usize, env!("CARGO_PKG_VERSION"));
         settings.worker = Some(worker);

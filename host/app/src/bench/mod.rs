@@ -41,8 +41,8 @@ pub(crate) struct Options {
     pub(crate) plugin: Option<PathBuf>,
     /// Where the database is; a temporary file when none.
     pub(crate) database_url: Option<String>,
-    /// Executions at once; 8 for each core when none.
-    pub(crate) slots: Option<u32>,
+    /// Executions at once.
+    pub(crate) slots: u32,
 }
 
 impl Options {
@@ -53,14 +53,10 @@ impl Options {
                 .map_err(|error| BenchError::Refused(format!("{}: {error}", path.display()))),
         }
     }
-
-    fn slots(&self) -> u32 {
-        self.slots.unwrap_or(8 * cores())
-    }
 }
 
 /// Cores this process may use.
-fn cores() -> u32 {
+pub(crate) fn cores() -> u32 {
     let cores = std::thread::available_parallelism();
     cores.map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
 }

@@ -21,6 +21,9 @@ pub(crate) enum Verb {
 pub(crate) struct DrainArguments {
     #[command(flatten)]
     common: CommonArguments,
+    /// Executions at once. Many, as short tasks want it: a claim and a flush of the disk serve a batch
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    slots: u32,
     /// Executions in the queue
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     tasks: u32,
@@ -33,6 +36,9 @@ pub(crate) struct DrainArguments {
 pub(crate) struct LatencyArguments {
     #[command(flatten)]
     common: CommonArguments,
+    /// Executions at once [default: 8 for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    slots: Option<u32>,
     /// Triggers, one after another
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     tasks: u32,
@@ -46,17 +52,14 @@ struct CommonArguments {
     /// Where to make the database, sqlite:FILE [default: a temporary directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// Executions at once [default: 8 for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    slots: Option<u32>,
 }
 
 impl CommonArguments {
-    fn options(self) -> Options {
+    fn options(self, slots: u32) -> Options {
         Options {
             plugin: self.plugin,
             database_url: self.database_url,
-            slots: self.slots,
+            slots,
         }
     }
 }
@@ -76,15 +79,16 @@ pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
     let (document, human): (Value, fn(&Value) -> String) = match verb {
         Verb::Drain(arguments) => {
             let options = DrainOptions {
-                common: arguments.common.options(),
+                common: arguments.common.options(arguments.slots),
                 tasks: arguments.tasks as usize,
                 runs: arguments.runs as usize,
             };
             (bench::drain(&options, &progress)?, render_drain)
         }
         Verb::Latency(arguments) => {
+            let slots = arguments.slots.unwrap_or(8 * bench::cores());
             let options = LatencyOptions {
-                common: arguments.common.options(),
+                common: arguments.common.options(slots),
                 tasks: arguments.tasks as usize,
             };
             (bench::latency(&options, &progress)?, render_latency)

@@ -103,6 +103,7 @@ fn version(taken: &Taken, grants: Vec<Grant>, limits: LimitOverrides) -> PluginV
         grants,
         limits,
         activate: true,
+        grant_asked: false,
         warnings: Vec::new(),
         created_at: now(),
     }

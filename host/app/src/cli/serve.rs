@@ -76,7 +76,7 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Settings(error) => Self::refused(error),
-            AppError::Store { .. } => Self::refused(error),
+            AppError::Store(_) => Self::refused(error),
             _ => Self::failed(error),
         }
     }

@@ -16,21 +16,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The log budget of a claim, known before its config is read: the host's and the active plugin's.
-pub(super) fn log_bytes(executor: &Executor, claimed: &Claimed) -> u64 {
-    let active = executor
-        .parts
-        .registry
-        .active(claimed.tenant_id, &claimed.task_type);
-    let plugin = active.map(|v| v.limits).unwrap_or_default();
-    executor
-        .settings
-        .limits
-        .tightest(&plugin)
-        .complete()
-        .log_bytes
-}
-
 /// Runs a claim to its end and hands the end to the recorder.
 pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration) {
     let clock = &executor.parts.clock;
@@ -142,6 +127,7 @@ async fn prepared(
     }
     let own = config.map(|c| c.config.spec.limits).unwrap_or_default();
     let limits = effective_limits(&executor.settings.limits, &version.limits, &own).complete();
+    running.control.log.set_budget(limits.log_bytes);
     if let Err(failure) = check_parameters(executor, claimed, version).await {
         return outcome(AttemptEnd::Failed(failure));
     }
@@ -244,15 +230,17 @@ async fn finish(
     outcome.usage.queued_seconds = queued.as_secs_f64();
     let lease_lost = outcome.end == AttemptEnd::Stopped(StopReason::LeaseLost);
     if lease_lost {
-        // Another host owns it now: nothing of this attempt may be written.
+        // Another host may own it now: nothing of this attempt may be written. If the store still thinks it
+        // ours when it answers again, it is handed back.
         super::lock(&executor.owned).remove(&(running.claimed.id, running.claimed.claim));
+        executor.lease.doubt();
         executor.parts.observer.stale();
         return;
     }
     let default_policy = RetryPolicy::default();
     let facts = verdict::Facts {
         claimed: &running.claimed,
-        incarnation: executor.incarnation,
+        incarnation: running.incarnation,
         host: &executor.settings.host_name,
         digest: version.map(|v| v.digest.clone()),
         started_at: running.started_at,

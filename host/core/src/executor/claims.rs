@@ -19,26 +19,37 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Claims until `shutdown`.
 pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) {
     let parts = &executor.parts;
-    let mut in_doubt = false;
     loop {
-        if in_doubt {
-            in_doubt = give_back_unknown(executor).await.is_err();
+        if !executor.lease.is_trusted(parts.clock.monotonic()) {
+            // What would be claimed now could not be kept.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = parts.clock.sleep(AFTER_ERROR) => continue,
+            }
+        }
+        if executor.lease.take_doubt() && give_back_unknown(executor).await.is_err() {
+            executor.lease.doubt();
         }
         let Some(permits) = some_permits(executor, shutdown).await else {
             return;
         };
         let wanted = permits.len();
+        let incarnation = executor.lease.incarnation();
         let request = ClaimRequest {
             now: parts.clock.now(),
-            incarnation: executor.incarnation,
+            incarnation,
             types: parts.registry.claimable(),
             limit: u32::try_from(wanted).unwrap_or(CLAIM_BATCH),
         };
         let idle = match parts.store.claim(request).await {
+            Ok(_) if !executor.lease.is_trusted(parts.clock.monotonic()) => {
+                executor.lease.doubt();
+                continue;
+            }
             Ok(claimed) => {
                 let short = claimed.len() < wanted;
                 for (claimed, permit) in claimed.into_iter().zip(permits) {
-                    start(executor, claimed, permit);
+                    start(executor, claimed, incarnation, permit);
                 }
                 if !short {
                     continue;
@@ -47,7 +58,7 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
             }
             Err(error) => {
                 // The claim may have happened although its answer was lost.
-                in_doubt = true;
+                executor.lease.doubt();
                 tracing::warn!(%error, "the executor cannot reach its store; trying again");
                 AFTER_ERROR
             }
@@ -63,7 +74,8 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
 /// Hands back what the store says we hold and we know nothing of.
 async fn give_back_unknown(executor: &Executor) -> Result<(), StoreError> {
     let parts = &executor.parts;
-    let held = parts.store.held(executor.incarnation).await?;
+    let incarnation = executor.lease.incarnation();
+    let held = parts.store.held(incarnation).await?;
     let unknown: Vec<Release> = {
         let owned = lock(&executor.owned);
         let unknown = held
@@ -73,7 +85,7 @@ async fn give_back_unknown(executor: &Executor) -> Result<(), StoreError> {
             .map(|held| Release {
                 id: held.id,
                 claim: held.claim,
-                incarnation: executor.incarnation,
+                incarnation,
                 record: None,
                 due_at: None,
             })
@@ -109,15 +121,22 @@ async fn some_permits(
     Some(permits)
 }
 
-fn start(executor: &Arc<Executor>, claimed: Claimed, permit: OwnedSemaphorePermit) {
+fn start(
+    executor: &Arc<Executor>,
+    claimed: Claimed,
+    incarnation: i64,
+    permit: OwnedSemaphorePermit,
+) {
     let parts = &executor.parts;
-    let log_bytes = attempt::log_bytes(executor, &claimed);
+    // Narrowed once the limits of its plugin and its config are read.
+    let log_bytes = executor.settings.limits.complete().log_bytes;
     let control = Arc::new(RunControl::new(log_bytes, claimed.claim));
     let started_at = parts.clock.now();
     let running = Arc::new(Running {
         control: control.clone(),
         started_at,
         seen_progress: AtomicU64::new(0),
+        incarnation,
         claimed,
     });
     let task_id = running.claimed.task_id;

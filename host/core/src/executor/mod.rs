@@ -5,6 +5,7 @@
 
 mod attempt;
 mod claims;
+mod lease;
 mod recorder;
 mod verdict;
 mod watch;
@@ -18,6 +19,8 @@ use crate::store::{Claimed, Store, StoreResult};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
+use lease::Lease;
+pub use lease::{HEARTBEAT, LEASE, TRUST};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -61,7 +64,7 @@ pub struct Parts {
 pub struct Executor {
     parts: Parts,
     settings: ExecutorSettings,
-    incarnation: i64,
+    lease: Lease,
     permits: Arc<Semaphore>,
     running: Mutex<HashMap<TaskId, Arc<Running>>>,
     /// Claims that are this host's until their end is recorded.
@@ -75,6 +78,8 @@ pub struct Executor {
 /// One attempt in progress.
 pub(crate) struct Running {
     claimed: Claimed,
+    /// The incarnation it was claimed for.
+    incarnation: i64,
     control: Arc<RunControl>,
     started_at: Timestamp,
     seen_progress: std::sync::atomic::AtomicU64,
@@ -109,23 +114,17 @@ impl Executor {
     /// # Errors
     /// When the store fails.
     pub async fn start(parts: Parts, settings: ExecutorSettings) -> StoreResult<Arc<Self>> {
+        let sent = parts.clock.monotonic();
         let now = parts.clock.now();
         let incarnation = parts.store.start_host(now, &settings.host_name).await?;
-        let taken = parts.store.take_over(now, incarnation).await?;
-        if taken.requeued + taken.failed + taken.cancelled > 0 {
-            tracing::warn!(
-                requeued = taken.requeued,
-                failed = taken.failed,
-                cancelled = taken.cancelled,
-                "took over executions that were running when the host last stopped"
-            );
-        }
+        let lease = Lease::new(parts.store.gives_leases(), incarnation, sent);
+        watch::take_over(&parts, incarnation).await?;
         let (ended, ends) = mpsc::channel(ENDED_QUEUE);
         Ok(Arc::new(Self {
             permits: Arc::new(Semaphore::new(settings.slots as usize)),
             parts,
             settings,
-            incarnation,
+            lease,
             running: Mutex::default(),
             owned: Mutex::default(),
             early_cancels: Mutex::default(),
@@ -150,7 +149,7 @@ impl Executor {
         if let Err(error) = self
             .parts
             .store
-            .stop_host(self.parts.clock.now(), self.incarnation)
+            .stop_host(self.parts.clock.now(), self.lease.incarnation())
             .await
         {
             tracing::warn!(%error, "could not sign the host off; its successor will take over");
@@ -181,7 +180,12 @@ impl Executor {
 
     /// The incarnation this host is known by.
     pub fn incarnation(&self) -> i64 {
-        self.incarnation
+        self.lease.incarnation()
+    }
+
+    /// How long ago the store last heard from this host and answered.
+    pub fn heartbeat_age(&self) -> Duration {
+        self.lease.age(self.parts.clock.monotonic())
     }
 
     /// Executions that may run at once.

@@ -1,8 +1,9 @@
-//! Proves the host alive, carries cancels to what runs here, and keeps progress reports.
+//! Proves the host alive and takes over from hosts that are not, carries cancels to what runs here, and keeps
+//! progress reports.
 
-use super::{Executor, lock};
+use super::{Executor, HEARTBEAT, Parts, lock};
 use crate::control::StopReason;
-use crate::store::ProgressReport;
+use crate::store::{ProgressReport, StoreResult};
 use horarium_model::TaskId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +11,10 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-/// Between two heartbeats (rule E5).
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Between the first tries after the store failed.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The least time between two looks at what dead hosts left.
+const AFTER_TAKE_OVER: Duration = Duration::from_millis(200);
 /// Between two looks at the progress of what runs.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// Cancels remembered for executions whose claim is on its way.
@@ -21,6 +24,7 @@ const EARLY_CANCELS: usize = 1024;
 pub(super) async fn run(executor: Arc<Executor>, done: CancellationToken) {
     tokio::join!(
         heartbeats(&executor, &done),
+        trust(&executor, &done),
         cancels(&executor, &done),
         progress(&executor, &done)
     );
@@ -29,34 +33,109 @@ pub(super) async fn run(executor: Arc<Executor>, done: CancellationToken) {
 async fn heartbeats(executor: &Executor, done: &CancellationToken) {
     let parts = &executor.parts;
     let mut epoch = None;
+    let mut wait = HEARTBEAT;
     loop {
         tokio::select! {
             () = done.cancelled() => return,
-            () = parts.clock.sleep(HEARTBEAT) => {}
+            () = parts.clock.sleep(wait) => {}
         }
-        match parts
-            .store
-            .heartbeat(parts.clock.now(), executor.incarnation)
-            .await
-        {
-            Ok(beat) if !beat.alive => {
-                tracing::error!("this host was given up by the others; stopping what runs");
-                executor.stop_all(StopReason::LeaseLost);
+        wait = match heartbeat(executor, &mut epoch).await {
+            Ok(Some(next)) => next.clamp(AFTER_TAKE_OVER, HEARTBEAT),
+            Ok(None) => HEARTBEAT,
+            Err(error) => {
+                tracing::warn!(%error, "the heartbeat failed; trying again");
+                AFTER_ERROR
             }
-            Ok(beat) => {
-                beat.cancels
-                    .into_iter()
-                    .for_each(|task_id| cancel(executor, task_id));
-                if epoch
-                    .replace(beat.catalog_epoch)
-                    .is_some_and(|old| old != beat.catalog_epoch)
-                    && let Err(error) = parts.registry.refresh().await
-                {
-                    tracing::warn!(%error, "cannot reread the registered plugins; trying again with the next change");
-                    epoch = None;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the heartbeat failed"),
+        };
+    }
+}
+
+/// Proves this host alive, obeys what others want of it, and takes over what dead hosts left. Returns after
+/// what time another host's lease may be over.
+async fn heartbeat(executor: &Executor, epoch: &mut Option<i64>) -> StoreResult<Option<Duration>> {
+    let parts = &executor.parts;
+    let incarnation = executor.lease.incarnation();
+    let sent = parts.clock.monotonic();
+    let beat = parts
+        .store
+        .heartbeat(parts.clock.now(), incarnation)
+        .await?;
+    if let Some(database_now) = beat.database_now {
+        // The answer was given about half-way.
+        let half = (parts.clock.monotonic().saturating_sub(sent)) / 2;
+        let half = chrono::Duration::from_std(half).unwrap_or_default();
+        parts.clock.adjust(database_now + half - parts.clock.now());
+    }
+    if !beat.alive {
+        return rebirth(executor).await;
+    }
+    executor.lease.renew(sent);
+    for task_id in beat.cancels {
+        cancel(executor, task_id);
+    }
+    if epoch.replace(beat.catalog_epoch) != Some(beat.catalog_epoch)
+        && let Err(error) = parts.registry.refresh().await
+    {
+        tracing::warn!(%error, "cannot reread the registered plugins; trying again");
+        *epoch = None;
+    }
+    if beat.next_take_over == Some(Duration::ZERO) {
+        take_over(parts, incarnation).await?;
+        return Ok(Some(AFTER_TAKE_OVER));
+    }
+    Ok(beat.next_take_over)
+}
+
+/// The others gave this incarnation up and run its executions: what runs here stops, and the host goes on as
+/// another incarnation.
+async fn rebirth(executor: &Executor) -> StoreResult<Option<Duration>> {
+    let parts = &executor.parts;
+    tracing::error!("this host was given up by the others; what it runs is stopped");
+    executor.stop_all(StopReason::LeaseLost);
+    let sent = parts.clock.monotonic();
+    let incarnation = parts
+        .store
+        .start_host(parts.clock.now(), &executor.settings.host_name)
+        .await?;
+    executor.lease.reborn(incarnation, sent);
+    Ok(None)
+}
+
+/// Takes over what dead hosts were running.
+pub(super) async fn take_over(parts: &Parts, incarnation: i64) -> StoreResult<()> {
+    let taken = parts
+        .store
+        .take_over(parts.clock.now(), incarnation)
+        .await?;
+    if taken.requeued + taken.failed + taken.cancelled > 0 {
+        tracing::warn!(
+            requeued = taken.requeued,
+            failed = taken.failed,
+            cancelled = taken.cancelled,
+            "took over executions of a host that is gone"
+        );
+        parts.wakes.enqueued();
+    }
+    Ok(())
+}
+
+/// Stops what runs once the heartbeats have failed for so long that others may begin (rule E5).
+async fn trust(executor: &Executor, done: &CancellationToken) {
+    let clock = &executor.parts.clock;
+    let mut told = false;
+    while let Some(left) = executor.lease.trust_left(clock.monotonic()) {
+        if left.is_zero() && !told {
+            tracing::error!(
+                "the database has not answered for too long; what runs here is stopped, because others may take it over"
+            );
+            executor.stop_all(StopReason::LeaseLost);
+        }
+        told = left.is_zero();
+        // Without trust nothing starts, so a look now and then is enough.
+        let wait = if told { AFTER_ERROR } else { left };
+        tokio::select! {
+            () = done.cancelled() => return,
+            () = clock.sleep(wait) => {}
         }
     }
 }

@@ -17,8 +17,6 @@ const CONFIG_PAGE: u32 = 500;
 pub(super) struct Finishing {
     /// The version as it was kept; its descriptor is the operator's.
     pub(super) version: PluginVersion,
-    /// Grant whatever it asks for.
-    pub(super) grant_asked: bool,
     /// Remarks of the check.
     pub(super) warnings: Vec<String>,
 }
@@ -44,7 +42,6 @@ impl Plugins {
     async fn finish(&self, finishing: Finishing, pending: PendingCompile) -> ServiceResult<()> {
         let Finishing {
             mut version,
-            grant_asked,
             mut warnings,
         } = finishing;
         let described = match pending.await {
@@ -56,7 +53,7 @@ impl Plugins {
             Err(error) => return self.fail(&version, error).await,
         };
         version.descriptor = descriptor;
-        if grant_asked {
+        if version.grant_asked {
             version.grants = self.grant_what_it_asks(&version).await?;
         }
         warnings.extend(not_granted(&version).map(|asked| {

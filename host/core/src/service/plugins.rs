@@ -53,7 +53,11 @@ impl Plugins {
             .check_descriptor(&wish.descriptor)
             .await
             .map_err(|e| below("/descriptor", e))?;
-        let (inspection, pending) = cx.intake.inspect(bytes.clone()).await?;
+        let (inspection, pending) = cx
+            .intake
+            .inspect(bytes.clone())
+            .await
+            .map_err(|e| below("/component", e))?;
         let grants = match wish.grants {
             Some(grants) => grants,
             None => cx
@@ -74,6 +78,7 @@ impl Plugins {
             grants,
             limits: wish.limits,
             activate: wish.activate,
+            grant_asked: wish.grant_asked,
             warnings: inspection.warnings.clone(),
             created_at: now,
         };
@@ -82,13 +87,12 @@ impl Plugins {
             VersionState::Compiling => {
                 let finishing = Finishing {
                     version: kept.clone(),
-                    grant_asked: wish.grant_asked,
                     warnings: inspection.warnings,
                 };
                 self.finish_in_background(finishing, pending);
             }
             VersionState::Ready => {
-                self.known_again(&kept, &wish.activate, wish.grant_asked)
+                self.known_again(&kept, wish.activate, wish.grant_asked)
                     .await?
             }
             VersionState::Failed => {}
@@ -100,13 +104,13 @@ impl Plugins {
     async fn known_again(
         &self,
         version: &PluginVersion,
-        activate: &bool,
+        activate: bool,
         grant_asked: bool,
     ) -> ServiceResult<()> {
         if grant_asked {
             self.grant_what_it_asks(version).await?;
         }
-        if *activate && self.obstacle(version).await?.is_none() {
+        if activate && self.obstacle(version).await?.is_none() {
             self.cx
                 .store
                 .activate_version(
@@ -140,7 +144,6 @@ impl Plugins {
                 Ok((inspection, pending)) => self.finish_in_background(
                     Finishing {
                         version,
-                        grant_asked: false,
                         warnings: inspection.warnings,
                     },
                     pending,

@@ -75,6 +75,10 @@ macro_rules! faulty {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
         #[async_trait::async_trait]
         impl Queue for FaultyStore {
+            fn gives_leases(&self) -> bool {
+                self.inner.gives_leases()
+            }
+
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
                 self.before()?;
                 self.after(self.inner.$name($($arg),*).await)

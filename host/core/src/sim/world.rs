@@ -254,6 +254,7 @@ async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError>
         grants: Vec::new(),
         limits: LimitOverrides::default(),
         activate: true,
+        grant_asked: false,
         warnings: Vec::new(),
         created_at: now,
     };

@@ -84,10 +84,15 @@ pub trait Queue: Send + Sync + 'static {
     /// Proves an incarnation alive, and brings what others want of it.
     async fn heartbeat(&self, now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat>;
 
+    /// Whether several hosts share the store, so that each holds what it runs by a lease (rule E5).
+    fn gives_leases(&self) -> bool {
+        false
+    }
+
     /// Takes over what dead hosts were running (rules E5, E6): back to `available` with `lost` one higher
     /// and no attempt used; `failed`/`host_lost` when lost 5 times; `cancelled` when a cancel was asked for.
     /// Each lost claim is kept as an attempt with outcome `lost`. In one process without leases (SQLite,
-    /// memory) every incarnation but `mine` is dead.
+    /// memory) every incarnation but `mine` is dead; elsewhere one whose lease is over.
     async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver>;
 
     /// The state of a config as of now.
@@ -368,6 +373,11 @@ pub struct Heartbeat {
     pub cancels: Vec<TaskId>,
     /// The catalog's epoch, for caches.
     pub catalog_epoch: i64,
+    /// The database's clock, on stores whose hosts may disagree about the time.
+    pub database_now: Option<Timestamp>,
+    /// After what time the lease of another host may be over; zero when something is to be taken over now.
+    /// None without leases.
+    pub next_take_over: Option<std::time::Duration>,
 }
 
 /// What [`Queue::take_over`] did.

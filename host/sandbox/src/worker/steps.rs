@@ -142,6 +142,7 @@ fn nobody() -> Attempt {
         grants: Vec::new(),
         limits: Default::default(),
         activate: false,
+        grant_asked: false,
         warnings: Vec::new(),
         created_at: epoch,
     };

@@ -108,6 +108,7 @@ CREATE TABLE plugin_versions (
     grants BLOB NOT NULL,
     limits BLOB NOT NULL,
     activate INTEGER NOT NULL,
+    grant_asked INTEGER NOT NULL,
     warnings BLOB NOT NULL,
     created_at INTEGER NOT NULL
 );

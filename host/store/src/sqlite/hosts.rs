@@ -80,6 +80,7 @@ pub(super) async fn heartbeat(
         alive: seen.rows_affected() > 0,
         cancels,
         catalog_epoch: epoch.try_get(0).map_err(db)?,
+        ..Heartbeat::default()
     })
 }
 

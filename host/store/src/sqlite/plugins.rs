@@ -113,6 +113,7 @@ async fn insert_version(
         .bind(text(&new.grants)?)
         .bind(text(&new.limits)?)
         .bind(new.activate)
+        .bind(new.grant_asked)
         .bind(text(&new.warnings)?)
         .bind(micros(now))
         .execute(tx.write())

@@ -343,6 +343,7 @@ pub(super) fn version(row: &SqliteRow) -> StoreResult<(i64, PluginVersion)> {
         grants: r.json("grants")?,
         limits: r.json("limits")?,
         activate: r.get("activate")?,
+        grant_asked: r.get("grant_asked")?,
         warnings: r.json("warnings")?,
         created_at: r.instant("created_at")?,
     };

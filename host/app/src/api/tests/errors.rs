@@ -41,6 +41,11 @@ async fn health_needs_no_token_and_readiness_tells() {
     server.send(plain("/readyz")).await.expect(200);
     server.ready.store(false, Ordering::SeqCst);
     server.send(plain("/readyz")).await.problem(503);
+    server.ready.store(true, Ordering::SeqCst);
+    *server.compiled.lock().expect("not poisoned") = Err("no space left".to_owned());
+    let problem = server.send(plain("/readyz")).await;
+    problem.problem(503);
+    assert!(problem.text.contains("no space left"));
     server.send(plain("/healthz")).await.expect(200);
 }
 

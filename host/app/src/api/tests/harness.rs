@@ -11,7 +11,7 @@ use horarium_core::registry::Registry;
 use horarium_core::runner::{
     Attempt, AttemptEnd, ComponentSource, Inspection, Intake, Outcome, PendingCompile, Runner,
 };
-use horarium_core::service::{Context, HostPolicy, LiveRuns, Services};
+use horarium_core::service::{Context, HostPolicy, LiveRuns, Plugins, Services};
 use horarium_core::store::Store;
 use horarium_core::store::memory::MemoryStore;
 use horarium_core::wake::Wakes;
@@ -144,6 +144,9 @@ pub(super) struct Harness {
     pub(super) clock: Arc<StandingClock>,
     pub(super) runs: Arc<PretendedRuns>,
     pub(super) ready: Arc<AtomicBool>,
+    /// What trying the store of compiled plugins comes to.
+    pub(super) compiled: Arc<Mutex<Result<(), String>>>,
+    pub(super) plugins: Plugins,
 }
 
 /// What came back.
@@ -219,6 +222,8 @@ impl Harness {
             live: runs.clone(),
         });
         let ready = Arc::new(AtomicBool::new(true));
+        let compiled = Arc::new(Mutex::new(Ok(())));
+        let plugins = services.plugins.clone();
         let state = ApiState {
             services,
             store: dyn_store,
@@ -233,6 +238,10 @@ impl Harness {
             },
             executor: None,
             engine: None,
+            compiled: Some(Box::new({
+                let compiled = compiled.clone();
+                move || compiled.lock().expect("not poisoned").clone()
+            })),
             ready: ready.clone(),
             uploads: Uploads::default(),
         };
@@ -243,6 +252,8 @@ impl Harness {
             clock,
             runs,
             ready,
+            compiled,
+            plugins,
         }
     }
 
@@ -322,7 +333,12 @@ impl Harness {
     /// Registers a fake component and waits until it is not compiling any more.
     pub(super) async fn register(&self, name: &str, describe: &Value, options: &Value) -> Value {
         let answer = self.upload(name, describe, options).await.expect(202);
-        let digest = answer.body["digest"].as_str().expect("a digest").to_owned();
+        let digest = answer.body["digest"].as_str().expect("a digest");
+        self.finished(name, digest).await
+    }
+
+    /// A version, once it is not compiling any more.
+    pub(super) async fn finished(&self, name: &str, digest: &str) -> Value {
         let path = format!("/v1/task-types/{name}/versions/{digest}");
         for _ in 0..1000 {
             let version = self.get(&path).await.expect(200).body;

@@ -1,6 +1,12 @@
 //! Registration to its end, and what decides which version runs.
 
 use super::*;
+use horarium_core::clock::Clock;
+use horarium_core::store::Catalog;
+use horarium_model::DEFAULT_TENANT_ID;
+use horarium_model::descriptor::Descriptor;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::task_type::{PluginVersion, VersionState};
 use serde_json::{Value, json};
 
 fn warnings(version: &Value) -> String {
@@ -168,4 +174,43 @@ async fn a_disabled_type_says_so_and_bare_bytes_register_too() {
     assert_eq!(freed.body["disabled"], false);
     let near = server.get("/v1/task-types/bar").await;
     near.problem(404);
+}
+
+#[tokio::test]
+async fn a_registration_that_a_crash_broke_off_is_finished_as_it_was_wished() {
+    let server = Harness::new();
+    let bytes = b"\0asm{\"capabilities\": [\"state\"]}".to_vec();
+    let digest = horarium_model::task_type::digest(&bytes);
+    let version = PluginVersion {
+        tenant_id: DEFAULT_TENANT_ID,
+        task_type: "hello".into(),
+        digest: digest.clone(),
+        state: VersionState::Compiling,
+        error: None,
+        size_bytes: bytes.len() as u64,
+        descriptor: Descriptor::default(),
+        grants: Vec::new(),
+        limits: LimitOverrides::default(),
+        activate: true,
+        grant_asked: true,
+        warnings: Vec::new(),
+        created_at: server.clock.now(),
+    };
+    let now = server.clock.now();
+    let kept = server.store.add_version(now, version, bytes).await;
+    kept.expect("kept");
+    server
+        .plugins
+        .resume_registrations()
+        .await
+        .expect("resumed");
+    let finished = server.finished("hello", &digest).await;
+    assert_eq!(
+        (
+            &finished["state"],
+            &finished["grants"],
+            &finished["is_active"]
+        ),
+        (&json!("ready"), &json!(["state"]), &json!(true))
+    );
 }

@@ -24,6 +24,7 @@ fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
             ..Default::default()
         },
         activate: true,
+        grant_asked: false,
         warnings: vec!["odd".into()],
         created_at: at(3),
     }

@@ -7,6 +7,8 @@ mod live;
 mod queue;
 
 use super::{StoreError, StoreResult};
+use crate::clock::Clock;
+use crate::executor::LEASE;
 use crate::runner::StateEntry;
 use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
 use horarium_model::task_type::{PluginVersion, TaskType};
@@ -15,11 +17,13 @@ use horarium_model::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A store that forgets everything when it is dropped. Each method is one critical section.
-#[derive(Debug)]
 pub struct MemoryStore {
     inner: Mutex<Inner>,
+    /// The clock by which leases are given and judged; none = one host at a time, no leases.
+    leases: Option<Arc<dyn Clock>>,
 }
 
 impl MemoryStore {
@@ -31,7 +35,23 @@ impl MemoryStore {
         };
         Self {
             inner: Mutex::new(inner),
+            leases: None,
         }
+    }
+
+    /// An empty store that several hosts share: each holds what it runs by a lease, judged by `clock` as a
+    /// database judges it by its own.
+    pub fn shared(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            leases: Some(clock),
+            ..Self::new()
+        }
+    }
+
+    /// When a lease given now ends, by the store's monotonic clock.
+    fn lease_end(&self) -> Duration {
+        let clock = self.leases.as_ref();
+        clock.map_or(Duration::MAX, |clock| clock.monotonic() + LEASE)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -94,6 +114,8 @@ struct Row {
 struct Host {
     name: String,
     alive: bool,
+    /// By the store's monotonic clock.
+    lease_end: Duration,
 }
 
 impl Inner {

@@ -13,6 +13,7 @@ use crate::store::{
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[async_trait::async_trait]
 impl Queue for MemoryStore {
@@ -179,12 +180,14 @@ impl Queue for MemoryStore {
     }
 
     async fn start_host(&self, _now: Timestamp, name: &str) -> StoreResult<i64> {
+        let lease_end = self.lease_end();
         let mut inner = self.lock();
         inner.last_incarnation += 1;
         let incarnation = inner.last_incarnation;
         let host = Host {
             name: name.to_owned(),
             alive: true,
+            lease_end,
         };
         inner.hosts.insert(incarnation, host);
         Ok(incarnation)
@@ -198,7 +201,8 @@ impl Queue for MemoryStore {
     }
 
     async fn heartbeat(&self, _now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
-        let inner = self.lock();
+        let lease_end = self.lease_end();
+        let mut inner = self.lock();
         let cancels = inner
             .live
             .values()
@@ -206,15 +210,28 @@ impl Queue for MemoryStore {
             .filter(|row| row.shown.cancel_requested_at.is_some())
             .map(|row| row.shown.task_id)
             .collect();
+        let alive = inner.is_alive(incarnation);
+        if let Some(host) = inner.hosts.get_mut(&incarnation).filter(|_| alive) {
+            host.lease_end = lease_end;
+        }
+        let leases = self.leases.as_ref();
         Ok(Heartbeat {
-            alive: inner.is_alive(incarnation),
+            alive,
             cancels,
             catalog_epoch: inner.epoch,
+            database_now: leases.map(|clock| clock.now()),
+            next_take_over: leases
+                .and_then(|clock| inner.next_take_over(clock.monotonic(), incarnation)),
         })
     }
 
+    fn gives_leases(&self) -> bool {
+        self.leases.is_some()
+    }
+
     async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
-        Ok(self.lock().take_over(now, mine))
+        let at = self.leases.as_ref().map(|clock| clock.monotonic());
+        Ok(self.lock().take_over(now, at, mine))
     }
 
     async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot> {
@@ -243,6 +260,31 @@ impl Queue for MemoryStore {
 }
 
 impl Inner {
+    /// What runs under an incarnation that is not alive.
+    fn orphaned(&self, mine: i64) -> impl Iterator<Item = ExecutionId> + '_ {
+        self.live
+            .values()
+            .filter(move |row| {
+                row.shown.state == State::Running
+                    && row.incarnation != mine
+                    && !self.is_alive(row.incarnation)
+            })
+            .map(|row| row.shown.id)
+    }
+
+    /// See [`Heartbeat::next_take_over`].
+    fn next_take_over(&self, at: Duration, mine: i64) -> Option<Duration> {
+        if self.orphaned(mine).next().is_some() {
+            return Some(Duration::ZERO);
+        }
+        let others = self
+            .hosts
+            .iter()
+            .filter(|(incarnation, host)| **incarnation != mine && host.alive);
+        let ends = others.map(|(_, host)| host.lease_end.saturating_sub(at));
+        ends.min()
+    }
+
     /// Whether the execution runs under exactly this claim of a living host.
     fn owns(&self, id: ExecutionId, claim: u32, incarnation: i64) -> bool {
         self.is_alive(incarnation)
@@ -555,16 +597,13 @@ impl Inner {
         }
     }
 
-    fn take_over(&mut self, now: Timestamp, mine: i64) -> TakenOver {
+    /// `at` is the store's monotonic clock; without one every other incarnation is dead.
+    fn take_over(&mut self, now: Timestamp, at: Option<Duration>, mine: i64) -> TakenOver {
         for (incarnation, host) in &mut self.hosts {
-            host.alive &= *incarnation == mine;
+            let over = at.is_none_or(|at| host.lease_end <= at);
+            host.alive &= *incarnation == mine || !over;
         }
-        let lost: Vec<ExecutionId> = self
-            .live
-            .values()
-            .filter(|row| row.shown.state == State::Running && row.incarnation != mine)
-            .map(|row| row.shown.id)
-            .collect();
+        let lost: Vec<ExecutionId> = self.orphaned(mine).collect();
         let mut taken = TakenOver::default();
         for id in lost {
             let Some(mut row) = self.take_live(id) else {
