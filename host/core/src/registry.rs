@@ -1,26 +1,41 @@
 //! Which plugin versions may run here: the host's own view of the registered task types, reread when
 //! the catalog changes, with every version that could run prepared.
 
+use crate::clock::Clock;
 use crate::runner::{ComponentSource, Runner};
 use crate::store::{Store, StoreResult};
+use crate::wake::Wakes;
 use arc_swap::ArcSwap;
+use futures_util::StreamExt;
 use horarium_model::TenantId;
 use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Versions prepared at once; the runner has bounds of its own on what it compiles.
+const PREPARED_AT_ONCE: usize = 8;
+/// Until a version that could not be loaded is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The registry of one host. Cheap to read on every claim.
 pub struct Registry {
     store: Arc<dyn Store>,
     runner: Arc<dyn Runner>,
     view: ArcSwap<View>,
+    /// Digests that could be loaded here. Held while a view is published, so that none gets lost.
     prepared: Mutex<HashSet<String>>,
+    /// One reader of the catalog at a time, so that an older answer never replaces a newer one.
+    reading: tokio::sync::Mutex<()>,
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct View {
-    types: HashMap<TypeKey, TypeView>,
-    versions: HashMap<(TypeKey, String), Arc<PluginVersion>>,
+    types: Arc<HashMap<TypeKey, TypeView>>,
+    versions: Arc<HashMap<(TypeKey, String), Arc<PluginVersion>>>,
     claimable: Arc<[TypeKey]>,
 }
 
@@ -39,76 +54,123 @@ impl Registry {
             runner,
             view: ArcSwap::default(),
             prepared: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
         }
     }
 
-    /// Rereads types and versions and prepares the versions that could run. A version that cannot be
-    /// loaded is reported and its type is not claimed here.
+    /// Rereads types and versions. Versions not loaded here yet are left to [`Registry::run`]; their types
+    /// are not claimed until then.
     ///
     /// # Errors
     /// When the store cannot be read; the old view stays.
     pub async fn refresh(&self) -> StoreResult<()> {
-        let types = self.store.all_task_types().await?;
-        let versions = self.store.all_versions().await?;
-        let mut view = View::default();
-        for version in versions
-            .into_iter()
-            .filter(|v| v.state == VersionState::Ready)
-        {
-            let key = (version.tenant_id, version.task_type.clone());
-            view.versions
-                .insert((key, version.digest.clone()), Arc::new(version));
-        }
-        let mut claimable = Vec::new();
-        for row in types {
-            let key = (row.tenant_id, row.task_type.clone());
-            let active = row
-                .active_digest
-                .as_ref()
-                .and_then(|digest| view.versions.get(&(key.clone(), digest.clone())).cloned());
-            if let Some(version) = &active
-                && !row.disabled
-                && self.prepare(version).await
-            {
-                claimable.push(key.clone());
+        let _one_at_a_time = self.reading.lock().await;
+        let rows = self.store.all_task_types().await?;
+        let mut versions = HashMap::new();
+        for version in self.store.all_versions().await? {
+            if version.state == VersionState::Ready {
+                let key = (version.tenant_id, version.task_type.clone());
+                versions.insert((key, version.digest.clone()), Arc::new(version));
             }
-            view.types.insert(key, TypeView { row, active });
         }
-        view.claimable = claimable.into();
-        self.view.store(Arc::new(view));
+        let mut types = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let key = (row.tenant_id, row.task_type.clone());
+            let active = row.active_digest.as_ref();
+            let active =
+                active.and_then(|digest| versions.get(&(key.clone(), digest.clone())).cloned());
+            types.insert(key, TypeView { row, active });
+        }
+        let prepared = self.prepared();
+        self.publish(Arc::new(types), Arc::new(versions), &prepared);
+        drop(prepared);
+        self.changed.notify_one();
         Ok(())
+    }
+
+    /// Shows a catalog with what of it may be claimed here.
+    fn publish(
+        &self,
+        types: Arc<HashMap<TypeKey, TypeView>>,
+        versions: Arc<HashMap<(TypeKey, String), Arc<PluginVersion>>>,
+        prepared: &HashSet<String>,
+    ) {
+        let loaded = |view: &TypeView| {
+            let active = view.active.as_ref();
+            !view.row.disabled && active.is_some_and(|v| prepared.contains(&v.digest))
+        };
+        let mut claimable: Vec<TypeKey> = types
+            .iter()
+            .filter(|(_, view)| loaded(view))
+            .map(|(key, _)| key.clone())
+            .collect();
+        claimable.sort_unstable();
+        self.view.store(Arc::new(View {
+            types,
+            versions,
+            claimable: claimable.into(),
+        }));
+    }
+
+    fn prepared(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads what the catalog names and is not loaded yet, as it changes, until `shutdown`.
+    pub async fn run(&self, wakes: &Wakes, clock: &dyn Clock, shutdown: CancellationToken) {
+        loop {
+            let again = if self.prepare_missing(wakes).await {
+                Duration::MAX
+            } else {
+                TRY_AGAIN
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.changed.notified() => {}
+                () = clock.sleep(again) => {}
+            }
+        }
+    }
+
+    /// Loads the active versions that are not loaded yet; false when one could not be. A type is claimed as
+    /// soon as its version is there.
+    pub async fn prepare_missing(&self, wakes: &Wakes) -> bool {
+        let missing: Vec<Arc<PluginVersion>> = {
+            let (view, prepared) = (self.view.load(), self.prepared());
+            let active = view.types.values().filter(|t| !t.row.disabled);
+            let active = active.filter_map(|t| t.active.clone());
+            active.filter(|v| !prepared.contains(&v.digest)).collect()
+        };
+        let loads = missing.into_iter().map(|version| async move {
+            let loaded = self.prepare(&version).await;
+            if loaded {
+                wakes.enqueued();
+            }
+            loaded
+        });
+        let loads = futures_util::stream::iter(loads).buffer_unordered(PREPARED_AT_ONCE);
+        let fold = |all: bool, one: bool| std::future::ready(all && one);
+        loads.fold(true, fold).await
     }
 
     /// Makes a version runnable here; false (and a log line) when it cannot be.
     async fn prepare(&self, version: &PluginVersion) -> bool {
-        let known = self
-            .prepared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&version.digest);
-        if known {
-            return true;
+        let source = self.source(&version.digest);
+        if let Err(error) = self.runner.prepare(version, source).await {
+            tracing::error!(
+                task_type = version.task_type,
+                digest = version.digest,
+                error,
+                "cannot load a plugin; its executions wait for another host, or for the next try"
+            );
+            return false;
         }
-        match self
-            .runner
-            .prepare(version, self.source(&version.digest))
-            .await
-        {
-            Ok(()) => {
-                let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-                prepared.insert(version.digest.clone());
-                true
-            }
-            Err(error) => {
-                tracing::error!(
-                    task_type = version.task_type,
-                    digest = version.digest,
-                    error,
-                    "cannot load a plugin; its executions wait"
-                );
-                false
-            }
-        }
+        let mut prepared = self.prepared();
+        prepared.insert(version.digest.clone());
+        let view = self.view.load_full();
+        self.publish(view.types.clone(), view.versions.clone(), &prepared);
+        true
     }
 
     /// Where the bytes of a component come from.

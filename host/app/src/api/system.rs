@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use horarium_core::executor::LEASE;
+use horarium_core::store::HostRow;
 use horarium_model::schedule::wire;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -77,19 +78,38 @@ pub(super) async fn me(_: NoParams) -> Json<Value> {
     Json(json!({ "role": "host-admin", "tenant": null }))
 }
 
-/// The hosts that execute: this one.
-pub(super) async fn hosts(State(api): Api, _: NoParams) -> Json<Value> {
-    let executor = api.executor.as_ref();
-    let running = executor.map(|e| e.running()).unwrap_or_default();
-    let host = json!({
-        "name": api.host.name,
-        "version": api.host.version,
-        "incarnation": executor.map(|e| e.incarnation()),
-        "slots": executor.map(|e| e.slots()),
-        "running": running.len(),
-        "executions": running,
-        "memory_bytes": api.host.memory_bytes,
-        "started_at": wire(api.host.started_at),
+/// The hosts that are alive, with what each runs and has loaded.
+pub(super) async fn hosts(State(api): Api, _: NoParams) -> Result<Json<Value>, ApiError> {
+    let own = api.executor.as_ref().map(|e| e.incarnation());
+    let hosts = api.store.hosts().await?;
+    let items: Vec<Value> = hosts.iter().map(|host| host_json(host, own)).collect();
+    Ok(Json(json!({ "items": items, "next_cursor": null })))
+}
+
+fn host_json(host: &HostRow, own: Option<i64>) -> Value {
+    let executions = host.running.iter().map(|run| {
+        json!({
+            "id": run.id,
+            "task_id": run.task_id,
+            "tenant_id": run.tenant_id,
+            "config_id": run.config_id,
+            "task_type": run.task_type,
+            "attempt": run.attempt,
+            "started_at": run.started_at.map(wire),
+        })
     });
-    Json(json!({ "items": [host], "next_cursor": null }))
+    let executions: Vec<Value> = executions.collect();
+    json!({
+        "name": host.name,
+        "incarnation": host.incarnation,
+        "is_answering": own == Some(host.incarnation),
+        "version": host.facts.version,
+        "slots": host.facts.slots,
+        "memory_bytes": host.facts.memory_bytes,
+        "running": executions.len(),
+        "executions": executions,
+        "loaded": host.facts.loaded,
+        "started_at": wire(host.started_at),
+        "seen_at": wire(host.seen_at),
+    })
 }

@@ -141,7 +141,10 @@ impl Assembled {
                 tracing::warn!(%error, "registrations that were not finished wait for the next start");
             }
         });
+        let (registry, wakes) = (scheduler.registry.clone(), scheduler.wakes.clone());
+        let (clock, stop_loads) = (scheduler.clock.clone(), work.clone());
         let working = vec![
+            tokio::spawn(async move { registry.run(&wakes, &*clock, stop_loads).await }),
             tokio::spawn(async move { scheduler.run(stop_fires).await }),
             tokio::spawn(executor.clone().run(work.clone())),
         ];
@@ -196,6 +199,8 @@ fn executor_settings(settings: &Settings, guests: Handle) -> ExecutorSettings {
     ExecutorSettings {
         slots: settings.slots,
         host_name: settings.host_name.clone(),
+        version: VERSION.to_owned(),
+        memory_bytes: settings.engine_memory,
         grace: settings.grace,
         limits: settings.limits,
         guests,

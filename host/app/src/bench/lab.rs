@@ -156,6 +156,7 @@ impl LabHost {
         });
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;
+        registry.prepare_missing(&wakes).await;
         let config = services
             .tasks
             .create(
@@ -205,6 +206,8 @@ impl LabHost {
         let settings = ExecutorSettings {
             slots: lab.slots,
             host_name: "bench".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            memory_bytes: lab.sandbox.stats().memory_total_bytes,
             grace: Duration::from_secs(10),
             limits: LimitOverrides::default(),
             guests: lab.guests.handle().clone(),

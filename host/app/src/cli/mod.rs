@@ -13,6 +13,7 @@ mod doctor_server;
 mod execution;
 mod execution_show;
 pub(crate) mod failure;
+mod host;
 mod plugin;
 mod plugin_register;
 mod render;
@@ -104,6 +105,9 @@ enum Verb {
     /// See and steer executions
     #[command(subcommand)]
     Execution(execution::Verb),
+    /// See who executes
+    #[command(subcommand)]
+    Host(host::Verb),
     /// Look after the database
     #[command(subcommand)]
     Db(db::Verb),
@@ -138,6 +142,7 @@ fn run(cli: Cli) -> Outcome {
         Verb::Task(task::Verb::Next(arguments)) => task_next::run(&global, &arguments),
         Verb::Task(verb) => task::run(&Remote::new(&global)?, verb),
         Verb::Execution(verb) => execution::run(&Remote::new(&global)?, verb),
+        Verb::Host(verb) => host::run(&Remote::new(&global)?, verb),
         Verb::Db(verb) => db::run(&global, &verb),
         Verb::Bench(verb) => bench::run(&global, verb),
         Verb::Doctor(arguments) => doctor::run(&global, &arguments),

@@ -35,6 +35,10 @@ pub struct ExecutorSettings {
     pub slots: u32,
     /// Name of the host, as recorded with each attempt.
     pub host_name: String,
+    /// Version of the binary, for people.
+    pub version: String,
+    /// Bytes that guests may hold together, for people.
+    pub memory_bytes: u64,
     /// How long running executions may finish after a shutdown was asked for.
     pub grace: Duration,
     /// The host's own maximum of each limit.
@@ -118,6 +122,8 @@ impl Executor {
         let now = parts.clock.now();
         let incarnation = parts.store.start_host(now, &settings.host_name).await?;
         let lease = Lease::new(parts.store.gives_leases(), incarnation, sent);
+        let facts = watch::facts(&parts, &settings);
+        parts.store.describe_host(incarnation, facts).await?;
         watch::take_over(&parts, incarnation).await?;
         let (ended, ends) = mpsc::channel(ENDED_QUEUE);
         Ok(Arc::new(Self {

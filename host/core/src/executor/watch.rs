@@ -1,9 +1,9 @@
 //! Proves the host alive and takes over from hosts that are not, carries cancels to what runs here, and keeps
 //! progress reports.
 
-use super::{Executor, HEARTBEAT, Parts, lock};
+use super::{Executor, ExecutorSettings, HEARTBEAT, Parts, lock};
 use crate::control::StopReason;
-use crate::store::{ProgressReport, StoreResult};
+use crate::store::{HostFacts, ProgressReport, StoreResult};
 use horarium_model::TaskId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,16 +30,25 @@ pub(super) async fn run(executor: Arc<Executor>, done: CancellationToken) {
     );
 }
 
+/// What the heartbeat remembers between two beats.
+#[derive(Default)]
+struct Known {
+    /// The catalog as the registry last read it.
+    epoch: Option<i64>,
+    /// What the store was told of this host.
+    told: Option<(i64, HostFacts)>,
+}
+
 async fn heartbeats(executor: &Executor, done: &CancellationToken) {
     let parts = &executor.parts;
-    let mut epoch = None;
-    let mut wait = HEARTBEAT;
+    let mut known = Known::default();
+    let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
             () = done.cancelled() => return,
             () = parts.clock.sleep(wait) => {}
         }
-        wait = match heartbeat(executor, &mut epoch).await {
+        wait = match heartbeat(executor, &mut known).await {
             Ok(Some(next)) => next.clamp(AFTER_TAKE_OVER, HEARTBEAT),
             Ok(None) => HEARTBEAT,
             Err(error) => {
@@ -52,7 +61,7 @@ async fn heartbeats(executor: &Executor, done: &CancellationToken) {
 
 /// Proves this host alive, obeys what others want of it, and takes over what dead hosts left. Returns after
 /// what time another host's lease may be over.
-async fn heartbeat(executor: &Executor, epoch: &mut Option<i64>) -> StoreResult<Option<Duration>> {
+async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option<Duration>> {
     let parts = &executor.parts;
     let incarnation = executor.lease.incarnation();
     let sent = parts.clock.monotonic();
@@ -73,17 +82,47 @@ async fn heartbeat(executor: &Executor, epoch: &mut Option<i64>) -> StoreResult<
     for task_id in beat.cancels {
         cancel(executor, task_id);
     }
-    if epoch.replace(beat.catalog_epoch) != Some(beat.catalog_epoch)
+    if known.epoch.replace(beat.catalog_epoch) != Some(beat.catalog_epoch)
         && let Err(error) = parts.registry.refresh().await
     {
         tracing::warn!(%error, "cannot reread the registered plugins; trying again");
-        *epoch = None;
+        known.epoch = None;
     }
+    describe(executor, incarnation, known).await?;
     if beat.next_take_over == Some(Duration::ZERO) {
         take_over(parts, incarnation).await?;
         return Ok(Some(AFTER_TAKE_OVER));
     }
     Ok(beat.next_take_over)
+}
+
+/// Tells the store what this host is, when that changed.
+async fn describe(executor: &Executor, incarnation: i64, known: &mut Known) -> StoreResult<()> {
+    let facts = facts(&executor.parts, &executor.settings);
+    let fresh = Some((incarnation, facts.clone()));
+    if known.told != fresh {
+        executor
+            .parts
+            .store
+            .describe_host(incarnation, facts)
+            .await?;
+        known.told = fresh;
+    }
+    Ok(())
+}
+
+/// What a host tells of itself.
+pub(super) fn facts(parts: &Parts, settings: &ExecutorSettings) -> HostFacts {
+    let loaded = parts.registry.claimable();
+    let mut loaded: Vec<String> = loaded.iter().map(|(_, name)| name.clone()).collect();
+    loaded.sort_unstable();
+    loaded.dedup();
+    HostFacts {
+        version: settings.version.clone(),
+        slots: settings.slots,
+        memory_bytes: settings.memory_bytes,
+        loaded,
+    }
 }
 
 /// The others gave this incarnation up and run its executions: what runs here stops, and the host goes on as

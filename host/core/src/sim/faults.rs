@@ -100,6 +100,8 @@ faulty! {
     cancel(now: Timestamp, tenant: TenantId, task_id: TaskId) -> CancelReceipt;
     report_progress(items: Vec<ProgressReport>) -> ();
     start_host(now: Timestamp, name: &str) -> i64;
+    describe_host(incarnation: i64, facts: HostFacts) -> ();
+    hosts() -> Vec<HostRow>;
     stop_host(now: Timestamp, incarnation: i64) -> ();
     heartbeat(now: Timestamp, incarnation: i64) -> Heartbeat;
     take_over(now: Timestamp, mine: i64) -> TakenOver;

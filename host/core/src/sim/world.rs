@@ -121,18 +121,22 @@ impl World {
             self.diary.clone(),
         );
         let registry = Arc::new(Registry::new(store.clone(), Arc::new(runner)));
+        let wakes = Arc::new(Wakes::default());
         registry.refresh().await?;
+        registry.prepare_missing(&wakes).await;
         let parts = Parts {
             store: store.clone(),
             registry: registry.clone(),
             configs: Arc::new(ConfigCache::new(store)),
             clock: self.clock.clone(),
-            wakes: Arc::new(Wakes::default()),
+            wakes,
             observer: Arc::new(Silent),
         };
         let settings = ExecutorSettings {
             slots: self.scenario.slots,
             host_name: "sim".into(),
+            version: "0".into(),
+            memory_bytes: 0,
             grace: Duration::from_secs(30),
             limits: LimitOverrides::default(),
             guests: tokio::runtime::Handle::current(),

@@ -7,6 +7,7 @@ use horarium_model::execution::{AttemptRecord, LogLine, Progress, SkipReason, St
 use horarium_model::firing::Plan;
 use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The live side of the store. `now` is the instant the operation counts as: the host's clock on
@@ -77,6 +78,12 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Registers a started host. Its incarnation is new and higher than any before.
     async fn start_host(&self, now: Timestamp, name: &str) -> StoreResult<i64>;
+
+    /// Keeps what a host tells of itself, for people; replaces what it told before.
+    async fn describe_host(&self, incarnation: i64, facts: HostFacts) -> StoreResult<()>;
+
+    /// The incarnations that are alive, oldest first, with what each runs.
+    async fn hosts(&self) -> StoreResult<Vec<HostRow>>;
 
     /// Marks a host incarnation as gone; it must run nothing any more.
     async fn stop_host(&self, now: Timestamp, incarnation: i64) -> StoreResult<()>;
@@ -362,6 +369,55 @@ pub struct ProgressReport {
     pub claim: u32,
     /// The report.
     pub progress: Progress,
+}
+
+/// What a host tells of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Version of its binary.
+    pub version: String,
+    /// Executions it runs at once.
+    pub slots: u32,
+    /// Bytes that its guests may hold together.
+    pub memory_bytes: u64,
+    /// The task types it could load, and so may claim.
+    pub loaded: Vec<String>,
+}
+
+/// A host that is alive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostRow {
+    /// Number of this start of it.
+    pub incarnation: i64,
+    /// Its name.
+    pub name: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it last proved itself alive.
+    pub seen_at: Timestamp,
+    /// What it tells of itself.
+    pub facts: HostFacts,
+    /// What it runs, in order of row id.
+    pub running: Vec<HostRun>,
+}
+
+/// An execution that runs on some host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostRun {
+    /// Row id.
+    pub id: ExecutionId,
+    /// Public id.
+    pub task_id: TaskId,
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// Its config, none when that was deleted.
+    pub config_id: Option<ConfigId>,
+    /// The plugin.
+    pub task_type: String,
+    /// The attempt.
+    pub attempt: u32,
+    /// When it was claimed.
+    pub started_at: Option<Timestamp>,
 }
 
 /// Answer to a heartbeat.

@@ -20,7 +20,8 @@ CREATE TABLE hosts (
     name TEXT NOT NULL,
     started_at INTEGER NOT NULL,
     seen_at INTEGER NOT NULL,
-    stopped_at INTEGER
+    stopped_at INTEGER,
+    facts BLOB
 );
 CREATE INDEX hosts_alive ON hosts (incarnation) WHERE stopped_at IS NULL;
 

@@ -6,8 +6,8 @@ use crate::columns::{micros, progress_text, text};
 use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule,
-    EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, NewExecution, ProgressReport, Queue,
-    QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
+    EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, NewExecution,
+    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use serde_json::value::RawValue;
@@ -148,6 +148,20 @@ impl Queue for SqliteStore {
             Box::pin(async move { hosts::start(tx, now, &name).await })
         })
         .await
+    }
+
+    async fn describe_host(&self, incarnation: i64, facts: HostFacts) -> StoreResult<()> {
+        let facts = Arc::new(facts);
+        self.write(move |tx| {
+            let facts = facts.clone();
+            Box::pin(async move { hosts::describe(tx, incarnation, &facts).await })
+        })
+        .await
+    }
+
+    async fn hosts(&self) -> StoreResult<Vec<HostRow>> {
+        self.read(|connection| Box::pin(hosts::hosts(connection)))
+            .await
     }
 
     async fn stop_host(&self, now: Timestamp, incarnation: i64) -> StoreResult<()> {

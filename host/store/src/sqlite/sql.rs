@@ -96,6 +96,12 @@ statements! {
     // ---- hosts
     START_HOST = "INSERT INTO hosts (name, started_at, seen_at) VALUES (?1, ?2, ?2) RETURNING incarnation";
     STOP_HOST = "UPDATE hosts SET stopped_at = ?2 WHERE incarnation = ?1 AND stopped_at IS NULL";
+    DESCRIBE_HOST = "UPDATE hosts SET facts = jsonb(?2) WHERE incarnation = ?1";
+    HOSTS = "SELECT incarnation, name, started_at, seen_at, json(facts) FROM hosts \
+        WHERE stopped_at IS NULL ORDER BY incarnation";
+    HOST_RUNS = "SELECT l.id, l.incarnation, l.task_id, l.tenant_id, c.id, l.task_type, l.attempt, l.started_at \
+        FROM live_executions l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
+        WHERE l.state = 'running' ORDER BY l.id";
     SEE_HOST = "UPDATE hosts SET seen_at = ?2 WHERE incarnation = ?1 AND stopped_at IS NULL";
     BURY_OTHERS = "UPDATE hosts SET stopped_at = ?2 WHERE incarnation <> ?1 AND stopped_at IS NULL";
     ALIVE = "SELECT incarnation FROM hosts WHERE stopped_at IS NULL";

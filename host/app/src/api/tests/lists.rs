@@ -1,6 +1,8 @@
 //! Lists and their cursors.
 
 use super::*;
+use horarium_core::clock::Clock;
+use horarium_core::store::{HostFacts, Queue};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -115,8 +117,24 @@ async fn next_previews_slots_with_what_becomes_of_them() {
 #[tokio::test]
 async fn the_host_and_the_metrics_are_told() {
     let server = Harness::with_plugin().await;
+    let now = server.clock.now();
+    let incarnation = server.store.start_host(now, "here").await;
+    let incarnation = incarnation.expect("started");
+    let facts = HostFacts {
+        version: "1.2.3".into(),
+        slots: 16,
+        memory_bytes: 1 << 30,
+        loaded: vec!["hello".into()],
+    };
+    let told = server.store.describe_host(incarnation, facts).await;
+    told.expect("described");
     let hosts = server.get("/v1/hosts").await.expect(200).body;
-    assert_eq!(hosts["items"][0]["name"], "here");
+    assert_eq!(
+        hosts["items"],
+        json!([{"name": "here", "incarnation": incarnation, "is_answering": false, "version": "1.2.3",
+            "slots": 16, "memory_bytes": 1 << 30, "running": 0, "executions": [], "loaded": ["hello"],
+            "started_at": "2026-01-01T00:00:30Z", "seen_at": "2026-01-01T00:00:30Z"}])
+    );
     assert_eq!(
         server.get("/v1/me").await.expect(200).body["role"],
         "host-admin"

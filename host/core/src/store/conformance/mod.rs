@@ -59,6 +59,7 @@ macro_rules! conformance_tests {
             progress_is_kept_and_guarded
             every_legal_move_happens_and_nothing_moves_an_ended_one
             incarnations_rise_and_end
+            living_hosts_are_listed
             a_heartbeat_brings_cancels_and_the_epoch
             take_over_gives_back_what_dead_hosts_ran
             a_host_lost_five_times_is_a_failure

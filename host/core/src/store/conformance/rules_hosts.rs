@@ -1,7 +1,7 @@
 //! Hosts and what they leave behind (rules E5, E6).
 
 use super::lab::{Lab, TENANT, TYPE, at, ok};
-use crate::store::{End, Store};
+use crate::store::{End, HostFacts, HostRun, Store};
 use horarium_model::ErrorKind;
 use horarium_model::execution::{AttemptOutcome, State};
 use serde_json::json;
@@ -129,4 +129,46 @@ pub async fn take_over_ends_what_was_cancelled(store: Arc<dyn Store>) {
         lab.complete(at(4), late).await,
         crate::store::CompletionReceipt::Stale
     );
+}
+
+/// Hosts that are alive are listed with what they told of themselves last and what they run.
+pub async fn living_hosts_are_listed(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.config(json!({})).await;
+    let facts = |slots| HostFacts {
+        version: "1.0".into(),
+        slots,
+        memory_bytes: 1 << 40,
+        loaded: vec![TYPE.into()],
+    };
+    for slots in [4, 16] {
+        let told = lab.store.describe_host(lab.host, facts(slots)).await;
+        told.expect("describe_host answers");
+    }
+    lab.store
+        .heartbeat(at(7), lab.host)
+        .await
+        .expect("heartbeat answers");
+    let running = lab.running(Some(config.id), at(3)).await;
+    let gone = lab.store.start_host(at(1), "gone").await.expect("started");
+    lab.store
+        .stop_host(at(2), gone)
+        .await
+        .expect("stop_host answers");
+    let hosts = lab.store.hosts().await.expect("hosts answers");
+    let run = HostRun {
+        id: running.id,
+        task_id: running.task_id,
+        tenant_id: TENANT,
+        config_id: Some(config.id),
+        task_type: TYPE.into(),
+        attempt: 1,
+        started_at: Some(at(3)),
+    };
+    let [host] = &hosts[..] else {
+        panic!("{hosts:?}")
+    };
+    assert_eq!((host.incarnation, host.name.as_str()), (lab.host, "lab"));
+    assert_eq!(host.facts, facts(16));
+    assert_eq!(host.running, [run]);
 }

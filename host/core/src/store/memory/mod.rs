@@ -6,7 +6,7 @@ mod history;
 mod live;
 mod queue;
 
-use super::{StoreError, StoreResult};
+use super::{HostFacts, StoreError, StoreResult};
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
@@ -14,6 +14,7 @@ use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{
     ConfigId, DEFAULT_TENANT, DEFAULT_TENANT_ID, ExecutionId, TaskConfig, TaskId, TenantId,
+    Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,6 +115,9 @@ struct Row {
 struct Host {
     name: String,
     alive: bool,
+    started_at: Timestamp,
+    seen_at: Timestamp,
+    facts: HostFacts,
     /// By the store's monotonic clock.
     lease_end: Duration,
 }

@@ -6,9 +6,9 @@ use crate::runner::StateSnapshot;
 use crate::store::rules::{self, FireStep, Firing, Settled};
 use crate::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End,
-    EnqueueReceipt, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held, NewExecution,
-    ProgressReport, Queue, QueueCounts, Release, SUSPECT_AFTER_LOST, StoreError, StoreResult,
-    Swept, TakenOver,
+    EnqueueReceipt, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow,
+    HostRun, NewExecution, ProgressReport, Queue, QueueCounts, Release, SUSPECT_AFTER_LOST,
+    StoreError, StoreResult, Swept, TakenOver,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
@@ -179,7 +179,7 @@ impl Queue for MemoryStore {
         Ok(())
     }
 
-    async fn start_host(&self, _now: Timestamp, name: &str) -> StoreResult<i64> {
+    async fn start_host(&self, now: Timestamp, name: &str) -> StoreResult<i64> {
         let lease_end = self.lease_end();
         let mut inner = self.lock();
         inner.last_incarnation += 1;
@@ -187,10 +187,35 @@ impl Queue for MemoryStore {
         let host = Host {
             name: name.to_owned(),
             alive: true,
+            started_at: now,
+            seen_at: now,
+            facts: HostFacts::default(),
             lease_end,
         };
         inner.hosts.insert(incarnation, host);
         Ok(incarnation)
+    }
+
+    async fn describe_host(&self, incarnation: i64, facts: HostFacts) -> StoreResult<()> {
+        if let Some(host) = self.lock().hosts.get_mut(&incarnation) {
+            host.facts = facts;
+        }
+        Ok(())
+    }
+
+    async fn hosts(&self) -> StoreResult<Vec<HostRow>> {
+        let inner = self.lock();
+        let alive = inner.hosts.iter().filter(|(_, host)| host.alive);
+        Ok(alive
+            .map(|(incarnation, host)| HostRow {
+                incarnation: *incarnation,
+                name: host.name.clone(),
+                started_at: host.started_at,
+                seen_at: host.seen_at,
+                facts: host.facts.clone(),
+                running: inner.runs_of(*incarnation),
+            })
+            .collect())
     }
 
     async fn stop_host(&self, _now: Timestamp, incarnation: i64) -> StoreResult<()> {
@@ -200,7 +225,7 @@ impl Queue for MemoryStore {
         Ok(())
     }
 
-    async fn heartbeat(&self, _now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
+    async fn heartbeat(&self, now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
         let lease_end = self.lease_end();
         let mut inner = self.lock();
         let cancels = inner
@@ -213,6 +238,7 @@ impl Queue for MemoryStore {
         let alive = inner.is_alive(incarnation);
         if let Some(host) = inner.hosts.get_mut(&incarnation).filter(|_| alive) {
             host.lease_end = lease_end;
+            host.seen_at = now;
         }
         let leases = self.leases.as_ref();
         Ok(Heartbeat {
@@ -270,6 +296,23 @@ impl Inner {
                     && !self.is_alive(row.incarnation)
             })
             .map(|row| row.shown.id)
+    }
+
+    fn runs_of(&self, incarnation: i64) -> Vec<HostRun> {
+        let rows = self.live.values();
+        let running =
+            rows.filter(|row| row.shown.state == State::Running && row.incarnation == incarnation);
+        running
+            .map(|row| HostRun {
+                id: row.shown.id,
+                task_id: row.shown.task_id,
+                tenant_id: row.shown.tenant_id,
+                config_id: row.shown.config_id.filter(|id| !self.is_orphan(Some(*id))),
+                task_type: row.shown.task_type.clone(),
+                attempt: row.shown.attempt,
+                started_at: row.shown.started_at,
+            })
+            .collect()
     }
 
     /// See [`Heartbeat::next_take_over`].
