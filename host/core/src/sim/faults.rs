@@ -1,6 +1,7 @@
 //! A store that fails by a seeded plan: before an operation (nothing happened) or after it (it happened, but
 //! the caller is told it failed), as a database does when its connection breaks at the wrong moment.
 
+use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, LogLine};
@@ -28,21 +29,33 @@ impl FaultPlan {
     };
 }
 
-/// A store with faults in its queue operations; what operators do goes through untouched.
+/// A store as one host process reaches it: with faults in its queue operations, and not at all while the
+/// process is stopped or cut off.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     plan: FaultPlan,
+    gate: Arc<Gate>,
     rng: Mutex<SmallRng>,
 }
 
 impl FaultyStore {
-    /// Wraps `inner`.
-    pub fn new(inner: Arc<dyn Store>, plan: FaultPlan, seed: u64) -> Self {
+    /// Wraps `inner` for the host process behind `gate`.
+    pub fn new(inner: Arc<dyn Store>, plan: FaultPlan, gate: Arc<Gate>, seed: u64) -> Self {
         Self {
             inner,
             plan,
+            gate,
             rng: Mutex::new(SmallRng::seed_from_u64(seed)),
         }
+    }
+
+    /// Whether the database can be reached: asked before and after, since either may be lost.
+    async fn reach(&self) -> StoreResult<()> {
+        self.gate.pass().await;
+        if self.gate.is_cut() {
+            return Err(StoreError::Unavailable("cut off".into()));
+        }
+        Ok(())
     }
 
     fn hits(&self, probability: f64) -> bool {
@@ -54,7 +67,8 @@ impl FaultyStore {
                 .random_bool(probability)
     }
 
-    fn before(&self) -> StoreResult<()> {
+    async fn before(&self) -> StoreResult<()> {
+        self.reach().await?;
         if self.hits(self.plan.before) {
             Err(StoreError::Unavailable("injected, before".into()))
         } else {
@@ -62,7 +76,8 @@ impl FaultyStore {
         }
     }
 
-    fn after<T>(&self, value: StoreResult<T>) -> StoreResult<T> {
+    async fn after<T>(&self, value: StoreResult<T>) -> StoreResult<T> {
+        self.reach().await?;
         if self.hits(self.plan.after) {
             Err(StoreError::Unavailable("injected, after".into()))
         } else {
@@ -80,8 +95,8 @@ macro_rules! faulty {
             }
 
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
-                self.before()?;
-                self.after(self.inner.$name($($arg),*).await)
+                self.before().await?;
+                self.after(self.inner.$name($($arg),*).await).await
             })*
         }
     };
@@ -114,6 +129,7 @@ macro_rules! delegate {
         #[async_trait::async_trait]
         impl $trait for FaultyStore {
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
+                self.reach().await?;
                 self.inner.$name($($arg),*).await
             })*
         }

@@ -1,19 +1,22 @@
 //! The simulator: the real scheduler and executor on a simulated clock, over the memory store, with seeded
 //! faults. One seed is one history; days pass in milliseconds; a failing seed repeats exactly.
 //!
-//! A [`World`] holds what survives a crash (the store, the clock, what guests really did); a host in it can be
-//! killed at any instant and started again.
+//! A [`World`] holds what survives a crash (the store, the clock, what guests really did); the hosts in it can be
+//! killed at any instant and started again, stopped for longer than their lease, and cut off from the database.
 
 mod checks;
 mod clock;
 mod faults;
+mod gate;
+mod host;
 mod runner;
 #[cfg(test)]
 mod tests;
 mod world;
 
 pub use checks::check;
-pub use clock::SimClock;
+pub use clock::{HostClock, SimClock};
 pub use faults::{FaultPlan, FaultyStore};
+pub use gate::Gate;
 pub use runner::{GuestRun, SimRunner};
 pub use world::{Scenario, World};

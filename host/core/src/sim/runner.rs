@@ -1,6 +1,7 @@
 //! Guests of the simulator: each attempt takes a seeded time and ends in a seeded way. What really ran is
 //! kept, so that the checks can hold it against what was recorded.
 
+use super::gate::Gate;
 use crate::control::{RunControl, StopReason};
 use crate::runner::{Attempt, AttemptEnd, ComponentSource, Failure, Outcome, Runner};
 use horarium_model::task_type::PluginVersion;
@@ -29,6 +30,8 @@ pub struct SimRunner {
     seed: u64,
     longest: Duration,
     dead: CancellationToken,
+    host: u64,
+    gate: Arc<Gate>,
     diary: Arc<Mutex<Diary>>,
 }
 
@@ -37,24 +40,28 @@ pub struct SimRunner {
 pub struct Diary {
     /// Every attempt that was started.
     pub runs: Vec<GuestRun>,
-    /// Running now, by config.
-    pub live: HashMap<ConfigId, u32>,
+    /// Running now: config and host process of each seat.
+    pub live: HashMap<u64, (ConfigId, u64)>,
     /// Highest number that ran at once, by config.
     pub peak: HashMap<ConfigId, u32>,
 }
 
 impl SimRunner {
-    /// Guests whose attempts take up to `longest`; `dead` marks the end of their host.
+    /// Guests of host process number `host`, whose attempts take up to `longest`; `dead` marks its end.
     pub fn new(
         seed: u64,
         longest: Duration,
         dead: CancellationToken,
+        host: u64,
+        gate: Arc<Gate>,
         diary: Arc<Mutex<Diary>>,
     ) -> Self {
         Self {
             seed,
             longest,
             dead,
+            host,
+            gate,
             diary,
         }
     }
@@ -93,7 +100,7 @@ impl Runner for SimRunner {
     }
 
     async fn run(&self, attempt: Attempt, control: Arc<RunControl>) -> Outcome {
-        let (seat, runs) = Seat::take(&self.diary, &attempt);
+        let (seat, runs) = Seat::take(&self.diary, &attempt, self.host);
         let (high, low) = attempt.task_id.as_u64_pair();
         // By the number of runs, not the attempt: what was handed back must not be handed back for ever.
         let mut rng = SmallRng::seed_from_u64(self.seed ^ high ^ low.rotate_left(17) ^ runs);
@@ -107,6 +114,7 @@ impl Runner for SimRunner {
             }
             reason = control.stopped() => AttemptEnd::Stopped(reason),
             () = tokio::time::sleep(span.min(attempt.timeout)) => {
+                self.gate.pass().await;
                 if span > attempt.timeout { AttemptEnd::Stopped(StopReason::Timeout) } else { Self::end(&mut rng) }
             }
         };
@@ -118,45 +126,44 @@ impl Runner for SimRunner {
     }
 }
 
+impl Diary {
+    /// A host process was stopped: what it ran does not run any more, and when it goes on it ends soon.
+    pub fn write_off(&mut self, host: u64) {
+        self.live.retain(|_, (_, of)| *of != host);
+    }
+}
+
 /// Counts a running guest for as long as it lives.
 struct Seat {
     diary: Arc<Mutex<Diary>>,
-    config_id: Option<ConfigId>,
+    number: u64,
 }
 
 impl Seat {
     /// The seat, and how many attempts ran before.
-    fn take(diary: &Arc<Mutex<Diary>>, attempt: &Attempt) -> (Self, u64) {
+    fn take(diary: &Arc<Mutex<Diary>>, attempt: &Attempt, host: u64) -> (Self, u64) {
         let mut open = diary.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = open.runs.len() as u64;
+        let number = open.runs.len() as u64;
         open.runs.push(GuestRun {
             task_id: attempt.task_id,
             config_id: attempt.config_id,
             attempt: attempt.attempt,
         });
         if let Some(id) = attempt.config_id {
-            let live = open.live.entry(id).or_default();
-            *live += 1;
-            let live = *live;
+            open.live.insert(number, (id, host));
+            let now = open.live.values().filter(|(of, _)| *of == id).count();
             let peak = open.peak.entry(id).or_default();
-            *peak = live.max(*peak);
+            *peak = u32::try_from(now).unwrap_or(u32::MAX).max(*peak);
         }
         drop(open);
-        (
-            Self {
-                diary: diary.clone(),
-                config_id: attempt.config_id,
-            },
-            runs,
-        )
+        let diary = diary.clone();
+        (Self { diary, number }, number)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = self.diary.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(live) = self.config_id.and_then(|id| open.live.get_mut(&id)) {
-            *live -= 1;
-        }
+        open.live.remove(&self.number);
     }
 }

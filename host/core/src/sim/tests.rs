@@ -77,7 +77,12 @@ fn json_merge(into: &mut Value, from: Value) {
     }
 }
 
-/// Lives through one seeded history: triggers, cancels, kills, stops, pauses and clock jumps.
+fn up_to(rng: &mut SmallRng, seconds: u64) -> Duration {
+    Duration::from_millis(rng.random_range(0..seconds * 1000))
+}
+
+/// Lives through one seeded history of one host or several: triggers, cancels, kills, stops, pauses past the
+/// lease, broken connections and clock jumps.
 async fn live_through(seed: u64) -> Vec<String> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let faults = match seed % 3 {
@@ -91,8 +96,10 @@ async fn live_through(seed: u64) -> Vec<String> {
             after: 0.03,
         },
     };
+    let hosts = if seed % 2 == 0 { 1 } else { 4 };
     let scenario = Scenario {
         seed,
+        hosts,
         slots: rng.random_range(1..12),
         longest: Duration::from_secs(rng.random_range(1..240)),
         faults,
@@ -102,37 +109,55 @@ async fn live_through(seed: u64) -> Vec<String> {
     for config in configs() {
         ids.push(world.create(config).await.expect("a valid config"));
     }
-    world.start().await.expect("a host");
+    for at in 0..hosts {
+        // Where hosts share a database, their clocks need not be right.
+        let wrong = if hosts > 1 && at == 0 { 60 } else { 0 };
+        let ahead = chrono::Duration::seconds(wrong);
+        world.start(at, ahead).await.expect("a host");
+    }
     let mut triggered = Vec::new();
     for _ in 0..rng.random_range(5..25) {
         world
             .pass(Duration::from_millis(rng.random_range(1..600_000)))
             .await;
-        match rng.random_range(0..8) {
+        let at = rng.random_range(0..hosts);
+        match rng.random_range(0..10) {
             0 => {
-                world.kill().await;
+                world.kill(at).await;
+                world.pass(up_to(&mut rng, 1800)).await;
                 world
-                    .pass(Duration::from_secs(rng.random_range(0..1800)))
-                    .await;
-                world.start().await.expect("a host");
+                    .start(at, chrono::Duration::zero())
+                    .await
+                    .expect("a host");
             }
             1 => {
-                world.stop().await;
+                world.stop(at).await;
+                world.pass(up_to(&mut rng, 600)).await;
                 world
-                    .pass(Duration::from_secs(rng.random_range(0..600)))
-                    .await;
-                world.start().await.expect("a host");
+                    .start(at, chrono::Duration::zero())
+                    .await
+                    .expect("a host");
             }
-            2 => world
+            2 if hosts == 1 => world
                 .clock
                 .jump(chrono::Duration::seconds(rng.random_range(-120..120))),
-            3 if !triggered.is_empty() => {
-                let at = rng.random_range(0..triggered.len());
-                world.cancel(triggered[at]).await;
+            2 => {
+                world.freeze(at, true);
+                world.pass(up_to(&mut rng, 60)).await;
+                world.freeze(at, false);
+            }
+            3 => {
+                world.cut(at, true);
+                world.pass(up_to(&mut rng, 60)).await;
+                world.cut(at, false);
+            }
+            4 if !triggered.is_empty() => {
+                let which = rng.random_range(0..triggered.len());
+                world.cancel(at, triggered[which]).await;
             }
             _ => {
-                let at = rng.random_range(0..ids.len());
-                triggered.extend(world.trigger(ids[at]).await);
+                let which = rng.random_range(0..ids.len());
+                triggered.extend(world.trigger(at, ids[which]).await);
             }
         }
     }
@@ -178,7 +203,7 @@ async fn settle(world: &mut World) {
             break;
         }
     }
-    world.stop().await;
+    world.stop_all().await;
 }
 
 fn simulate(seed: u64) -> Vec<String> {
