@@ -1,40 +1,139 @@
-//! The rooms of the house: who may depend on what (ARCHITECTURE.md).
+//! The rules of the house that the compiler does not keep by itself (design section 1).
 
-use crate::harness::root;
+use crate::support::{root, text};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-fn manifest(name: &str) -> toml::Table {
-    let path = root().join("host").join(name).join("Cargo.toml");
-    let text = std::fs::read_to_string(&path).expect("a manifest");
-    text.parse().expect("TOML")
+/// `cargo metadata` of the workspace.
+fn metadata() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// The crates whose manifest names a dependency that begins with `prefix`.
-fn users(prefix: &str) -> Vec<String> {
-    let mut users: Vec<String> = std::fs::read_dir(root().join("host"))
-        .expect("host/")
-        .map(|entry| entry.expect("an entry").file_name())
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| {
-            let manifest = manifest(name);
-            ["dependencies", "dev-dependencies", "build-dependencies"]
-                .iter()
-                .filter_map(|section| manifest.get(*section)?.as_table())
-                .any(|table| table.keys().any(|key| key.starts_with(prefix)))
-        })
+/// Our packages with the dependencies their manifests name, those for tests and builds aside.
+fn manifests(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let members: Vec<&str> = metadata["workspace_members"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
         .collect();
-    users.sort();
-    users
+    let packages = metadata["packages"].as_array().expect("a list");
+    packages
+        .iter()
+        .filter(|package| members.contains(&text(package, "id")))
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().expect("a list");
+            let named = dependencies
+                .iter()
+                .filter(|d| d["kind"].is_null())
+                .map(|d| text(d, "name").to_owned());
+            (text(package, "name").to_owned(), named.collect())
+        })
+        .collect()
 }
 
 #[test]
-fn only_the_store_knows_sql_and_only_the_sandbox_knows_wasmtime() {
-    assert_eq!(users("sqlx"), ["store"]);
-    assert_eq!(users("wasmtime"), ["sandbox"]);
+fn only_one_crate_knows_the_database_and_one_the_engine() {
+    let manifests = manifests(&metadata());
+    for (package, dependencies) in &manifests {
+        for dependency in dependencies {
+            if dependency.starts_with("sqlx") || dependency.starts_with("libsqlite3") {
+                assert_eq!(package, "horarium-store", "{dependency}");
+            }
+            if ["axum", "clap"].contains(&dependency.as_str()) && package != "xtask" {
+                assert_eq!(package, "horarium", "{dependency}");
+            }
+            if dependency.starts_with("wasmtime") || dependency.starts_with("cranelift") {
+                assert_eq!(package, "horarium-sandbox", "{dependency}");
+            }
+        }
+    }
+    assert!(manifests["horarium-store"].contains("sqlx"));
+    assert!(manifests["horarium-sandbox"].contains("wasmtime"));
 }
 
 #[test]
-fn the_app_alone_knows_all_rooms() {
-    assert_eq!(users("axum"), ["app"]);
-    assert_eq!(users("clap"), ["app"]);
-    assert_eq!(users("horarium-sandbox"), ["app"]);
+fn the_arrows_point_one_way() {
+    let manifests = manifests(&metadata());
+    let ours = |package: &str| -> Vec<&str> {
+        let named = manifests[package].iter().map(String::as_str);
+        named.filter(|name| manifests.contains_key(*name)).collect()
+    };
+    assert_eq!(ours("horarium-model"), [""; 0]);
+    assert_eq!(ours("horarium-core"), ["horarium-model"]);
+    for implementor in ["horarium-store", "horarium-sandbox"] {
+        assert_eq!(ours(implementor), ["horarium-core", "horarium-model"]);
+    }
+    assert_eq!(
+        ours("horarium"),
+        [
+            "horarium-core",
+            "horarium-model",
+            "horarium-sandbox",
+            "horarium-store"
+        ]
+    );
+    assert_eq!(ours("xtask"), [""; 0], "xtask has no logic of the product");
+    let model = &manifests["horarium-model"];
+    assert!(!model.contains("tokio"), "the model does no I/O");
+}
+
+#[test]
+fn core_links_neither_engine_nor_database() {
+    let metadata = metadata();
+    let nodes = metadata["resolve"]["nodes"].as_array().expect("a list");
+    let nodes: BTreeMap<&str, &Value> = nodes.iter().map(|node| (text(node, "id"), node)).collect();
+    let packages = metadata["packages"].as_array().expect("a list");
+    let names: BTreeMap<&str, &str> = packages
+        .iter()
+        .map(|p| (text(p, "id"), text(p, "name")))
+        .collect();
+    let core = names
+        .iter()
+        .find(|(_, name)| **name == "horarium-core")
+        .expect("there")
+        .0;
+    let (mut seen, mut open) = (BTreeSet::new(), vec![*core]);
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        for dependency in nodes[id]["deps"].as_array().expect("a list") {
+            let kinds = dependency["dep_kinds"].as_array().expect("a list");
+            if kinds.iter().any(|kind| kind["kind"].is_null()) {
+                open.push(text(dependency, "pkg"));
+            }
+        }
+    }
+    let linked: Vec<&str> = seen.iter().map(|id| names[id]).collect();
+    assert!(
+        linked.contains(&"tokio"),
+        "the walk went somewhere: {linked:?}"
+    );
+    for name in linked {
+        let forbidden = [
+            "wasmtime",
+            "cranelift",
+            "sqlx",
+            "libsqlite3",
+            "axum",
+            "hyper",
+        ];
+        assert!(
+            !forbidden.iter().any(|f| name.starts_with(f)),
+            "core links {name}"
+        );
+    }
 }

@@ -1,65 +1,105 @@
-//! The two deletion rules of the history.
+//! What becomes of executions when their task is deleted.
 
-use crate::harness::{Server, state, until};
+use crate::support::{Host, HostBuilder, text, until};
 use serde_json::{Value, json};
 
-/// A server with one task that ran once: the task, and its execution's `task_id`.
-fn ran_once(server: &Server) -> (i64, String) {
-    let task = server.task(&json!({"name": "t", "task_type": "hello"}));
-    let task_id = server.trigger(task);
-    assert_eq!(state(&server.end_of(&task_id)), "succeeded");
-    (task, task_id)
+/// A task with one execution that ended, one that runs and one that waits.
+struct Busy {
+    task: i64,
+    ended: String,
+    running: String,
+    waiting: String,
+}
+
+fn busy(host: &Host) -> Busy {
+    let task = host.create("--name Busy --type sleep --set milliseconds=4000 --max-retries 5");
+    let short = json!({"parameters": {"milliseconds": 1}});
+    let reply = host.post(&format!("/v1/tasks/{task}/trigger"), &short);
+    let ended = text(&reply.is(202).json(), "task_id").to_owned();
+    host.ended(&ended);
+    let running = host.trigger(task);
+    host.reaches(&running, "running");
+    // There is one slot.
+    let waiting = host.trigger(task);
+    assert_eq!(host.execution(&waiting)["state"], "available");
+    Busy {
+        task,
+        ended,
+        running,
+        waiting,
+    }
+}
+
+fn host() -> Host {
+    let host = HostBuilder::default().flag("--slots", "1").start();
+    host.register("hostile/sleep", "");
+    host
 }
 
 #[test]
-fn history_stays_without_its_task_or_goes_with_it() {
-    let server = Server::start(2);
-    server.register("hello", "hello");
-    let (kept, kept_run) = ran_once(&server);
-    let (gone, gone_run) = ran_once(&server);
+fn by_default_the_history_stays_without_its_task() {
+    let host = host();
+    let Busy {
+        task,
+        ended,
+        running,
+        waiting,
+    } = busy(&host);
+    let deleted = host.run(&format!("task delete {task}"));
+    assert_eq!(deleted, json!({"cancelled": 1, "running": 1}));
 
-    server
-        .cli(&["task", "delete", &kept.to_string(), "--json"])
-        .ok();
-    let execution = server.get(&format!("/v1/executions/{kept_run}"));
-    assert_eq!(execution["config_id"], Value::Null);
-    assert_eq!(execution["task_id"], kept_run.as_str());
-    assert_eq!(server.text("GET", &format!("/v1/tasks/{kept}"), "").0, 404);
+    // At once, before anything is rewritten.
+    for id in [&ended, &running, &waiting] {
+        assert_eq!(host.execution(id)["config_id"], Value::Null, "{id}");
+    }
+    let cancelled = host.execution(&waiting);
+    assert_eq!(
+        (text(&cancelled, "state"), text(&cancelled, "error_kind")),
+        ("cancelled", "cancelled")
+    );
+    assert_eq!(cancelled["is_success"], false);
+    assert!(
+        text(&cancelled, "error_message").starts_with("config_deleted"),
+        "{cancelled:#}"
+    );
+    let finished = host.ended(&running);
+    assert_eq!(
+        (text(&finished, "state"), &finished["config_id"]),
+        ("succeeded", &Value::Null)
+    );
+    assert_eq!(finished["result"], json!({"slept_milliseconds": 4000}));
 
-    let id = gone.to_string();
-    server
-        .cli(&["task", "delete", &id, "--history", "delete", "--json"])
-        .ok();
-    let path = format!("/v1/executions/{gone_run}");
-    until("the history is gone", || {
-        (server.text("GET", &path, "").0 == 404).then_some(())
-    });
-    let left = server.items("/v1/executions");
-    assert_eq!(left.len(), 1, "{left:?}");
-    assert_eq!(left[0]["task_id"], kept_run.as_str());
-    assert_eq!(server.items("/v1/tasks"), Vec::<Value>::new());
+    host.cli(&format!("task show {task} --json"))
+        .exits(2)
+        .complains(&["404", "task"]);
+    host.cli(&format!("task trigger {task}")).exits(2);
+    assert_eq!(host.run("task list")["items"], json!([]));
+    assert_eq!(host.executions("").len(), 3);
+    assert_eq!(host.execution(&ended)["state"], "succeeded");
 }
 
 #[test]
-fn what_waits_is_cancelled_and_what_runs_finishes() {
-    let server = Server::start(1);
-    server.register("sleep", "hostile/sleep");
-    let task = server.task(&json!({
-        "name": "t", "task_type": "sleep", "overlap": "allow",
-        "parameters": {"milliseconds": 1500},
-    }));
-    let running = server.trigger(task);
-    let path = format!("/v1/executions/{running}");
-    until("the first runs", || {
-        (state(&server.get(&path)) == "running").then_some(())
+fn with_history_delete_nothing_stays() {
+    let mut host = host();
+    let Busy {
+        task,
+        ended,
+        running,
+        waiting,
+    } = busy(&host);
+    let other = host.run_once("--type sleep --set milliseconds=1");
+    host.run(&format!("task delete {task} --history delete"));
+    for id in [&ended, &waiting] {
+        host.get(&format!("/v1/executions/{id}")).is(404);
+        host.cli(&format!("execution show {id}")).exits(2);
+    }
+    // What runs may finish, then it is gone too.
+    until("end of the running one", || {
+        (host.get(&format!("/v1/executions/{running}")).status == 404).then_some(())
     });
-    let waiting = server.trigger(task);
-    let answer = server.send("DELETE", &format!("/v1/tasks/{task}"), &json!({}));
-    assert_eq!(answer, json!({"cancelled": 1, "running": 1}));
-    let cancelled = server.end_of(&waiting);
-    assert_eq!(cancelled["state"], "cancelled");
-    assert_eq!(cancelled["error_kind"], "cancelled");
-    let message = cancelled["error_message"].as_str().expect("a message");
-    assert!(message.starts_with("config_deleted"), "{message}");
-    assert_eq!(state(&server.end_of(&running)), "succeeded");
+    assert_eq!(host.stop(), Some(0));
+    host.start_again();
+    let left = host.executions("");
+    assert_eq!(left.len(), 1, "{left:#?}");
+    assert_eq!(left[0]["task_id"], other["task_id"]);
 }

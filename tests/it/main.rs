@@ -1,17 +1,26 @@
-//! The real binary, from outside: a server process, the command line and REST.
-//!
-//! The guests come from `cargo xtask plugins`; each test has a server and a data directory of its own.
+//! Horarium from outside: every test starts the real binary and speaks to it through its command line
+//! and REST, as an operator would. `cargo xtask plugins` must have built the plugins.
 
-mod harness;
+mod support;
 
 mod architecture;
-mod bad_components;
-mod bad_input;
+mod bad_configs;
+mod bad_documents;
+mod bad_plugins;
+mod bench;
 mod crash;
 mod deletion;
-mod endless;
+mod dev;
+mod embedded;
+mod isolation;
+mod limits;
+mod logs_and_errors;
 mod main_path;
-mod offline;
+mod missed;
+mod network;
 mod parameters;
+mod plugin_versions;
 mod retries;
+mod start_stop;
+mod steering;
 mod surfaces;

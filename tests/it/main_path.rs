@@ -1,86 +1,144 @@
-//! Register, schedule, run, keep: the main job from outside.
+//! The main job: plugins registered, tasks written, fired on time, run, kept across a restart.
 
-use crate::harness::{Server, ended, until};
+use crate::support::{Host, HostBuilder, World, has_keys, items, text, until};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
-const TASK_KEYS: &str = "id tenant_id key name task_type scheduler_type parameters schedule_config \
-    max_retries timeout_seconds priority limits retry_policy overlap concurrency chain plugin_version \
-    paused pause_reason pause_after_failures expires_after_seconds version created_at updated_at \
-    deleted_at next_fire_at last_slot is_scheduled";
-
-const EXECUTION_KEYS: &str = "id config_id task_id is_success started_at completed_at \
+const EXECUTION_COLUMNS: &str = "id config_id task_id is_success started_at completed_at \
     duration_seconds result error_message error_traceback tenant_id task_type state trigger slot \
     slot_last slot_count skip_reason priority attempt max_attempts lost parameters error_kind usage \
     plugin_digest host created_at first_started_at due_at expires_at cancel_requested_at progress \
     parent_task_id retry_of";
-
-#[track_caller]
-fn has_keys(value: &Value, keys: &str) {
-    let object = value.as_object().expect("an object");
-    let missing: Vec<_> = keys
-        .split_whitespace()
-        .filter(|key| !object.contains_key(*key))
-        .collect();
-    assert!(missing.is_empty(), "{missing:?} not in {value}");
-}
+const CONFIG_COLUMNS: &str = "id tenant_id key name task_type scheduler_type parameters \
+    schedule_config max_retries timeout_seconds priority limits retry_policy overlap concurrency chain \
+    plugin_version paused pause_reason pause_after_failures expires_after_seconds version created_at \
+    updated_at deleted_at next_fire_at last_slot is_scheduled";
+const USAGE_KEYS: &str = "fuel memory_peak_bytes duration_seconds cpu_seconds queued_seconds \
+    http_calls http_request_bytes http_response_bytes log_bytes log_dropped_bytes state_bytes \
+    host_version engine_version";
 
 #[test]
-fn what_ran_is_still_known_after_a_restart() {
-    let mut server = Server::start(4);
-    assert_eq!(server.register("hello", "hello")["state"], "ready");
-    let create = |name: &str, more: &[&str]| {
-        let mut args = vec![
-            "task", "create", "--name", name, "--type", "hello", "--json",
-        ];
-        args.extend(more);
-        server.cli(&args).ok()
-    };
-    let cron = create("each second", &["--cron", "* * * * * *"]);
-    let manual = create("by hand", &["--set", "name=Ada"]);
-    has_keys(&cron, TASK_KEYS);
-    has_keys(&manual, TASK_KEYS);
+fn plugins_run_on_their_schedules_and_the_history_survives_a_restart() {
+    let world = World::start();
+    let url = world.url();
+    let mut host = HostBuilder::default()
+        .setting("network.allow_private", "127.0.0.0/8")
+        .start();
+    let grant = format!("--grant 'http GET {url} via 127.0.0.0/8'");
+    host.register("hello", "");
+    host.register("jq", "");
+    host.register("http_request", &grant);
+    host.register("reddit_scraper", &format!("{grant} --grant state"));
+
+    let scraper = host.create(&format!(
+        r#"--name Scraper --type reddit_scraper --cron '* * * * * *' --set subreddit=python --set limit=100 --set base_url={url}"#
+    ));
+    let dated = host.create("--name 'In two seconds' --type hello --at +2s --set name=Ada");
+    let by_hand =
+        host.create(r#"--name Filter --type jq --params '{"filter": ".a", "input": {"a": [7]}}'"#);
+    let page = host.create(&format!(
+        "--name Page --type http_request --set url={url}/status --set extract=/visit"
+    ));
+
+    let filtered = host.run(&format!("task trigger {by_hand} --wait"));
+    assert_eq!(filtered["result"], json!({"outputs": [[7]]}));
+    let answered = host.run(&format!("task trigger {page} --wait"));
+    assert_eq!(answered["result"]["extracted"], 1);
+    assert_eq!(world.visits("/status"), 1);
+
+    let once = until("run of the date task", || {
+        host.executions(&format!("task={dated}&state=succeeded"))
+            .pop()
+    });
     assert_eq!(
-        (&cron["is_scheduled"], &manual["is_scheduled"]),
-        (&json!(true), &json!(false))
+        (text(&once, "trigger"), &once["attempt"]),
+        ("schedule", &json!(1))
+    );
+    let scraped = until("three runs of the scraper", || {
+        Some(host.executions(&format!("task={scraper}&state=succeeded"))).filter(|e| e.len() >= 3)
+    });
+    every_post_once(&host, &scraped);
+
+    host.run(&format!("task pause {scraper}"));
+    until("quiet", || {
+        host.executions("state=available,running")
+            .is_empty()
+            .then_some(())
+    });
+    let before = ended_in_full(&host);
+    let configs = configs(&host, &[scraper, dated, by_hand, page]);
+    assert_eq!(host.stop(), Some(0), "{}", host.last_words());
+    host.start_again();
+    assert_eq!(ended_in_full(&host), before);
+    assert_eq!(
+        self::configs(&host, &[scraper, dated, by_hand, page]),
+        configs
     );
 
-    let manual_id = manual["id"].to_string();
-    let run = server
-        .cli(&["task", "trigger", &manual_id, "--wait", "--json"])
-        .ok();
-    has_keys(&run, EXECUTION_KEYS);
-    assert_eq!(run["state"], "succeeded");
-    assert_eq!(run["is_success"], true);
-    assert_eq!(run["result"]["greeting"], "Hello, Ada!");
-    assert_eq!(run["trigger"], "manual");
-
-    let of_cron = format!("/v1/executions?task={}&limit=1000", cron["id"]);
-    until("two slots have run", || {
-        let items = server.items(&of_cron);
-        (items.iter().filter(|item| ended(item)).count() >= 2).then_some(())
+    host.run(&format!("task resume {scraper}"));
+    let newest = scraped[0]["id"].as_i64();
+    until("another run of the scraper", || {
+        let runs = host.executions(&format!("task={scraper}&state=succeeded"));
+        (runs[0]["id"].as_i64() > newest).then_some(())
     });
-    let cron_id = cron["id"].to_string();
-    server.cli(&["task", "pause", &cron_id, "--json"]).ok();
-    let before = until("all have ended", || {
-        let items = server.items("/v1/executions?limit=1000");
-        items.iter().all(ended).then_some(items)
-    });
+    assert_eq!(
+        host.executions(&format!("task={dated}")).len(),
+        1,
+        "a date fires once"
+    );
+}
 
-    assert_eq!(server.stop().code(), Some(0));
-    assert!(!server.dir().join("server.json").exists());
-    server.restart();
-    assert_eq!(server.items("/v1/executions?limit=1000"), before);
-    let path = format!("/v1/executions/{}", run["task_id"].as_str().expect("text"));
-    assert_eq!(server.get(&path)["result"], run["result"]);
-
-    let scheduled = server.items(&of_cron);
-    let mut slots: Vec<_> = scheduled.iter().map(|item| &item["slot"]).collect();
-    let all = slots.len();
-    slots.sort_by_key(|slot| slot.to_string());
-    slots.dedup();
-    assert_eq!(slots.len(), all, "a slot fired twice");
-    for item in &scheduled {
-        assert_eq!(item["trigger"], "schedule", "{item}");
-        assert_eq!(item["state"], "succeeded", "{item}");
+/// The first run tells the newest hundred posts, later ones none of them again: the state was kept.
+fn every_post_once(host: &Host, scraped: &[Value]) {
+    let mut told = HashSet::new();
+    let mut slots = HashSet::new();
+    for (number, run) in scraped.iter().rev().enumerate() {
+        assert!(
+            slots.insert(text(run, "slot").to_owned()),
+            "a slot ran twice: {run:#}"
+        );
+        let run = host.execution(text(run, "task_id"));
+        let expected = if number == 0 { 100 } else { 0 };
+        assert_eq!(run["result"]["new"], expected, "run {number}: {run:#}");
+        for post in run["result"]["posts"].as_array().expect("posts") {
+            assert!(told.insert(post["name"].to_string()), "told twice: {post}");
+        }
     }
+}
+
+/// Every ended execution as `show` has it, in the columns of the contract.
+fn ended_in_full(host: &Host) -> Vec<Value> {
+    let listed = host.executions("state=succeeded,failed,cancelled");
+    assert!(listed.len() >= 6, "{listed:#?}");
+    let full: Vec<Value> = listed
+        .iter()
+        .map(|e| host.execution(text(e, "task_id")))
+        .collect();
+    for execution in listed.iter().chain(&full) {
+        has_keys(execution, EXECUTION_COLUMNS);
+        has_keys(&execution["usage"], USAGE_KEYS);
+        let id = execution["id"].as_i64().expect("an integer");
+        assert!((1..1 << 53).contains(&id));
+        let task_id: uuid::Uuid = text(execution, "task_id").parse().expect("a UUID");
+        assert_eq!(task_id.get_version_num(), 7);
+        for instant in ["started_at", "completed_at", "created_at", "due_at"] {
+            assert!(
+                text(execution, instant).ends_with('Z'),
+                "{instant} in {execution:#}"
+            );
+        }
+    }
+    full
+}
+
+fn configs(host: &Host, ids: &[i64]) -> Vec<Value> {
+    let shown: Vec<Value> = ids
+        .iter()
+        .map(|id| host.run(&format!("task show {id}")))
+        .collect();
+    for config in shown.iter().chain(&items(&host.run("task list"))) {
+        has_keys(config, CONFIG_COLUMNS);
+        assert_eq!(config["is_scheduled"], config["scheduler_type"] != "manual");
+    }
+    shown
 }

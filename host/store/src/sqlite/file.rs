@@ -84,6 +84,7 @@ pub(super) async fn open_writer(
     options: &SqliteOptions,
 ) -> StoreResult<SqliteConnection> {
     check_header(path)?;
+    refuse_foreign(path).await?;
     let synchronous = match options.durability {
         Durability::Full => SqliteSynchronous::Full,
         Durability::Normal => SqliteSynchronous::Normal,
@@ -119,6 +120,20 @@ pub(super) async fn open_writer(
         apply(&mut connection, version).await?;
     }
     Ok(connection)
+}
+
+/// Before anything writes, as opening for writing itself does: a newer database stays as it is.
+async fn refuse_foreign(path: &Path) -> StoreResult<()> {
+    if std::fs::metadata(path).map_or(0, |m| m.len()) == 0 {
+        return Ok(());
+    }
+    let mut connection = reader_options(path)
+        .connect()
+        .await
+        .map_err(|error| opening(path, error))?;
+    let checked = check_version(&mut connection, path).await;
+    connection.close().await.map_err(db)?;
+    checked.map(|_| ())
 }
 
 /// A connection that only reads.

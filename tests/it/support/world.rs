@@ -1,0 +1,130 @@
+//! The world outside, on loopback: listings as Reddit shapes them, a page that fails twice, a redirect,
+//! and a count of who came.
+
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Posts of every subreddit.
+pub(crate) const POSTS: u64 = 130;
+
+/// A server of ours; it ends with the test's process.
+pub(crate) struct World {
+    address: SocketAddr,
+    visits: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl World {
+    /// Serves on a free port.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let visits = Arc::new(Mutex::new(HashMap::new()));
+        let counted = visits.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counted = counted.clone();
+                // A client that went away is its own affair.
+                std::thread::spawn(move || serve(stream, &counted));
+            }
+        });
+        Self { address, visits }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How often a path was asked for.
+    pub(crate) fn visits(&self, path: &str) -> u32 {
+        self.visits
+            .lock()
+            .expect("counted")
+            .get(path)
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut header = String::new();
+    while reader.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    let target = request.split(' ').nth(1).unwrap_or("/");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let visit = {
+        let mut visits = visits.lock().expect("counted");
+        let visit = visits.entry(path.to_owned()).or_default();
+        *visit += 1;
+        *visit
+    };
+    let (status, more, body) = answer(path, query, visit);
+    let body = body.to_string();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{more}\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    stream.flush()
+}
+
+fn answer(path: &str, query: &str, visit: u32) -> (&'static str, String, Value) {
+    let subreddit = path
+        .strip_prefix("/r/")
+        .and_then(|rest| rest.strip_suffix("/new.json"));
+    match (path, subreddit) {
+        (_, Some(name)) => ("200 OK", String::new(), listing(name, query)),
+        ("/flaky", _) if visit <= 2 => (
+            "503 Service Unavailable",
+            String::new(),
+            json!({"visit": visit}),
+        ),
+        ("/redirect", _) => {
+            // Where to is the query: hosts, schemes, anything.
+            (
+                "302 Found",
+                format!("location: {query}\r\n"),
+                json!({"visit": visit}),
+            )
+        }
+        _ => (
+            "200 OK",
+            String::new(),
+            json!({"path": path, "visit": visit}),
+        ),
+    }
+}
+
+/// One page, newest first; `after` names the last post of the page before.
+fn listing(subreddit: &str, query: &str) -> Value {
+    let number = |name: &str, prefix: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(key, _)| *key == name)?;
+        value.strip_prefix(prefix)?.parse::<u64>().ok()
+    };
+    let limit = number("limit", "").unwrap_or(25).clamp(1, 100);
+    let newest = number("after", "t3_p").map_or(POSTS, |last| last - 1);
+    let oldest = newest.saturating_sub(limit);
+    let children: Vec<Value> = (oldest + 1..=newest)
+        .rev()
+        .map(|n| {
+            json!({"kind": "t3", "data": {
+                "name": format!("t3_p{n}"), "id": format!("p{n}"), "title": format!("Post {n}"),
+                "author": "somebody", "score": n, "num_comments": 1, "created_utc": n as f64,
+                "permalink": format!("/r/{subreddit}/comments/p{n}/"), "url": "https://example.com/",
+            }})
+        })
+        .collect();
+    let after = (oldest > 0).then(|| format!("t3_p{}", oldest + 1));
+    json!({"kind": "Listing", "data": {"after": after, "children": children}})
+}
