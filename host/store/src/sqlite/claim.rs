@@ -7,10 +7,13 @@ use crate::columns::{micros, text};
 use horarium_core::store::{ClaimRequest, Claimed, SUSPECT_AFTER_LOST, StoreResult};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Executions looked at beside those wanted, so that one page usually suffices.
 const MARGIN: u32 = 16;
+
+/// A run key and its tenant.
+type Key = (i64, String);
 
 /// An available execution and what decides whether it may run now.
 struct Candidate {
@@ -24,7 +27,9 @@ struct Candidate {
 /// What runs already, as far as this claim asked.
 #[derive(Default)]
 struct Running {
-    keys: HashMap<(i64, String), u32>,
+    keys: HashMap<Key, u32>,
+    /// Keys that allow no more.
+    full: HashSet<Key>,
     suspect: Option<bool>,
 }
 
@@ -38,8 +43,8 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Ve
     {
         return Ok(Vec::new());
     }
-    unblock(tx, request.limit).await?;
     let types = text(&&*request.types)?;
+    let more = unblock(tx, request, &types).await?;
     let mut running = Running::default();
     let mut chosen: Vec<Claimed> = Vec::new();
     let mut blocked = Vec::new();
@@ -64,6 +69,11 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Ve
             break;
         }
     }
+    if chosen.len() == wanted {
+        // More may run than this claim took: the next one goes on from here.
+        let more = more.into_iter().filter(|key| !running.full.contains(key));
+        tx.freed.extend(more);
+    }
     start(tx, request, &chosen, &blocked).await?;
     for claimed in &mut chosen {
         claimed.claim += 1;
@@ -72,8 +82,13 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Ve
     Ok(chosen)
 }
 
-/// Looks again at what waited for a run key that was freed since the last claim.
-async fn unblock(tx: &mut Tx, limit: u32) -> StoreResult<()> {
+/// Looks again at what waited for a run key that was freed since the last claim: of each key as many as
+/// could be taken. Returns the keys that may have more behind those.
+async fn unblock(tx: &mut Tx, request: &ClaimRequest, types: &str) -> StoreResult<Vec<Key>> {
+    if tx.claimed_types != request.types {
+        tx.claimed_types = request.types.clone();
+        tx.unblock_all = true;
+    }
     if std::mem::take(&mut tx.unblock_all) {
         tx.freed.clear();
         sqlx::query(sql::UNBLOCK_ALL)
@@ -82,16 +97,25 @@ async fn unblock(tx: &mut Tx, limit: u32) -> StoreResult<()> {
             .map_err(db)?;
     }
     if tx.freed.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let freed: Vec<(i64, String)> = tx.freed.drain().collect();
-    sqlx::query(sql::UNBLOCK)
+    let freed: Vec<Key> = tx.freed.drain().collect();
+    let unblocked = sqlx::query(sql::UNBLOCK)
         .bind(text(&freed)?)
-        .bind(limit)
-        .execute(tx.write())
+        .bind(request.limit)
+        .bind(types)
+        .fetch_all(tx.write())
         .await
         .map_err(db)?;
-    Ok(())
+    let mut counts: HashMap<Key, u32> = HashMap::new();
+    for row in &unblocked {
+        let key = (row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?);
+        *counts.entry(key).or_default() += 1;
+    }
+    let full = counts
+        .into_iter()
+        .filter(|(_, count)| *count >= request.limit);
+    Ok(full.map(|(key, _)| key).collect())
 }
 
 async fn page(
@@ -199,14 +223,16 @@ async fn fits(tx: &mut Tx, candidate: &Candidate, running: &mut Running) -> Stor
         }
     }
     if let Some(key) = &candidate.run_key {
-        let count = running
-            .keys
-            .entry((candidate.claimed.tenant_id, key.clone()))
-            .or_default();
+        let key = (candidate.claimed.tenant_id, key.clone());
+        let count = running.keys.entry(key.clone()).or_default();
+        let fits = *count < candidate.run_max;
+        *count += u32::from(fits);
         if *count >= candidate.run_max {
+            running.full.insert(key);
+        }
+        if !fits {
             return Ok(Fit::KeyIsFull);
         }
-        *count += 1;
     }
     if candidate.suspect {
         running.suspect = Some(true);

@@ -301,9 +301,12 @@ impl States {
         }
         let last = self.last.entry(config).or_default();
         for (key, value) in &commit.writes {
-            *last += 1;
+            // Only a value takes a version; a deletion is version 0, "no such key".
             match value {
-                Some(_) => versions.insert(key.clone(), *last),
+                Some(_) => {
+                    *last += 1;
+                    versions.insert(key.clone(), *last)
+                }
                 None => versions.remove(key),
             };
             self.writes

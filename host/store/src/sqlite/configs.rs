@@ -218,7 +218,7 @@ pub(super) async fn write_streaks(
     let of = skipped_of(config);
     let skips: Vec<_> = streaks
         .into_iter()
-        .map(|streak| (of.clone(), streak))
+        .map(|streak| (tx.next_execution(), of.clone(), streak))
         .collect();
     write_skips(tx, now, &skips).await
 }

@@ -16,6 +16,7 @@ const LARGE: usize = 1024;
 
 /// One execution to insert: a template and what differs from it.
 pub(super) struct Fresh<'a> {
+    pub(super) id: i64,
     pub(super) template: &'a NewExecution,
     pub(super) task_id: TaskId,
     pub(super) trigger: Trigger,
@@ -57,7 +58,7 @@ pub(super) async fn insert(
     let mut placed = Vec::with_capacity(fresh.len());
     for item in fresh {
         let new = item.template;
-        let id = tx.next_execution();
+        let id = item.id;
         let state = rules::waiting_state(item.due_at, now);
         debug_assert!(State::may_become(None, state));
         let parameters = raw(&new.parameters)?;
@@ -169,6 +170,7 @@ pub(super) async fn enqueue_many(
             live.entry(config).or_default().0 += 1;
         }
         fresh.push(Fresh {
+            id: tx.next_execution(),
             template: item,
             task_id: item.task_id,
             trigger: item.trigger,

@@ -42,18 +42,18 @@ struct SkippedRow<'a>(
     u32,
 );
 
-/// Writes streaks as `skipped` rows.
+/// Writes streaks as `skipped` rows, each under the id that was taken for it.
 pub(super) async fn write_skips(
     tx: &mut Tx,
     now: Timestamp,
-    skips: &[(SkippedOf, SkipStreak)],
+    skips: &[(i64, SkippedOf, SkipStreak)],
 ) -> StoreResult<()> {
     if skips.is_empty() {
         return Ok(());
     }
     let mut rows = Vec::with_capacity(skips.len());
-    for (of, streak) in skips {
-        let id = tx.next_execution();
+    for (id, of, streak) in skips {
+        let id = *id;
         debug_assert!(State::may_become(None, State::Skipped));
         rows.push(SkippedRow(
             id,
@@ -125,11 +125,12 @@ fn stands(position: &Position, order: &FireOrder) -> bool {
         && rules::same_position(&position.state, &order.seen.state)
 }
 
-/// Rows gathered over many orders, written together.
+/// Rows gathered over many orders, written together. Each has its id from the moment it is decided, so
+/// that ids follow the orders however the rows are grouped.
 #[derive(Default)]
 struct Batch<'a> {
     fresh: Vec<Fresh<'a>>,
-    skips: Vec<(SkippedOf, SkipStreak)>,
+    skips: Vec<(i64, SkippedOf, SkipStreak)>,
 }
 
 impl Batch<'_> {
@@ -157,7 +158,10 @@ async fn carry_out<'a>(
     };
     for step in firing.steps {
         match step {
-            FireStep::CloseStreak(streak) => batch.skips.push((position.of.clone(), streak)),
+            FireStep::CloseStreak(streak) => {
+                let id = tx.next_execution();
+                batch.skips.push((id, position.of.clone(), streak));
+            }
             FireStep::CancelLive => {
                 batch.flush(tx, now).await?;
                 receipt
@@ -168,6 +172,7 @@ async fn carry_out<'a>(
             FireStep::Enqueue(index) => {
                 let (fire, task_id) = (order.plan.fires[index], order.task_ids[index]);
                 batch.fresh.push(Fresh {
+                    id: tx.next_execution(),
                     template: &order.template,
                     task_id,
                     trigger: fire.trigger,

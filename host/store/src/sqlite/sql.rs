@@ -193,13 +193,16 @@ statements! {
     START = "UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
         incarnation = ?2, started_at = ?3, first_started_at = coalesce(first_started_at, ?3) \
         WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available'";
+    // Suspects are few and wait for one another too: they are always looked at.
     BLOCK = "UPDATE live_executions SET blocked = 1 \
-        WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available'";
-    /// [tenant, run_key]; `?2` how many of each key to look at again.
+        WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available' AND lost < 3";
+    /// [tenant, run_key]; `?2` how many of each key to look at again, `?3` types as [tenant, type].
     UNBLOCK = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
         SELECT b.id FROM jsonb_each(?1) j CROSS JOIN live_executions b ON b.id IN ( \
             SELECT id FROM live_executions w WHERE w.blocked = 1 AND w.tenant_id = j.value ->> 0 \
-            AND w.run_key = j.value ->> 1 ORDER BY w.queue_key, w.id LIMIT ?2))";
+            AND w.run_key = j.value ->> 1 \
+            AND (w.tenant_id, w.task_type) IN (SELECT t.value ->> 0, t.value ->> 1 FROM jsonb_each(?3) t) \
+            ORDER BY w.queue_key, w.id LIMIT ?2)) RETURNING tenant_id, run_key";
     UNBLOCK_ALL = "UPDATE live_executions SET blocked = 0 WHERE blocked = 1";
 
     // ---- the end of attempts

@@ -28,6 +28,8 @@ pub(super) struct Tx {
     pub(super) freed: HashSet<(i64, String)>,
     /// Which keys were freed is no longer known: everything blocked is looked at again.
     pub(super) unblock_all: bool,
+    /// What the last claim asked for. Blocked executions of other types were not looked at by it.
+    pub(super) claimed_types: Arc<[(i64, String)]>,
 }
 
 impl Tx {
@@ -166,6 +168,7 @@ impl Writer {
             alive: None,
             freed: HashSet::new(),
             unblock_all: false,
+            claimed_types: Arc::default(),
         };
         let (sender, receiver) = mpsc::channel(queue);
         tokio::spawn(work(tx, receiver, lock));

@@ -302,7 +302,7 @@ impl Side {
                         priority: i32::from(*priority),
                         expires_at: expires.map(|e| at(self.now + i64::from(e))),
                         run_key: key.map(|k| format!("run{}", k % 2)),
-                        run_max: u32::from(key.unwrap_or(0) % 3),
+                        run_max: 1 + u32::from(key.unwrap_or(0) % 2),
                         refuse_if_live: *refuse,
                         parameters: Arc::from(format!(
                             r#"{{"n":{n},"s":"{}"}}"#,
