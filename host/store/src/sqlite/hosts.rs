@@ -1,6 +1,6 @@
 //! Hosts: who is alive, and what is asked of whom.
 
-use super::rows::Reader;
+use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::micros;
