@@ -4,15 +4,17 @@
 //! that guests, which run on the other with a thread a core, never starve it.
 
 mod build;
+mod database;
 mod files;
 mod stop;
+
+pub use database::postgres_options;
 
 use crate::settings::{Settings, SettingsError, cores};
 use horarium_core::executor::Executor;
 use horarium_core::service::Services;
 use horarium_core::store::StoreError;
 use horarium_sandbox::SandboxError;
-use horarium_store::SqliteStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -88,7 +90,7 @@ struct Built {
     address: SocketAddr,
     token: String,
     settings: Settings,
-    store: Arc<SqliteStore>,
+    database: database::Database,
     executor: Arc<Executor>,
     services: Services,
     ready: Arc<AtomicBool>,

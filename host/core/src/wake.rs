@@ -46,3 +46,18 @@ impl Wakes {
         self.cancels.subscribe()
     }
 }
+
+/// What another host did that may concern this one, as a shared database tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// Something may be claimable.
+    Enqueued,
+    /// A due instant changed.
+    Schedule,
+    /// Configs, plugins or grants changed.
+    Catalog,
+    /// An execution that may run here was asked to stop.
+    Cancel(TaskId),
+    /// Hints may have been lost: look at everything again.
+    Missed,
+}

@@ -1,6 +1,6 @@
 //! How values become columns and back, the same for every database.
 
-use horarium_core::store::{StoreError, StoreResult};
+use horarium_core::store::{Listing, Page, StoreError, StoreResult};
 use horarium_model::execution::{AttemptRecord, Progress};
 use horarium_model::{Timestamp, Usage};
 use serde::Serialize;
@@ -139,4 +139,28 @@ impl<'a> AttemptRow<'a> {
 /// A progress report as JSON text.
 pub(crate) fn progress_text(progress: &Progress) -> StoreResult<String> {
     text(progress)
+}
+
+/// A page out of the items of one more than it may have.
+pub(crate) fn cut<T>(mut items: Vec<T>, page: &Page, id: impl Fn(&T) -> i64) -> Listing<T> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().map(id).filter(|_| more);
+    Listing { items, next }
+}
+
+/// A page of what is counted rather than keyed, out of one more than it may have.
+pub(crate) fn cut_counted<T>(mut items: Vec<T>, page: &Page) -> Listing<T> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let shown = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let next = more.then(|| seen(page).saturating_add(shown));
+    Listing { items, next }
+}
+
+/// Items that the pages before showed.
+pub(crate) fn seen(page: &Page) -> i64 {
+    page.after.unwrap_or(0).max(0)
 }

@@ -1,9 +1,17 @@
-//! Durable stores. [`SqliteStore`] keeps everything in one file beside the host.
+//! Durable stores. [`SqliteStore`] keeps everything in one file beside the host; [`PostgresStore`] in a
+//! database that many hosts share.
 //!
 //! What a database of any kind shares (how instants, states and JSON become columns and back) is in
 //! `columns`; each database has its own statements and its own way to write.
 
 mod columns;
+mod firing;
+mod postgres;
+mod rows;
+mod settle;
 mod sqlite;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use postgres::{PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use sqlite::{DbStatus, Durability, SqliteOptions, SqliteStore, migrate, quick_check, status};

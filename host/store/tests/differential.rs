@@ -1,102 +1,114 @@
-//! Random operations on the memory store and on SQLite: every answer, and in the end everything that can
-//! be read, must be the same.
+//! Random operations: SQLite answers as the memory store does, to the letter.
 
-use horarium_core::store::Queue;
-use horarium_core::store::conformance::Lab;
+use horarium_core::store::Store;
 use horarium_core::store::conformance::differential::{Op, compare};
 use horarium_core::store::memory::MemoryStore;
-use horarium_store::{Durability, SqliteOptions, SqliteStore};
-use proptest::option::of;
+use horarium_store::{SqliteOptions, SqliteStore};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError};
 use std::sync::Arc;
 
-fn operation() -> impl Strategy<Value = Op> {
-    let small = || 0u8..12;
+fn op() -> impl Strategy<Value = Op> {
+    let few = || 0..6_u8;
     prop_oneof![
-        2 => (0u8..40).prop_map(Op::Wait),
-        2 => (small(), of(small()), any::<bool>())
-            .prop_map(|(kind, key, paused)| Op::Create { kind, key, paused: paused && kind > 8 }),
-        1 => (small(), prop::bool::weighted(0.2), any::<bool>(), any::<bool>())
+        2 => (1..40_u8).prop_map(Op::Wait),
+        3 => (few(), prop::option::weighted(0.3, few()), prop::bool::weighted(0.2))
+            .prop_map(|(kind, key, paused)| Op::Create { kind, key, paused }),
+        2 => (few(), prop::bool::weighted(0.2), any::<bool>(), any::<bool>())
             .prop_map(|(config, stale, paused, reanchor)| Op::Update { config, stale, paused, reanchor }),
-        1 => (small(), any::<bool>()).prop_map(|(config, history)| Op::Delete { config, history }),
-        1 => small().prop_map(Op::Purge),
-        5 => (any::<u8>(), of(small()), -20i8..20, -3i8..3, of(0u8..60), of(small()), any::<bool>())
-            .prop_map(|(count, config, due, priority, expires, key, refuse)| Op::Enqueue {
-                count, config, due, priority, expires, key, refuse,
-            }),
+        1 => (few(), any::<bool>()).prop_map(|(config, history)| Op::Delete { config, history }),
+        1 => few().prop_map(Op::Purge),
+        5 => enqueue(),
         1 => any::<u8>().prop_map(Op::EnqueueAgain),
-        3 => (small(), small(), small(), any::<bool>(), any::<bool>(), of(small()), prop::bool::weighted(0.1))
-            .prop_map(|(config, slots, overlap, missed, all, skip, stale)| Op::Fire {
-                config, slots, overlap, missed, all, skip, stale,
-            }),
+        4 => fire(),
         1 => Just(Op::FireDue),
-        2 => small().prop_map(Op::Sweep),
-        5 => (small(), small()).prop_map(|(limit, types)| Op::Claim { limit, types }),
-        5 => (any::<u8>(), any::<u8>(), of(small()), any::<bool>(), prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(which, end, state, pause, wrong, logs)| Op::Finish {
-                which, end, state, pause, wrong, logs,
-            }),
-        2 => any::<u8>().prop_map(|end| Op::FinishAll { end }),
-        2 => (any::<u8>(), of(small()), any::<bool>())
+        2 => (1..20_u8).prop_map(Op::Sweep),
+        6 => (0..8_u8, few()).prop_map(|(limit, types)| Op::Claim { limit, types }),
+        5 => finish(),
+        3 => any::<u8>().prop_map(|end| Op::FinishAll { end }),
+        2 => (any::<u8>(), prop::option::of(0..20_u8), any::<bool>())
             .prop_map(|(which, due, recorded)| Op::Release { which, due, recorded }),
         2 => any::<u8>().prop_map(Op::Cancel),
         1 => any::<u8>().prop_map(Op::Progress),
-        1 => Just(Op::Crash),
-        1 => (small(), small(), any::<bool>())
+        2 => Just(Op::Crash),
+        1 => (few(), few(), any::<bool>())
             .prop_map(|(config, key, delete)| Op::SetState { config, key, delete }),
     ]
 }
 
-async fn both(operations: &[Op]) -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let options = SqliteOptions {
-        durability: Durability::Normal,
-        ..SqliteOptions::default()
+fn enqueue() -> impl Strategy<Value = Op> {
+    let options = (
+        prop::option::weighted(0.6, 0..6_u8),
+        prop::option::weighted(0.2, 0..30_u8),
+        prop::option::weighted(0.6, 0..6_u8),
+        prop::bool::weighted(0.2),
+    );
+    (any::<u8>(), -5..20_i8, -2..3_i8, options).prop_map(
+        |(count, due, priority, (config, expires, key, refuse))| Op::Enqueue {
+            count,
+            config,
+            due,
+            priority,
+            expires,
+            key,
+            refuse,
+        },
+    )
+}
+
+fn fire() -> impl Strategy<Value = Op> {
+    let rare = || prop::bool::weighted(0.2);
+    let skip = prop::option::weighted(0.2, 0..3_u8);
+    (0..6_u8, 0..4_u8, 0..4_u8, rare(), rare(), skip, rare()).prop_map(
+        |(config, slots, overlap, missed, all, skip, stale)| Op::Fire {
+            config,
+            slots,
+            overlap,
+            missed,
+            all,
+            skip,
+            stale,
+        },
+    )
+}
+
+fn finish() -> impl Strategy<Value = Op> {
+    let state = prop::option::weighted(0.4, 0..12_u8);
+    let rare = || prop::bool::weighted(0.15);
+    (any::<u8>(), any::<u8>(), state, rare(), rare(), rare()).prop_map(
+        |(which, end, state, pause, wrong, logs)| Op::Finish {
+            which,
+            end,
+            state,
+            pause,
+            wrong,
+            logs,
+        },
+    )
+}
+
+#[test]
+fn sqlite_answers_as_the_memory_store_does() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let cases = std::env::var("DIFFERENTIAL_CASES").map_or(48, |n| n.parse().expect("a number"));
+    let config = Config {
+        cases,
+        max_shrink_iters: 2000,
+        failure_persistence: None,
+        ..Config::default()
     };
-    let sqlite = SqliteStore::open(folder.path().join("horarium.db"), options)
-        .await
-        .map_err(|error| error.to_string())?;
-    let sqlite = Arc::new(sqlite);
-    let compared = compare(operations, Arc::new(MemoryStore::new()), sqlite.clone()).await;
-    sqlite.close().await.map_err(|error| error.to_string())?;
-    compared
-}
-
-/// How many sequences: few in CI, as many as PROPTEST_CASES says by hand.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(64)
-}
-
-/// The comparison itself can fail: a store that holds one execution more is told apart.
-#[tokio::test]
-async fn a_difference_is_found() {
-    let other = Arc::new(MemoryStore::new());
-    let lab = Lab::new(other.clone()).await;
-    let due = horarium_core::store::conformance::at(0);
-    let extra = lab.new_execution(None, due);
-    other
-        .enqueue_many(due, vec![extra])
-        .await
-        .expect("enqueues");
-    let claim = [Op::Claim { limit: 5, types: 0 }];
-    let compared = compare(&claim, Arc::new(MemoryStore::new()), other).await;
-    assert!(compared.is_err());
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn memory_and_sqlite_answer_alike(operations in prop::collection::vec(operation(), 1..120)) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        if let Err(difference) = runtime.block_on(both(&operations)) {
-            return Err(TestCaseError::fail(difference));
-        }
-    }
+    proptest!(config, |(ops in prop::collection::vec(op(), 20..120))| {
+        let differs = runtime.block_on(async {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let path = folder.path().join("horarium.db");
+            let sqlite = SqliteStore::open(path, SqliteOptions::default()).await.expect("opens");
+            let sqlite: Arc<dyn Store> = Arc::new(sqlite);
+            compare(&ops, Arc::new(MemoryStore::new()), sqlite).await
+        });
+        differs.map_err(TestCaseError::fail)?;
+    });
 }

@@ -1,19 +1,17 @@
 //! Makes every part of a server and spawns its loops.
 
+use super::database::Database;
 use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files};
 use crate::api::{self, AdminToken, ApiState, HostFacts, ServerSettings, Uploads};
-use crate::settings::{Durability, PoolingSetting, Settings};
+use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
-use horarium_core::clock::{Clock, SystemClock};
 use horarium_core::config_cache::ConfigCache;
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
 use horarium_core::registry::Registry;
 use horarium_core::scheduler::Scheduler;
 use horarium_core::service::{Context, HostPolicy, Services};
-use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
 use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
-use horarium_store::{SqliteOptions, SqliteStore};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +24,8 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     files::make_data_dir(&settings.data_dir)?;
     let token = files::admin_token(&settings.data_dir)?;
     let listener = listen(settings.listen).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let sqlite = open_store(&settings).await?;
-    let store: Arc<dyn Store> = sqlite.clone();
+    let database = Database::open(&settings).await?;
+    let (store, clock) = (database.store(), database.clock(&settings));
     let sandbox = Arc::new(Sandbox::new(sandbox_settings(&settings)?, clock.clone())?);
     let registry = Arc::new(Registry::new(store.clone(), sandbox.clone()));
     registry.refresh().await?;
@@ -85,7 +82,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         address,
         token,
         state,
-        store: sqlite,
+        database,
         parts,
         executor,
     };
@@ -102,7 +99,7 @@ struct Assembled {
     address: SocketAddr,
     token: String,
     state: ApiState,
-    store: Arc<SqliteStore>,
+    database: Database,
     parts: Parts,
     executor: Arc<Executor>,
 }
@@ -114,7 +111,7 @@ impl Assembled {
             address,
             token,
             state,
-            store,
+            database,
             parts,
             executor,
         } = self;
@@ -143,7 +140,12 @@ impl Assembled {
         });
         let (registry, wakes) = (scheduler.registry.clone(), scheduler.wakes.clone());
         let (clock, stop_loads) = (scheduler.clock.clone(), work.clone());
+        let attending =
+            database
+                .clone()
+                .attend(wakes.clone(), registry.clone(), clock.clone(), work.clone());
         let working = vec![
+            tokio::spawn(attending),
             tokio::spawn(async move { registry.run(&wakes, &*clock, stop_loads).await }),
             tokio::spawn(async move { scheduler.run(stop_fires).await }),
             tokio::spawn(executor.clone().run(work.clone())),
@@ -152,7 +154,7 @@ impl Assembled {
             address,
             token,
             settings,
-            store,
+            database,
             executor,
             services,
             ready,
@@ -171,28 +173,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
             address,
             reason: e.to_string(),
         })
-}
-
-async fn open_store(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
-    let path = settings.database_path()?;
-    let options = SqliteOptions {
-        durability: match settings.durability {
-            Durability::Full => horarium_store::Durability::Full,
-            Durability::Relaxed => horarium_store::Durability::Normal,
-        },
-        ..SqliteOptions::default()
-    };
-    match SqliteStore::open(&path, options).await {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) => {
-            let (path, mut reason) = (path.display().to_string(), error.to_string());
-            // Most reasons name the file themselves.
-            if !reason.contains(&path) {
-                reason = format!("{path}: {reason}");
-            }
-            Err(AppError::Store(reason))
-        }
-    }
 }
 
 fn executor_settings(settings: &Settings, guests: Handle) -> ExecutorSettings {

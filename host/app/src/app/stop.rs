@@ -68,7 +68,7 @@ impl Built {
             tracing::error!(%error, "the API broke off");
         }
         files::remove_server_file(&self.settings.data_dir);
-        self.store.close().await?;
+        self.database.close().await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -1,18 +1,21 @@
 //! `db`: the database, without a server.
 
 use super::failure::{Exit, Failure, Outcome};
-use super::render::{Facts, Style};
+use super::render::{Facts, Style, text_of};
 use super::serve::settings;
 use super::{Global, print, words};
 use clap::{Args, Subcommand};
+use horarium::app::postgres_options;
+use horarium::settings::{DatabaseUrl, Settings};
 use horarium_core::store::{StoreError, StoreResult};
-use horarium_store::DbStatus;
-use serde_json::json;
-use std::path::{Path, PathBuf};
+use horarium_store::PostgresStore;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Create the database, or bring its schema up to date; no server may run on it
+    /// Create the schema, or bring it up to date; no server may run on a SQLite file meanwhile
     Migrate(Arguments),
     /// Show its schema version and what it holds; a server may run on it
     Status(Arguments),
@@ -20,7 +23,7 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The database, such as sqlite:/var/lib/horarium/horarium.db [default: as serve has it]
+    /// The database, sqlite:FILE or postgres://USER@HOST/NAME [default: as serve has it]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// The server's settings, TOML
@@ -37,20 +40,70 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
         arguments.config.as_deref(),
         flags.into_iter().collect(),
     )?;
-    let path = settings.database_path().map_err(Failure::refused)?;
-    if matches!(verb, Verb::Migrate(_))
+    let database = settings.database()?;
+    let migrates = matches!(verb, Verb::Migrate(_));
+    if migrates
+        && let DatabaseUrl::Sqlite(path) = &database
         && let Some(directory) = path.parent()
     {
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::refused(format!("{}: {error}", directory.display())))?;
     }
     let status = runtime()?.block_on(async {
-        match verb {
-            Verb::Migrate(_) => horarium_store::migrate(&path).await,
-            Verb::Status(_) => horarium_store::status(&path).await,
+        match migrates {
+            true => migrate(&settings, &database).await,
+            false => status(&settings, &database).await,
         }
-    });
-    show(global, &path, status)
+    })?;
+    if global.json {
+        print(&format!("{status}\n"))?;
+    } else {
+        print(&render(&status))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Where a database stands, as `db status --json` tells it.
+pub(crate) async fn status(settings: &Settings, database: &DatabaseUrl) -> StoreResult<Value> {
+    Ok(match database {
+        DatabaseUrl::Sqlite(path) => document(path.display(), &horarium_store::status(path).await?),
+        DatabaseUrl::Postgres(url) => {
+            let status = PostgresStore::status(url, &postgres_options(settings)).await?;
+            document(shown(url), &status)
+        }
+    })
+}
+
+async fn migrate(settings: &Settings, database: &DatabaseUrl) -> StoreResult<Value> {
+    Ok(match database {
+        DatabaseUrl::Sqlite(path) => {
+            document(path.display(), &horarium_store::migrate(path).await?)
+        }
+        DatabaseUrl::Postgres(url) => {
+            let status = PostgresStore::migrate(url, &postgres_options(settings)).await?;
+            document(shown(url), &status)
+        }
+    })
+}
+
+fn document(database: impl std::fmt::Display, status: &impl Serialize) -> Value {
+    let mut document = json!(status);
+    document["database"] = database.to_string().into();
+    document
+}
+
+/// A URL without its password.
+fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return String::new();
+    };
+    match rest.split_once('@') {
+        Some((login, place)) => {
+            let user = login.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{place}")
+        }
+        None => url.to_owned(),
+    }
 }
 
 /// A runtime for a few store calls.
@@ -72,45 +125,35 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn show(global: &Global, path: &Path, status: StoreResult<DbStatus>) -> Outcome {
-    let status = status?;
-    if global.json {
-        let mut document = json!(status);
-        document["path"] = path.display().to_string().into();
-        print(&format!("{document}\n"))?;
-    } else {
-        print(&render(path, &status))?;
-    }
-    Ok(Exit::Done)
-}
-
-fn render(path: &Path, status: &DbStatus) -> String {
-    let version = match (status.schema_version, status.pending) {
+fn render(status: &Value) -> String {
+    let number = |key: &str| status[key].as_u64().unwrap_or(0);
+    let version = number("schema_version");
+    let schema = match (version, number("pending")) {
         (0, _) => "does not exist yet; `horarium serve` or `horarium db migrate` creates it".into(),
         (version, 0) => format!("{version}, up to date"),
         (version, pending) => format!(
             "{version} of {}: {pending} steps behind; `horarium db migrate` takes them",
-            status.latest
+            number("latest")
         ),
     };
-    let count = |number: i64| words::count(number.unsigned_abs());
+    let count = |key: &str| words::count(number(key));
     let mut facts = Facts::default();
     facts
-        .add("database", path.display().to_string())
-        .add("schema", version);
-    if status.schema_version > 0 {
+        .add("database", text_of(status, "database"))
+        .add("schema", schema);
+    if version > 0 {
+        let mut size = words::bytes(number("size_bytes"));
+        if status["wal_bytes"].is_u64() {
+            size = format!(
+                "{size}, write-ahead log {}",
+                words::bytes(number("wal_bytes"))
+            );
+        }
         facts
-            .add(
-                "size",
-                format!(
-                    "{}, write-ahead log {}",
-                    words::bytes(status.size_bytes),
-                    words::bytes(status.wal_bytes)
-                ),
-            )
-            .add("tasks", count(status.configs))
-            .add("waiting or running", count(status.live))
-            .add("ended executions", count(status.executions));
+            .add("size", size)
+            .add("tasks", count("configs"))
+            .add("waiting or running", count("live"))
+            .add("ended executions", count("executions"));
     }
     facts.render(Style::of_stdout())
 }
@@ -121,25 +164,29 @@ mod tests {
 
     #[test]
     fn a_database_says_where_it_stands() {
-        let mut status = DbStatus {
-            schema_version: 0,
-            latest: 2,
-            pending: 2,
-            size_bytes: 4096,
-            wal_bytes: 0,
-            configs: 1,
-            live: 0,
-            executions: 12_345,
+        let status = |version: u64, pending: u64| {
+            let database = "/x/horarium.db";
+            render(
+                &json!({"database": database, "schema_version": version, "latest": 2,
+                "pending": pending, "size_bytes": 4096, "wal_bytes": 0, "configs": 1, "live": 0,
+                "executions": 12_345}),
+            )
         };
-        let path = Path::new("/x/horarium.db");
-        assert!(render(path, &status).contains("does not exist yet"));
-        (status.schema_version, status.pending) = (1, 1);
-        assert!(render(path, &status).contains("1 of 2: 1 steps behind"));
-        (status.schema_version, status.pending) = (2, 0);
-        let text = render(path, &status);
+        assert!(status(0, 2).contains("does not exist yet"));
+        assert!(status(1, 1).contains("1 of 2: 1 steps behind"));
+        let text = status(2, 0);
         assert!(
             text.contains("2, up to date") && text.contains("12 345"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(
+            shown("postgres://me:secret@db/h?sslmode=require"),
+            "postgres://me@db/h?sslmode=require"
+        );
+        assert_eq!(shown("postgres://db/h"), "postgres://db/h");
     }
 }

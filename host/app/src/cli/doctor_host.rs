@@ -1,11 +1,12 @@
 //! The checks that need no server: files, disk, limits of the process, the engine.
 
-use super::db::runtime;
+use super::db::{self, runtime};
 use super::dev;
 use super::doctor::{Finding, words};
+use super::render::text_of;
 use super::{now, words as text};
 use crate::bench;
-use horarium::settings::Settings;
+use horarium::settings::{DatabaseUrl, Settings};
 use horarium_core::clock::{Clock, SystemClock};
 use horarium_core::runner::Intake;
 use horarium_sandbox::{Sandbox, SandboxSettings};
@@ -107,16 +108,18 @@ pub(crate) fn token(settings: &Settings) -> Finding {
 /// The database: readable, ours, up to date, not damaged.
 pub(crate) fn database(settings: &Settings) -> Finding {
     const CHECK: &str = "database";
-    let path = match settings.database_path() {
-        Ok(path) => path,
+    let database = match settings.database() {
+        Ok(database) => database,
         Err(error) => return Finding::fail(CHECK, error.to_string(), "correct database.url"),
     };
     let looked = runtime().and_then(|runtime| {
         runtime.block_on(async {
-            let status = horarium_store::status(&path).await?;
-            let damage = match status.schema_version {
-                0 => Vec::new(),
-                _ => horarium_store::quick_check(&path).await?,
+            let status = db::status(settings, &database).await?;
+            let damage = match &database {
+                DatabaseUrl::Sqlite(path) if status["schema_version"] != 0 => {
+                    horarium_store::quick_check(path).await?
+                }
+                _ => Vec::new(),
             };
             Ok((status, damage))
         })
@@ -124,21 +127,27 @@ pub(crate) fn database(settings: &Settings) -> Finding {
     let (status, damage) = match looked {
         Ok(looked) => looked,
         Err(failure) => {
-            let advice = "choose another data directory, or restore the file from a backup";
+            let advice = match database {
+                DatabaseUrl::Sqlite(_) => {
+                    "choose another data directory, or restore the file from a backup"
+                }
+                DatabaseUrl::Postgres(_) => "correct database.url, or start the database",
+            };
             return Finding::fail(CHECK, words(&failure), advice);
         }
     };
     if let Some(first) = damage.first() {
-        let detail = format!("{} is damaged: {first}", path.display());
+        let detail = format!("{} is damaged: {first}", text_of(&status, "database"));
         return Finding::fail(CHECK, detail, "stop the server and restore a backup");
     }
-    match (status.schema_version, status.pending) {
+    let number = |key: &str| status[key].as_u64().unwrap_or(0);
+    match (number("schema_version"), number("pending")) {
         (0, _) => Finding::ok(CHECK, "does not exist yet; `horarium serve` creates it"),
         (version, 0) => Finding::ok(
             CHECK,
             format!(
                 "schema {version}, up to date, {}, sound",
-                text::bytes(status.size_bytes)
+                text::bytes(number("size_bytes"))
             ),
         ),
         (version, pending) => Finding::warn(

@@ -1,6 +1,6 @@
 //! `serve`: the server, in the foreground.
 
-use super::db::runtime;
+use super::db::{runtime, status};
 use super::failure::{Exit, Failure, Outcome};
 use super::{Global, print};
 use clap::Args;
@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     /// Address and port; port 0 takes a free one [default: 127.0.0.1:7411]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The database, such as sqlite:/var/lib/horarium/horarium.db [default: horarium.db in the data directory]
+    /// The database, sqlite:FILE or postgres://USER@HOST/NAME [default: horarium.db in the data directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// Executions at once [default: 8 for each core]
@@ -39,6 +39,9 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
     ] {
         flags.extend(value.clone().map(|value| (key, value)));
     }
+    if arguments.migrate {
+        flags.push(("database.migrate", "true".to_owned()));
+    }
     let settings = settings(global, arguments.config.as_deref(), flags)?;
     if arguments.check {
         return check(&settings);
@@ -51,8 +54,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
 /// What a start would trip over, without starting: the settings, and a database of another program or of
 /// a newer version.
 fn check(settings: &Settings) -> Outcome {
-    let path = settings.database_path()?;
-    runtime()?.block_on(horarium_store::status(&path))?;
+    runtime()?.block_on(status(settings, &settings.database()?))?;
     print("the settings and the database are fine\n")?;
     Ok(Exit::Done)
 }

@@ -35,6 +35,10 @@ pub struct Settings {
     pub database_url: Option<String>,
     /// `database.durability`.
     pub durability: Durability,
+    /// `database.*` of PostgreSQL.
+    pub postgres: PostgresSettings,
+    /// How far this host's clock is ahead of the truth: for tests of what happens when clocks are wrong.
+    pub clock_ahead: chrono::Duration,
     /// `executor.slots`: executions that run at once.
     pub slots: u32,
     /// `executor.grace_seconds`: how long what runs may finish at a shutdown.
@@ -70,6 +74,73 @@ pub enum Durability {
     Full,
     /// Survives a crash of the process; a power cut may lose the last moments (`synchronous=NORMAL`).
     Relaxed,
+}
+
+/// The database of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server's database, as its URL.
+    Postgres(String),
+}
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = String;
+
+    /// Reads `sqlite:FILE` or `postgres://…`; the error says what would be right.
+    fn from_str(url: &str) -> Result<Self, String> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        let Some(path) = url.strip_prefix("sqlite:") else {
+            return Err(format!(
+                "`{}` is no database; write sqlite:/var/lib/horarium.db or postgres://USER@HOST/NAME",
+                one_line(url, 80)
+            ));
+        };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.contains(['?', '#']) {
+            return Err(format!(
+                "`{}` names no file; write it like sqlite:/var/lib/horarium.db",
+                one_line(url, 80)
+            ));
+        }
+        Ok(Self::Sqlite(PathBuf::from(path)))
+    }
+}
+
+/// How connections to PostgreSQL are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// `database.connections`: most at once.
+    pub connections: u32,
+    /// `database.pooler`: whether the URL leads to a pooler in transaction mode.
+    pub pooler_transaction: bool,
+    /// `database.listen_url`: where to LISTEN, if not at the URL.
+    pub listen_url: Option<String>,
+    /// `database.statement_timeout_seconds`.
+    pub statement_timeout: Duration,
+    /// `database.lock_timeout_seconds`.
+    pub lock_timeout: Duration,
+    /// `database.idle_in_transaction_timeout_seconds`.
+    pub idle_in_transaction_timeout: Duration,
+    /// `database.migrate`: bring the schema up to date at the start.
+    pub migrate: bool,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            connections: 16,
+            pooler_transaction: false,
+            listen_url: None,
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
+            idle_in_transaction_timeout: Duration::from_secs(30),
+            migrate: false,
+        }
+    }
 }
 
 /// Whether guests' memory comes from a pool.
@@ -125,30 +196,18 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Where the database is.
-    pub fn database_path(&self) -> Result<PathBuf, SettingsError> {
+    /// Which database it is.
+    ///
+    /// # Errors
+    /// When `database.url` is neither of SQLite nor of PostgreSQL.
+    pub fn database(&self) -> Result<DatabaseUrl, SettingsError> {
         let Some(url) = &self.database_url else {
-            return Ok(self.data_dir.join("horarium.db"));
+            return Ok(DatabaseUrl::Sqlite(self.data_dir.join("horarium.db")));
         };
-        let refused = |detail: String| SettingsError {
+        url.parse().map_err(|detail| SettingsError {
             origin: "database.url".to_owned(),
             detail,
-        };
-        match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let path = path.strip_prefix("//").unwrap_or(path);
-                if path.is_empty() || path.contains(['?', '#']) {
-                    return Err(refused(format!(
-                        "`{url}` names no file; write it like sqlite:/var/lib/horarium.db"
-                    )));
-                }
-                Ok(PathBuf::from(path))
-            }
-            None => Err(refused(format!(
-                "`{}` is not a database this version can use; write it like sqlite:/var/lib/horarium.db",
-                one_line(url, 80)
-            ))),
-        }
+        })
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), SettingsError> {
@@ -203,6 +262,7 @@ impl Settings {
         };
         let setting = TABLE
             .iter()
+            .chain(table::HIDDEN)
             .find(|setting| setting.key == key)
             .ok_or_else(|| error(unknown(key)))?;
         (setting.set)(self, raw).map_err(|detail| error(format!("`{key}` {detail}")))
@@ -219,7 +279,7 @@ impl Settings {
                 ),
             });
         }
-        self.database_path().map(|_| ())
+        self.database().map(|_| ())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table of settings.
 
 use super::read::Raw;
-use super::{Durability, LogFormat, PoolingSetting, Settings};
+use super::{Durability, LogFormat, PoolingSetting, PostgresSettings, Settings};
 use horarium_model::input::Fields;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::text::one_line;
@@ -60,11 +60,32 @@ table! {
         "Name of this host, recorded with each attempt.",
         |s, raw| set_host_name(s, raw);
     "database.url", "`sqlite:` and `horarium.db` in the data directory",
-        "The database, such as `sqlite:/var/lib/horarium/horarium.db`.",
+        "The database: a file, such as `sqlite:/var/lib/horarium/horarium.db`, or one PostgreSQL that many hosts share, `postgres://USER:PASSWORD@HOST:5432/NAME?sslmode=verify-full`.",
         |s, raw| raw.text().map(|v| s.database_url = Some(v));
     "database.durability", "full",
         "`full`: what was recorded survives a power cut. `relaxed`: it survives a crash of the server, but a power cut may lose the last moments.",
         |s, raw| raw.choice(&[("full", Durability::Full), ("relaxed", Durability::Relaxed)]).map(|v| s.durability = v);
+    "database.connections", "16",
+        "PostgreSQL: most connections at once; one more listens.",
+        |s, raw| raw.integer(2, 1000).map(|v| s.postgres.connections = v as u32);
+    "database.pooler", "none",
+        "PostgreSQL: `transaction` when the URL leads to a pooler in transaction mode, such as pgbouncer.",
+        |s, raw| raw.choice(&[("none", false), ("transaction", true)]).map(|v| s.postgres.pooler_transaction = v);
+    "database.listen_url", "`database.url`, none behind a pooler",
+        "PostgreSQL: where to listen for what other hosts did, when the URL leads to a pooler. Without it hosts find out by their heartbeat.",
+        |s, raw| raw.text().map(|v| s.postgres.listen_url = Some(v));
+    "database.migrate", "false",
+        "PostgreSQL: brings the schema up to date at the start, as `serve --migrate` does. SQLite's always is.",
+        |s, raw| raw.boolean().map(|v| s.postgres.migrate = v);
+    "database.statement_timeout_seconds", "30",
+        "PostgreSQL: the server ends a statement that takes longer.",
+        |s, raw| raw.integer(1, 3600).map(|v| s.postgres.statement_timeout = Duration::from_secs(v));
+    "database.lock_timeout_seconds", "10",
+        "PostgreSQL: the server ends a statement that waits longer for a lock.",
+        |s, raw| raw.integer(1, 3600).map(|v| s.postgres.lock_timeout = Duration::from_secs(v));
+    "database.idle_in_transaction_timeout_seconds", "30",
+        "PostgreSQL: the server ends a transaction that does nothing for longer: what a vanished host leaves behind.",
+        |s, raw| raw.integer(1, 3600).map(|v| s.postgres.idle_in_transaction_timeout = Duration::from_secs(v));
     "executor.slots", "8 for each core",
         "How many executions run at once.",
         |s, raw| raw.integer(1, 100_000).map(|v| s.slots = v as u32);
@@ -119,6 +140,17 @@ table! {
         |s, raw| raw.integer(1, 600).map(|v| s.header_timeout = Duration::from_secs(v));
 }
 
+/// Settings for tests of the server, not in the documentation.
+pub(super) const HIDDEN: &[Setting] = &[Setting {
+    key: "host.clock_ahead_seconds",
+    default: "0",
+    doc: "How far this host's clock is ahead of the truth until the database tells it.",
+    set: |s, raw| {
+        raw.integer(0, 86_400)
+            .map(|v| s.clock_ahead = chrono::Duration::seconds(v as i64))
+    },
+}];
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -128,6 +160,8 @@ impl Default for Settings {
             host_name: machine_name(),
             database_url: None,
             durability: Durability::Full,
+            postgres: PostgresSettings::default(),
+            clock_ahead: chrono::Duration::zero(),
             slots: 8 * u32::try_from(cores()).unwrap_or(1),
             grace: Duration::from_secs(30),
             engine_memory: machine_memory().map_or(4 << 30, |total| total / 10 * 6),

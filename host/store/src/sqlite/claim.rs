@@ -1,6 +1,6 @@
 //! Claims (rule E2), within the bounds of run keys and of suspects (rule E6).
 
-use super::rows::Reader;
+use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{micros, text};

@@ -1,9 +1,10 @@
 //! Configs: creating, reading and changing them.
 
-use super::fire::{SkippedOf, write_skips};
+use super::fire::write_skips;
 use super::writer::Tx;
 use super::{db, rows, sql};
-use crate::columns::{micros, opt_micros, text};
+use crate::columns::{cut, micros, opt_micros, text};
+use crate::firing::{Skip, SkippedOf};
 use horarium_core::store::{
     ConfigFilter, ConfigUpdate, Listing, Page, StoreError, StoreResult, rules,
 };
@@ -89,30 +90,6 @@ pub(super) async fn list(
     Ok(cut(items, page, |config| config.id))
 }
 
-/// A page out of the items of one more than it may have.
-pub(super) fn cut<T>(mut items: Vec<T>, page: &Page, id: impl Fn(&T) -> i64) -> Listing<T> {
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().map(id).filter(|_| more);
-    Listing { items, next }
-}
-
-/// A page of what is counted rather than keyed, out of one more than it may have.
-pub(super) fn cut_counted<T>(mut items: Vec<T>, page: &Page) -> Listing<T> {
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let shown = i64::try_from(items.len()).unwrap_or(i64::MAX);
-    let next = more.then(|| seen(page).saturating_add(shown));
-    Listing { items, next }
-}
-
-/// Items that the pages before showed.
-pub(super) fn seen(page: &Page) -> i64 {
-    page.after.unwrap_or(0).max(0)
-}
-
 /// Binds a spec's columns; `INSERT_CONFIG` and `UPDATE_CONFIG` differ in `?2` alone.
 fn spec_query(
     statement: &'static str,
@@ -194,17 +171,6 @@ pub(super) async fn create(
     found(tx.read(), tenant, id).await
 }
 
-/// What a skipped row of a config says besides its streak.
-fn skipped_of(config: &TaskConfig) -> SkippedOf {
-    SkippedOf {
-        config_id: config.id,
-        tenant_id: config.tenant_id,
-        task_type: config.spec.task_type.clone(),
-        priority: config.spec.priority,
-        max_attempts: config.spec.max_retries.saturating_add(1),
-    }
-}
-
 /// Writes streaks of a config as skipped rows, in their order.
 pub(super) async fn write_streaks(
     tx: &mut Tx,
@@ -215,10 +181,14 @@ pub(super) async fn write_streaks(
     if streaks.is_empty() {
         return Ok(());
     }
-    let of = skipped_of(config);
+    let of = SkippedOf::new(config);
     let skips: Vec<_> = streaks
         .into_iter()
-        .map(|streak| (tx.next_execution(), of.clone(), streak))
+        .map(|streak| Skip {
+            id: tx.next_execution(),
+            of: of.clone(),
+            streak,
+        })
         .collect();
     write_skips(tx, now, &skips).await
 }

@@ -1,9 +1,10 @@
 //! Ends and hand-backs that are not an attempt's own: cancels, expiry, lost hosts.
 
-use super::rows::Reader;
+use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
+use crate::settle::{GivenBack, Returned};
 use horarium_core::store::{
     CancelReceipt, FAILED_AFTER_LOST, Release, StoreResult, Swept, TakenOver, rules,
 };
@@ -183,17 +184,6 @@ pub(super) async fn cancel(
     Ok(CancelReceipt::Ended)
 }
 
-/// A claim that goes back to the queue, or ends because it must not run again.
-pub(super) struct GivenBack {
-    pub(super) id: i64,
-    pub(super) cancelled: bool,
-    pub(super) orphan: bool,
-    /// Lost too often: ends `failed`/`host_lost`.
-    pub(super) hopeless: bool,
-    pub(super) due_at: Option<Timestamp>,
-    pub(super) started_at: Option<Timestamp>,
-}
-
 /// Gives claims back; `lost` is added to their count of lost hosts. How many became what.
 pub(super) async fn give_back(
     tx: &mut Tx,
@@ -201,59 +191,32 @@ pub(super) async fn give_back(
     claims: &[GivenBack],
     lost: u32,
 ) -> StoreResult<TakenOver> {
-    let mut taken = TakenOver::default();
-    let mut rows = Vec::with_capacity(claims.len());
-    let (mut cancelled, mut deleted, mut hopeless) = (Vec::new(), Vec::new(), Vec::new());
-    for claim in claims {
-        let ends = if claim.cancelled {
-            Some(&mut cancelled)
-        } else if claim.orphan {
-            Some(&mut deleted)
-        } else if claim.hopeless {
-            Some(&mut hopeless)
-        } else {
-            None
-        };
-        let (state, due) = match (ends, claim.due_at) {
-            (Some(list), _) => {
-                list.push(claim.id);
-                (State::Running, None)
-            }
-            (None, Some(due)) if due > now => (State::Retryable, Some(due)),
-            (None, due) => (State::Available, due),
-        };
-        rows.push((
-            claim.id,
-            state.as_str(),
-            opt_micros(due),
-            opt_micros(claim.started_at),
-        ));
+    let returned = Returned::decide(now, claims);
+    if claims.is_empty() {
+        return Ok(returned.counts());
     }
-    if rows.is_empty() {
-        return Ok(taken);
-    }
+    let rows: Vec<(i64, &str, Option<i64>, Option<i64>)> = returned
+        .rows
+        .iter()
+        .map(|row| {
+            (
+                row.id,
+                row.state.as_str(),
+                opt_micros(row.due_at),
+                opt_micros(row.started_at),
+            )
+        })
+        .collect();
     sqlx::query(sql::GIVE_BACK)
         .bind(text(&rows)?)
         .bind(lost)
         .execute(tx.write())
         .await
         .map_err(db)?;
-    taken.cancelled = (cancelled.len() + deleted.len()) as u64;
-    taken.failed = hopeless.len() as u64;
-    taken.requeued = claims.len() as u64 - taken.cancelled - taken.failed;
-    let (kind, state) = (ErrorKind::Cancelled, State::Cancelled);
-    end_bare(tx, now, &cancelled, state, kind, rules::CANCELLED_RETRY).await?;
-    end_bare(tx, now, &deleted, state, kind, rules::CONFIG_DELETED).await?;
-    end_bare(
-        tx,
-        now,
-        &hopeless,
-        State::Failed,
-        ErrorKind::HostLost,
-        rules::LOST_TOO_OFTEN,
-    )
-    .await?;
-    Ok(taken)
+    for (ids, state, kind, message) in returned.ends() {
+        end_bare(tx, now, ids, state, kind, message).await?;
+    }
+    Ok(returned.counts())
 }
 
 /// `Queue::release`.

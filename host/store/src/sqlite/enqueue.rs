@@ -3,9 +3,10 @@
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{micros, opt_micros, raw, text};
+use crate::firing::Fresh;
 use horarium_core::store::{EnqueueReceipt, NewExecution, StoreResult, rules};
 use horarium_model::execution::State;
-use horarium_model::{ConfigId, TaskId, Timestamp, Trigger};
+use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -13,16 +14,6 @@ use std::collections::{HashMap, HashSet};
 
 /// Parameters larger than this stand aside, so that changes of state do not rewrite them.
 const LARGE: usize = 1024;
-
-/// One execution to insert: a template and what differs from it.
-pub(super) struct Fresh<'a> {
-    pub(super) id: i64,
-    pub(super) template: &'a NewExecution,
-    pub(super) task_id: TaskId,
-    pub(super) trigger: Trigger,
-    pub(super) slot: Option<Timestamp>,
-    pub(super) due_at: Timestamp,
-}
 
 /// See `INSERT_LIVE`.
 #[derive(Serialize)]

@@ -1,29 +1,19 @@
 //! Carrying out what the scheduler decided (rules S1, S5, S6, S7).
 
 use super::end;
-use super::enqueue::{self, Fresh};
-use super::rows::{self, Reader};
+use super::enqueue;
+use super::rows::{self, Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{micros, opt_micros, text};
-use horarium_core::store::rules::{self, FireStep, Firing};
+use crate::firing::{FirePlan, Position, Skip, SkippedOf};
+use horarium_core::store::rules;
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult};
-use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
-use horarium_model::{ConfigId, ErrorKind, Invalid, TaskId, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use serde::Serialize;
 use std::collections::HashMap;
-
-/// Whose slots were skipped.
-#[derive(Debug, Clone)]
-pub(super) struct SkippedOf {
-    pub(super) config_id: i64,
-    pub(super) tenant_id: i64,
-    pub(super) task_type: String,
-    pub(super) priority: i32,
-    pub(super) max_attempts: u32,
-}
 
 /// See `INSERT_SKIPPED`.
 #[derive(Serialize)]
@@ -42,17 +32,13 @@ struct SkippedRow<'a>(
     u32,
 );
 
-/// Writes streaks as `skipped` rows, each under the id that was taken for it.
-pub(super) async fn write_skips(
-    tx: &mut Tx,
-    now: Timestamp,
-    skips: &[(i64, SkippedOf, SkipStreak)],
-) -> StoreResult<()> {
+/// Writes streaks as `skipped` rows.
+pub(super) async fn write_skips(tx: &mut Tx, now: Timestamp, skips: &[Skip]) -> StoreResult<()> {
     if skips.is_empty() {
         return Ok(());
     }
     let mut rows = Vec::with_capacity(skips.len());
-    for (id, of, streak) in skips {
+    for Skip { id, of, streak } in skips {
         let id = *id;
         debug_assert!(State::may_become(None, State::Skipped));
         rows.push(SkippedRow(
@@ -79,116 +65,29 @@ pub(super) async fn write_skips(
     Ok(())
 }
 
-/// Where a schedule stands inside this operation.
-struct Position {
-    version: i64,
-    paused: bool,
-    state: ScheduleState,
-    of: SkippedOf,
-    live: LiveCount,
-    moved: bool,
-}
-
 /// `Queue::fire_due`.
 pub(super) async fn fire_due(
     tx: &mut Tx,
     now: Timestamp,
     orders: &[FireOrder],
 ) -> StoreResult<Vec<FireReceipt>> {
-    if let Some(order) = orders
-        .iter()
-        .find(|o| o.task_ids.len() < o.plan.fires.len())
-    {
-        return Err(Invalid::one("", rules::too_few_ids(order.seen.config_id)).into());
-    }
     let mut positions = positions(tx, orders).await?;
-    let mut receipts = Vec::with_capacity(orders.len());
-    let mut batch = Batch::default();
-    for order in orders {
-        let receipt = match positions.get_mut(&order.seen.config_id) {
-            Some(position) if stands(position, order) => {
-                carry_out(tx, now, order, position, &mut batch).await?
-            }
-            _ => FireReceipt::default(),
-        };
-        receipts.push(receipt);
-    }
-    batch.flush(tx, now).await?;
-    advance(tx, &positions).await?;
-    Ok(receipts)
-}
-
-fn stands(position: &Position, order: &FireOrder) -> bool {
-    position.of.tenant_id == order.tenant_id
-        && !position.paused
-        && position.version == order.seen.version
-        && rules::same_position(&position.state, &order.seen.state)
-}
-
-/// Rows gathered over many orders, written together. Each has its id from the moment it is decided, so
-/// that ids follow the orders however the rows are grouped.
-#[derive(Default)]
-struct Batch<'a> {
-    fresh: Vec<Fresh<'a>>,
-    skips: Vec<(i64, SkippedOf, SkipStreak)>,
-}
-
-impl Batch<'_> {
-    async fn flush(&mut self, tx: &mut Tx, now: Timestamp) -> StoreResult<()> {
-        write_skips(tx, now, &self.skips).await?;
-        self.skips.clear();
-        enqueue::insert(tx, now, &self.fresh).await?;
-        self.fresh.clear();
-        Ok(())
-    }
-}
-
-async fn carry_out<'a>(
-    tx: &mut Tx,
-    now: Timestamp,
-    order: &'a FireOrder,
-    position: &mut Position,
-    batch: &mut Batch<'a>,
-) -> StoreResult<FireReceipt> {
-    let firing = Firing::decide(order, position.state.open_skip.clone(), position.live);
-    let mut receipt = FireReceipt {
-        applied: true,
-        skipped: firing.skipped,
-        ..FireReceipt::default()
-    };
-    for step in firing.steps {
-        match step {
-            FireStep::CloseStreak(streak) => {
-                let id = tx.next_execution();
-                batch.skips.push((id, position.of.clone(), streak));
-            }
-            FireStep::CancelLive => {
-                batch.flush(tx, now).await?;
-                receipt
-                    .cancel_requested
-                    .extend(cancel_live(tx, now, order.seen.config_id).await?);
-                position.live.waiting = 0;
-            }
-            FireStep::Enqueue(index) => {
-                let (fire, task_id) = (order.plan.fires[index], order.task_ids[index]);
-                batch.fresh.push(Fresh {
-                    id: tx.next_execution(),
-                    template: &order.template,
-                    task_id,
-                    trigger: fire.trigger,
-                    slot: Some(fire.slot),
-                    due_at: fire.fires_at,
-                });
-                position.live.waiting += 1;
-                receipt.enqueued.push(task_id);
+    let mut plan = FirePlan::decide(orders, &mut positions)?;
+    let ids: Vec<i64> = (0..plan.ids).map(|_| tx.next_execution()).collect();
+    plan.number(&ids);
+    let mut receipts = plan.receipts;
+    for segment in plan.segments {
+        write_skips(tx, now, &segment.skips).await?;
+        enqueue::insert(tx, now, &segment.fresh).await?;
+        if let Some((order, config)) = segment.then_cancel {
+            let asked = cancel_live(tx, now, config).await?;
+            if let Some(receipt) = receipts.get_mut(order) {
+                receipt.cancel_requested.extend(asked);
             }
         }
     }
-    position.state.last_slot = order.plan.last_slot;
-    position.state.next_fire_at = order.plan.next_fire_at;
-    position.state.open_skip = firing.open_skip;
-    position.moved = true;
-    Ok(receipt)
+    advance(tx, &positions).await?;
+    Ok(receipts)
 }
 
 /// `cancel_running`: ends what waits of a config, asks what runs to stop.

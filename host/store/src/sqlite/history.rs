@@ -1,8 +1,8 @@
 //! What ran.
 
-use super::configs::{cut, cut_counted, seen};
+use super::rows::Cells as _;
 use super::{SqliteStore, db, rows, sql};
-use crate::columns::micros;
+use crate::columns::{cut, cut_counted, micros, seen};
 use horarium_core::store::{ExecutionFilter, History, Listing, Page, StoreResult};
 use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};

@@ -1,10 +1,11 @@
 //! Hosts: who is alive, and what is asked of whom.
 
-use super::rows::Reader;
+use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{micros, text};
-use horarium_core::store::{Heartbeat, Held, HostFacts, HostRow, HostRun, StoreResult};
+use crate::rows;
+use horarium_core::store::{Heartbeat, Held, HostFacts, HostRow, StoreResult};
 use horarium_model::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -57,40 +58,14 @@ pub(super) async fn hosts(connection: &mut SqliteConnection) -> StoreResult<Vec<
         .fetch_all(&mut *connection)
         .await
         .map_err(db)?;
-    let mut hosts = Vec::with_capacity(found.len());
-    for row in &found {
-        let mut r = Reader::new(row, "hosts")?;
-        hosts.push(HostRow {
-            incarnation: r.place.id,
-            name: r.get("name")?,
-            started_at: r.instant("started_at")?,
-            seen_at: r.instant("seen_at")?,
-            facts: r.opt_json("facts")?.unwrap_or_default(),
-            running: Vec::new(),
-        });
-    }
     let runs = sqlx::query(sql::HOST_RUNS)
         .fetch_all(connection)
         .await
         .map_err(db)?;
-    for row in &runs {
-        let mut r = Reader::new(row, "live_executions")?;
-        let id = r.place.id;
-        let incarnation: i64 = r.get("incarnation")?;
-        let run = HostRun {
-            id,
-            task_id: r.word("task_id")?,
-            tenant_id: r.get("tenant_id")?,
-            config_id: r.get("config_id")?,
-            task_type: r.get("task_type")?,
-            attempt: r.number("attempt")?,
-            started_at: r.opt_instant("started_at")?,
-        };
-        if let Some(host) = hosts.iter_mut().find(|h| h.incarnation == incarnation) {
-            host.running.push(run);
-        }
-    }
-    Ok(hosts)
+    rows::hosts(
+        found.iter().map(|row| Reader::new(row, "hosts")),
+        runs.iter().map(|row| Reader::new(row, "live_executions")),
+    )
 }
 
 /// `Queue::stop_host`.

@@ -1,9 +1,8 @@
 //! Registered names and the versions of their plugins.
 
-use super::configs::{cut_counted, seen};
 use super::writer::Tx;
 use super::{db, rows, sql};
-use crate::columns::{micros, text};
+use crate::columns::{cut_counted, micros, seen, text};
 use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, rules};
 use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
 use horarium_model::{TenantId, Timestamp};

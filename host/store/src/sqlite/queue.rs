@@ -1,6 +1,6 @@
 //! The live side: each operation runs in the writer's next transaction; what only reads has a reader.
 
-use super::rows::{self, Reader};
+use super::rows::{self, Cells as _, Reader};
 use super::{SqliteStore, claim, complete, db, end, enqueue, fire, hosts, sql};
 use crate::columns::{micros, progress_text, text};
 use horarium_core::runner::{StateEntry, StateSnapshot};

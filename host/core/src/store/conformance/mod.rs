@@ -20,12 +20,11 @@ pub use rules_fire::*;
 pub use rules_history::*;
 pub use rules_hosts::*;
 
-/// Makes one `#[tokio::test]` of each rule. `$make` is an async function that returns an empty store as
-/// `Arc<dyn Store>` and a guard that is dropped after it.
+/// Hands all rules, and what else it was given, to another macro: the one list of them.
 #[macro_export]
-macro_rules! conformance_tests {
-    ($make:path) => {
-        $crate::conformance_tests! { @each $make;
+macro_rules! conformance_rules {
+    ($then:path; $($more:tt)*) => {
+        $then! { $($more)*;
             ids_order_by_insertion
             enqueue_decides_the_first_state
             enqueue_answers_each_item
@@ -102,6 +101,12 @@ macro_rules! conformance_tests {
             queue_counts_follow
         }
     };
+}
+
+/// Makes one `#[tokio::test]` of each rule. `$make` is an async function that returns an empty store as
+/// `Arc<dyn Store>` and a guard that is dropped after it.
+#[macro_export]
+macro_rules! conformance_tests {
     (@each $make:path; $($rule:ident)*) => {
         $(
             #[tokio::test]
@@ -111,4 +116,21 @@ macro_rules! conformance_tests {
             }
         )*
     };
+    ($make:path) => {
+        $crate::conformance_rules! { $crate::conformance_tests; @each $make }
+    };
 }
+
+/// A rule, as [`all`] lists it.
+pub type Rule =
+    fn(std::sync::Arc<dyn crate::store::Store>) -> futures_util::future::BoxFuture<'static, ()>;
+
+macro_rules! listed {
+    (; $($rule:ident)*) => {
+        /// Every rule by name, for stores whose surroundings are too costly for a test each.
+        pub fn all() -> Vec<(&'static str, Rule)> {
+            vec![$((stringify!($rule), (|store| Box::pin($rule(store))) as Rule)),*]
+        }
+    };
+}
+crate::conformance_rules! { listed; }

@@ -1,0 +1,248 @@
+//! [`Catalog`] over the functions that do the work.
+
+use super::{PostgresStore, configs, deletions, plugins, sql, task_state};
+use horarium_core::runner::StateEntry;
+use horarium_core::store::{
+    Catalog, ConfigFilter, ConfigUpdate, Deleted, FinishVersion, HistoryOnDelete, Listing, Page,
+    StoreResult,
+};
+use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Runs an operation in a transaction. What it needs is captured as `Arc` or copied: each of `$shared` is
+/// cloned per run, because a transaction may be run anew.
+macro_rules! write {
+    ($store:expr, [$($shared:ident),*], |$tx:ident| $operation:expr) => {
+        $store
+            .write(move |$tx| {
+                $(let $shared = $shared.clone();)*
+                Box::pin(async move { $operation.await })
+            })
+            .await
+    };
+}
+
+/// Runs a read on a connection of its own; captures as `write!` does.
+macro_rules! read {
+    ($store:expr, [$($shared:ident),*], |$connection:ident| $operation:expr) => {
+        $store
+            .read(move |$connection| {
+                $(let $shared = $shared.clone();)*
+                Box::pin(async move { $operation.await })
+            })
+            .await
+    };
+}
+
+#[async_trait::async_trait]
+impl Catalog for PostgresStore {
+    async fn tenant(&self, name: &str) -> StoreResult<Option<TenantId>> {
+        let name = name.to_owned();
+        read!(self, [name], |connection| async {
+            let id = sqlx::query_scalar(sql::TENANT)
+                .bind(name)
+                .fetch_optional(connection)
+                .await?;
+            Ok(id)
+        })
+    }
+
+    async fn catalog_epoch(&self) -> StoreResult<i64> {
+        read!(self, [], |connection| async {
+            Ok(sqlx::query_scalar(sql::EPOCH).fetch_one(connection).await?)
+        })
+    }
+
+    async fn create_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        spec: TaskSpec,
+    ) -> StoreResult<TaskConfig> {
+        let spec = Arc::new(spec);
+        write!(self, [spec], |tx| configs::create(tx, now, tenant, &spec))
+    }
+
+    async fn config(&self, tenant: TenantId, id: ConfigId) -> StoreResult<Option<TaskConfig>> {
+        read!(self, [], |connection| configs::config(
+            connection, tenant, id
+        ))
+    }
+
+    async fn config_by_key(&self, tenant: TenantId, key: &str) -> StoreResult<Option<TaskConfig>> {
+        let key = key.to_owned();
+        read!(self, [key], |connection| configs::by_key(
+            connection, tenant, &key
+        ))
+    }
+
+    async fn configs_by_ids(&self, ids: &[ConfigId]) -> StoreResult<Vec<TaskConfig>> {
+        let ids = ids.to_vec();
+        read!(self, [ids], |connection| configs::by_ids(connection, &ids))
+    }
+
+    async fn configs(
+        &self,
+        tenant: TenantId,
+        filter: &ConfigFilter,
+        page: &Page,
+    ) -> StoreResult<Listing<TaskConfig>> {
+        let (filter, page) = (filter.clone(), page.clone());
+        read!(self, [filter, page], |connection| configs::list(
+            connection, tenant, &filter, &page
+        ))
+    }
+
+    async fn update_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        id: ConfigId,
+        update: ConfigUpdate,
+    ) -> StoreResult<TaskConfig> {
+        let update = Arc::new(update);
+        write!(self, [update], |tx| configs::update(
+            tx, now, tenant, id, &update
+        ))
+    }
+
+    async fn delete_config(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        id: ConfigId,
+        history: HistoryOnDelete,
+    ) -> StoreResult<Deleted> {
+        write!(self, [], |tx| deletions::delete(
+            tx, now, tenant, id, history
+        ))
+    }
+
+    async fn purge_deleted(&self, limit: u32) -> StoreResult<bool> {
+        write!(self, [], |tx| deletions::purge(tx, limit))
+    }
+
+    async fn add_version(
+        &self,
+        now: Timestamp,
+        version: PluginVersion,
+        bytes: Vec<u8>,
+    ) -> StoreResult<PluginVersion> {
+        let (version, bytes) = (Arc::new(version), Arc::new(bytes));
+        write!(self, [version, bytes], |tx| plugins::add_version(
+            tx, now, &version, &bytes
+        ))
+    }
+
+    async fn finish_version(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+        finish: FinishVersion,
+    ) -> StoreResult<PluginVersion> {
+        let (name, digest) = (task_type.to_owned(), digest.to_owned());
+        let finish = Arc::new(finish);
+        write!(self, [name, digest, finish], |tx| plugins::finish_version(
+            tx, now, tenant, &name, &digest, &finish
+        ))
+    }
+
+    async fn activate_version(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+    ) -> StoreResult<TaskType> {
+        let (name, digest) = (task_type.to_owned(), digest.to_owned());
+        write!(self, [name, digest], |tx| plugins::activate(
+            tx, now, tenant, &name, &digest
+        ))
+    }
+
+    async fn set_disabled(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        disabled: bool,
+    ) -> StoreResult<TaskType> {
+        let name = task_type.to_owned();
+        write!(self, [name], |tx| plugins::set_disabled(
+            tx, now, tenant, &name, disabled
+        ))
+    }
+
+    async fn task_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<Option<TaskType>> {
+        let name = task_type.to_owned();
+        read!(self, [name], |connection| plugins::one_type(
+            connection, tenant, &name
+        ))
+    }
+
+    async fn task_types(&self, tenant: TenantId, page: &Page) -> StoreResult<Listing<TaskType>> {
+        let page = page.clone();
+        read!(self, [page], |connection| plugins::types(
+            connection, tenant, &page
+        ))
+    }
+
+    async fn all_task_types(&self) -> StoreResult<Vec<TaskType>> {
+        read!(self, [], |connection| plugins::all_types(connection))
+    }
+
+    async fn versions(&self, tenant: TenantId, task_type: &str) -> StoreResult<Vec<PluginVersion>> {
+        let name = task_type.to_owned();
+        read!(self, [name], |connection| plugins::versions(
+            connection, tenant, &name
+        ))
+    }
+
+    async fn all_versions(&self) -> StoreResult<Vec<PluginVersion>> {
+        read!(self, [], |connection| plugins::all_versions(connection))
+    }
+
+    async fn component_bytes(&self, digest: &str) -> StoreResult<Option<Vec<u8>>> {
+        let digest = digest.to_owned();
+        read!(self, [digest], |connection| plugins::bytes(
+            connection, &digest
+        ))
+    }
+
+    async fn task_state(
+        &self,
+        tenant: TenantId,
+        config: ConfigId,
+    ) -> StoreResult<BTreeMap<String, StateEntry>> {
+        read!(self, [], |connection| task_state::state(
+            connection, tenant, config
+        ))
+    }
+
+    async fn set_task_state(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        config: ConfigId,
+        key: &str,
+        value: Option<Vec<u8>>,
+    ) -> StoreResult<()> {
+        let (key, value) = (key.to_owned(), Arc::new(value));
+        write!(self, [key, value], |tx| task_state::set_state(
+            tx,
+            now,
+            tenant,
+            config,
+            &key,
+            value.as_deref()
+        ))
+    }
+
+    async fn reset_task_state(&self, tenant: TenantId, config: ConfigId) -> StoreResult<u64> {
+        write!(self, [], |tx| task_state::reset_state(tx, tenant, config))
+    }
+}

@@ -1,0 +1,353 @@
+//! Recording the ends of attempts: one batch, a handful of statements.
+
+use super::enqueue::chunks;
+use super::rows::{Cells as _, Reader};
+use super::tx::{Fault, PgResult, Tx};
+use super::{end, jsonb, keys, sql};
+use crate::columns::{micros, text};
+use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
+use horarium_core::store::rules;
+use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST};
+use horarium_model::{ConfigId, Timestamp};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Those of the executions that run, locked until the transaction ends; and the incarnations that are
+/// alive, of those they run under.
+pub(super) async fn lock_running(
+    tx: &mut Tx,
+    ids: &[i64],
+) -> PgResult<(HashMap<i64, RunningRow>, HashSet<i64>)> {
+    let rows = sqlx::query(sql::LOCK_RUNNING)
+        .bind(ids)
+        .fetch_all(tx.connection())
+        .await?;
+    let (mut running, mut alive) = (HashMap::with_capacity(rows.len()), HashSet::new());
+    for row in &rows {
+        let mut r = Reader::new(row, "live_executions")?;
+        let found = RunningRow {
+            claim: r.number("claim")?,
+            incarnation: r.int("incarnation")?,
+            tenant_id: r.int("tenant_id")?,
+            config_id: r.opt_int("config_id")?,
+            cancel_requested: r.flag("cancel_requested_at")?,
+            orphan: false,
+            delete_history: false,
+            large: r.flag("parameters")?,
+            run_key: r.opt_owned("run_key")?,
+            failures: 0,
+            paused: false,
+            state_version: 0,
+        };
+        // Another suspect may run when this one ended.
+        tx.tidings.enqueued |= r.number::<u32>("lost")? >= SUSPECT_AFTER_LOST;
+        if r.flag("alive")? {
+            alive.insert(found.incarnation);
+        }
+        running.insert(r.id(), found);
+    }
+    // A statement of its own: a deletion that was waited for above is seen.
+    let configs = configs(tx, running.values().filter_map(|row| row.config_id)).await?;
+    for row in running.values_mut() {
+        if let Some(id) = row.config_id {
+            match configs.get(&id) {
+                Some(config) => config.show(row),
+                None => row.orphan = true,
+            }
+        }
+    }
+    Ok((running, alive))
+}
+
+/// A config as the end of an execution meets it.
+pub(super) struct ConfigRow {
+    pub(super) deleted: bool,
+    delete_history: bool,
+    paused: bool,
+    failures: u32,
+    state_version: i64,
+}
+
+impl ConfigRow {
+    fn show(&self, row: &mut RunningRow) {
+        row.orphan = self.deleted;
+        row.delete_history = self.delete_history;
+        row.paused = self.paused;
+        row.failures = self.failures;
+        row.state_version = self.state_version;
+    }
+}
+
+/// Configs by id, tombstones too.
+pub(super) async fn configs(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = ConfigId>,
+) -> PgResult<HashMap<ConfigId, ConfigRow>> {
+    let mut ids: Vec<ConfigId> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut configs = HashMap::with_capacity(ids.len());
+    if ids.is_empty() {
+        return Ok(configs);
+    }
+    let rows = sqlx::query(sql::CONFIGS_OF)
+        .bind(ids)
+        .fetch_all(tx.connection())
+        .await?;
+    for row in &rows {
+        let mut r = Reader::new(row, "task_configs")?;
+        let config = ConfigRow {
+            deleted: r.flag("deleted_at")?,
+            delete_history: r.flag("delete_history")?,
+            paused: r.flag("paused")?,
+            failures: r.number("failures_in_a_row")?,
+            state_version: r.int("state_version")?,
+        };
+        configs.insert(r.id(), config);
+    }
+    Ok(configs)
+}
+
+/// Whether the end of an attempt surely writes to its schedule: the count of failures, or state.
+fn writes_schedule(item: &Completion) -> bool {
+    item.state.is_some() || matches!(item.end, End::Failed | End::Retry(_))
+}
+
+/// `Queue::complete_many`. Schedules are locked before executions, but only where they are written, which is
+/// rare: whether a success ends a row of failures is known only later. If it does, the transaction is run
+/// anew with `lock_all`.
+pub(super) async fn complete_many(
+    tx: &mut Tx,
+    now: Timestamp,
+    items: &[Completion],
+    lock_all: &AtomicBool,
+) -> PgResult<Vec<CompletionReceipt>> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = lock_all.load(Ordering::Relaxed);
+    let writers: Vec<i64> = items
+        .iter()
+        .filter(|item| all || writes_schedule(item))
+        .map(|item| item.id)
+        .collect();
+    let locked: HashSet<ConfigId> = if writers.is_empty() {
+        HashSet::new()
+    } else {
+        let locked: Vec<i64> = sqlx::query_scalar(sql::LOCK_SCHEDULES_OF)
+            .bind(writers)
+            .fetch_all(tx.connection())
+            .await?;
+        locked.into_iter().collect()
+    };
+    let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
+    let (running, alive) = lock_running(tx, &ids).await?;
+    let states = read_states(tx, States::new(items, &running)).await?;
+    let verdicts = Verdicts::decide(items, running, &alive, states)?;
+    let changed = verdicts.failures.changed();
+    if !all && changed.iter().any(|(config, _)| !locked.contains(config)) {
+        lock_all.store(true, Ordering::Relaxed);
+        return Err(Fault::Again);
+    }
+    let freed = write_batch(tx, verdicts.batch).await?;
+    write_states(tx, now, verdicts.states).await?;
+    let paused = write_failures(tx, now, verdicts.failures).await?;
+    keys::free(tx, now, freed).await?;
+    if paused {
+        super::configs::bump_epoch(tx).await?;
+    }
+    Ok(verdicts.receipts)
+}
+
+/// Writes the rows; returns the keys of which a place is free now.
+async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Vec<keys::Key>> {
+    end::insert_attempts(tx, &batch.attempts).await?;
+    let mut logs = Vec::with_capacity(batch.logs.len());
+    for (tenant, id, claim, lines) in batch.logs {
+        logs.push((
+            tenant,
+            id,
+            i64::from(claim),
+            jsonb::text(&text(&lines)?).into_owned(),
+        ));
+    }
+    for chunk in chunks(logs, |(_, _, _, lines)| lines.len()) {
+        write_logs(tx, chunk).await?;
+    }
+    tx.tidings.schedule |= !batch.retries.is_empty();
+    write_retries(tx, &batch.retries).await?;
+    for chunk in chunks(batch.ends, |ended| {
+        ended.result().map_or(0, |r| r.len()) + 256
+    }) {
+        record(tx, &chunk).await?;
+    }
+    for (statement, ids) in [
+        (
+            sql::DELETE_LIVE,
+            batch.forgotten.iter().map(|(_, id)| *id).collect(),
+        ),
+        (sql::DELETE_PARAMETERS, batch.large),
+    ] {
+        let ids: Vec<i64> = ids;
+        if !ids.is_empty() {
+            sqlx::query(statement)
+                .bind(ids)
+                .execute(tx.connection())
+                .await?;
+        }
+    }
+    end::forget(tx, &batch.forgotten).await?;
+    Ok(batch.freed)
+}
+
+async fn write_logs(tx: &mut Tx, logs: Vec<(i64, i64, i64, String)>) -> PgResult<()> {
+    let (mut tenants, mut ids, mut claims, mut lines) = (vec![], vec![], vec![], vec![]);
+    for (tenant, id, claim, text) in logs {
+        tenants.push(tenant);
+        ids.push(id);
+        claims.push(claim);
+        lines.push(text);
+    }
+    sqlx::query(sql::INSERT_LOGS)
+        .bind(tenants)
+        .bind(ids)
+        .bind(claims)
+        .bind(lines)
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+async fn write_retries(tx: &mut Tx, retries: &[Retried]) -> PgResult<()> {
+    if retries.is_empty() {
+        return Ok(());
+    }
+    let progress: Vec<Option<Cow<'_, str>>> = retries
+        .iter()
+        .map(|r| r.progress.as_deref().map(jsonb::text))
+        .collect();
+    sqlx::query(sql::RETRY)
+        .bind(retries.iter().map(|r| r.id).collect::<Vec<_>>())
+        .bind(retries.iter().map(|r| r.due_at).collect::<Vec<_>>())
+        .bind(retries.iter().map(|r| r.started_at).collect::<Vec<_>>())
+        .bind(progress)
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// One value of each end, as a column.
+fn column<'a, T>(ends: &'a [Ended<'a>], value: impl Fn(&'a Ended<'a>) -> T) -> Vec<T> {
+    ends.iter().map(value).collect()
+}
+
+async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
+    let details: Vec<Option<String>> = ends
+        .iter()
+        .map(|e| e.error_details().map(text).transpose())
+        .collect::<Result<_, _>>()?;
+    let details: Vec<Option<Cow<'_, str>>> = details
+        .iter()
+        .map(|d| d.as_deref().map(jsonb::text))
+        .collect();
+    let usage: Vec<Option<String>> = ends
+        .iter()
+        .map(|e| e.item.record.usage.as_ref().map(text).transpose())
+        .collect::<Result<_, _>>()?;
+    let usage: Vec<Option<Cow<'_, str>>> = usage
+        .iter()
+        .map(|u| u.as_deref().map(jsonb::text))
+        .collect();
+    let plain = |text: &Option<String>| text.as_deref().map(|t| jsonb::plain(t).into_owned());
+    sqlx::query(sql::RECORD)
+        .bind(column(ends, |e| e.item.id))
+        .bind(column(ends, |e| e.settled.state.as_str()))
+        .bind(column(ends, |e| e.settled.state.is_success()))
+        .bind(column(ends, |e| micros(e.item.record.started_at)))
+        .bind(column(ends, |e| micros(e.item.record.completed_at)))
+        .bind(column(ends, |e| rules::duration_seconds(&e.item.record)))
+        .bind(column(ends, |e| e.result().map(|r| jsonb::text(r))))
+        .bind(column(ends, |e| e.settled.error_kind.map(|k| k.as_str())))
+        .bind(column(ends, |e| plain(&e.settled.error_message)))
+        .bind(column(ends, |e| plain(&e.item.record.error_traceback)))
+        .bind(column(ends, |e| e.error_code().map(jsonb::plain)))
+        .bind(details)
+        .bind(usage)
+        .bind(column(ends, |e| e.item.record.plugin_digest.as_deref()))
+        .bind(column(ends, |e| e.item.record.host.as_deref()))
+        .bind(column(ends, |e| e.progress.as_deref().map(jsonb::text)))
+        .bind(column(ends, |e| e.claim().map(i64::from)))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+async fn read_states(tx: &mut Tx, mut states: States) -> PgResult<States> {
+    let configs = states.configs();
+    if !configs.is_empty() {
+        let versions: Vec<(i64, String, i64)> = sqlx::query_as(sql::STATE_VERSIONS)
+            .bind(configs)
+            .fetch_all(tx.connection())
+            .await?;
+        for (config, key, version) in versions {
+            states.note(config, key, version);
+        }
+    }
+    Ok(states)
+}
+
+async fn write_states(tx: &mut Tx, now: Timestamp, states: States) -> PgResult<()> {
+    let touched = states.touched();
+    for write in states.writes {
+        let query = match write.value {
+            Some(value) => sqlx::query(sql::SET_STATE)
+                .bind(write.config)
+                .bind(write.key)
+                .bind(write.version)
+                .bind(micros(now))
+                .bind(value),
+            None => sqlx::query(sql::DELETE_STATE)
+                .bind(write.config)
+                .bind(write.key),
+        };
+        query.execute(tx.connection()).await?;
+    }
+    for (config, last) in touched {
+        sqlx::query(sql::KEEP_STATE_VERSION)
+            .bind(config)
+            .bind(last)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Returns whether a config paused.
+async fn write_failures(tx: &mut Tx, now: Timestamp, failures: Failures) -> PgResult<bool> {
+    let (configs, counts): (Vec<i64>, Vec<i64>) = failures
+        .changed()
+        .into_iter()
+        .map(|(config, count)| (config, i64::from(count)))
+        .unzip();
+    if !configs.is_empty() {
+        sqlx::query(sql::COUNT_FAILURES)
+            .bind(configs)
+            .bind(counts)
+            .execute(tx.connection())
+            .await?;
+    }
+    for (config, failures) in &failures.paused {
+        sqlx::query(sql::PAUSE_CONFIG)
+            .bind(config)
+            .bind(rules::pause_reason(*failures))
+            .bind(micros(now))
+            .execute(tx.connection())
+            .await?;
+        sqlx::query(sql::STOP_SCHEDULE)
+            .bind(config)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(!failures.paused.is_empty())
+}

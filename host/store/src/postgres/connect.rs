@@ -1,0 +1,183 @@
+//! How the database is reached: the URL, the session's settings, and what a refusal means.
+
+use super::PostgresOptions;
+use super::tx::db;
+use horarium_core::store::{StoreError, StoreResult};
+use horarium_model::Invalid;
+use sqlx::ConnectOptions;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A database and how to get there.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) options: PgConnectOptions,
+    /// Where to LISTEN, if anywhere.
+    pub(super) listen: Option<PgConnectOptions>,
+    pub(super) schema: Option<String>,
+    connect_timeout: Duration,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str, options: &PostgresOptions) -> StoreResult<Self> {
+        if options.schema.as_ref().is_some_and(|name| !is_plain(name)) {
+            return Err(refuse(format_args!(
+                "the schema's name must be letters, digits and `_`, not beginning with a digit, at most 63"
+            )));
+        }
+        let target = parse(url)?;
+        let listen = match (&options.listen_url, options.pooler_transaction) {
+            (Some(url), _) => Some(parse(url)?),
+            (None, false) => Some(target.clone()),
+            (None, true) => None,
+        };
+        Ok(Self {
+            options: if options.pooler_transaction {
+                target.statement_cache_capacity(0)
+            } else {
+                session(target, options)
+            },
+            listen: listen.filter(|_| options.notify),
+            schema: options.schema.clone(),
+            connect_timeout: options.connect_timeout,
+        })
+    }
+
+    /// Where it leads, without the password.
+    fn place(&self) -> String {
+        let options = &self.options;
+        match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        }
+    }
+
+    fn database(&self) -> &str {
+        let options = &self.options;
+        options.get_database().unwrap_or(options.get_username())
+    }
+
+    /// One connection outside the pool, its refusals explained.
+    pub(super) async fn connect(&self) -> StoreResult<PgConnection> {
+        let connecting = tokio::time::timeout(self.connect_timeout, self.options.connect());
+        match connecting.await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.explain(&error)),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "no PostgreSQL answered at {} within {} s",
+                self.place(),
+                self.connect_timeout.as_secs_f32()
+            ))),
+        }
+    }
+
+    /// What a refusal means, in one line with what would be right.
+    pub(super) fn explain(&self, error: &sqlx::Error) -> StoreError {
+        let (place, database) = (self.place(), self.database());
+        let user = self.options.get_username();
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        match (code.as_deref(), error) {
+            (Some("3D000"), _) => refuse(format_args!(
+                "there is no database `{database}` at {place}; create it: createdb -h HOST {database}"
+            )),
+            (Some("28P01" | "28000"), _) => refuse(format_args!(
+                "PostgreSQL at {place} does not let `{user}` in: {error}; check user, password and pg_hba.conf"
+            )),
+            (Some("42501"), _) => refuse(format_args!(
+                "`{user}` lacks rights in database `{database}`: {error}; let its owner run: \
+                 GRANT CREATE, USAGE ON SCHEMA {} TO {user}",
+                self.schema.as_deref().unwrap_or("public")
+            )),
+            (_, sqlx::Error::Tls(_)) => StoreError::Unavailable(format!(
+                "no TLS with PostgreSQL at {place}: {error}; see sslmode and sslrootcert in the URL"
+            )),
+            (_, sqlx::Error::Io(_)) => {
+                StoreError::Unavailable(format!("no PostgreSQL answers at {place}: {error}"))
+            }
+            _ => db(error),
+        }
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty()
+        && name.len() <= 63
+        && name.chars().all(good)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+pub(super) fn refuse(what: impl std::fmt::Display) -> StoreError {
+    StoreError::Invalid(Invalid::one("", what.to_string()))
+}
+
+fn parse(url: &str) -> StoreResult<PgConnectOptions> {
+    const SHAPE: &str = "write postgres://user:password@host:5432/database";
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(refuse(format_args!("not a PostgreSQL URL; {SHAPE}")));
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|error| {
+        refuse(format_args!(
+            "the PostgreSQL URL is wrong: {error}; {SHAPE}"
+        ))
+    })?;
+    Ok(options
+        .application_name("horarium")
+        .extra_float_digits(None))
+}
+
+fn millis(duration: Duration) -> u128 {
+    duration.as_millis()
+}
+
+/// The settings of a session, as they are sent when it begins.
+fn session(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
+    let target = target.options([
+        (
+            "statement_timeout",
+            millis(options.statement_timeout).to_string(),
+        ),
+        ("lock_timeout", millis(options.lock_timeout).to_string()),
+        (
+            "idle_in_transaction_session_timeout",
+            millis(options.idle_in_transaction_timeout).to_string(),
+        ),
+    ]);
+    match &options.schema {
+        Some(schema) => target.options([("search_path", schema.as_str())]),
+        None => target,
+    }
+}
+
+/// What opens a transaction: under a transaction pooler the session's settings come with it.
+pub(super) fn begin(options: &PostgresOptions) -> String {
+    let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE".to_owned();
+    if options.pooler_transaction {
+        begin.push_str(&format!(
+            "; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+             SET LOCAL idle_in_transaction_session_timeout = {}",
+            millis(options.statement_timeout),
+            millis(options.lock_timeout),
+            millis(options.idle_in_transaction_timeout)
+        ));
+        if let Some(schema) = &options.schema {
+            begin.push_str(&format!("; SET LOCAL search_path = {schema}"));
+        }
+    }
+    begin
+}
+
+/// The connections that operations share.
+pub(super) fn pool(target: &Target, options: &PostgresOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(options.connections.max(1))
+        .min_connections(0)
+        .acquire_timeout(options.connect_timeout)
+        // A dead connection is found by the BEGIN that uses it.
+        .test_before_acquire(false)
+        .idle_timeout(Duration::from_secs(600))
+        .max_lifetime(Duration::from_secs(3600))
+        .connect_lazy_with(target.options.clone().disable_statement_logging())
+}

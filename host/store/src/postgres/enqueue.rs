@@ -1,0 +1,348 @@
+//! Inserting executions.
+
+use super::jsonb;
+use super::sql;
+use super::tx::{PgResult, Tx};
+use crate::columns::{micros, opt_micros};
+use crate::firing::Fresh;
+use horarium_core::store::{EnqueueReceipt, NewExecution, rules};
+use horarium_model::execution::State;
+use horarium_model::{ConfigId, TaskId, Timestamp};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// Parameters larger than this stand aside, so that changes of state do not rewrite them.
+const LARGE: usize = 1024;
+/// Text in one statement; a batch with more goes in several.
+pub(super) const STATEMENT_BYTES: usize = 16 << 20;
+
+/// The columns of `INSERT_LIVE`.
+#[derive(Default)]
+struct Columns<'a> {
+    id: Vec<i64>,
+    tenant_id: Vec<i64>,
+    task_id: Vec<String>,
+    config_id: Vec<Option<i64>>,
+    task_type: Vec<&'a str>,
+    state: Vec<&'static str>,
+    trigger: Vec<&'static str>,
+    slot: Vec<Option<i64>>,
+    priority: Vec<i32>,
+    queue_key: Vec<i64>,
+    max_attempts: Vec<i64>,
+    run_key: Vec<Option<&'a str>>,
+    run_max: Vec<i64>,
+    due_at: Vec<i64>,
+    expires_at: Vec<Option<i64>>,
+    parent: Vec<Option<String>>,
+    retry_of: Vec<Option<String>>,
+    parameters: Vec<Option<Cow<'a, str>>>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, item: &Fresh<'a>, state: State) {
+        let new = item.template;
+        let aside = new.parameters.len() > LARGE;
+        self.id.push(item.id);
+        self.tenant_id.push(new.tenant_id);
+        self.task_id.push(item.task_id.to_string());
+        self.config_id.push(new.config_id);
+        self.task_type.push(&new.task_type);
+        self.state.push(state.as_str());
+        self.trigger.push(item.trigger.as_str());
+        self.slot.push(opt_micros(item.slot));
+        self.priority.push(new.priority);
+        self.queue_key
+            .push(rules::queue_key(item.due_at, new.priority));
+        self.max_attempts.push(i64::from(new.max_attempts));
+        self.run_key.push(new.run_key.as_deref());
+        self.run_max.push(i64::from(new.run_max));
+        self.due_at.push(micros(item.due_at));
+        self.expires_at.push(opt_micros(new.expires_at));
+        self.parent
+            .push(new.parent_task_id.map(|id| id.to_string()));
+        self.retry_of.push(new.retry_of.map(|id| id.to_string()));
+        self.parameters
+            .push((!aside).then(|| jsonb::text(&new.parameters)));
+    }
+
+    /// Inserts them; the ids of those that were not there before.
+    async fn insert(self, tx: &mut Tx, now: Timestamp) -> PgResult<Vec<i64>> {
+        Ok(sqlx::query_scalar(sql::INSERT_LIVE)
+            .bind(self.id)
+            .bind(self.tenant_id)
+            .bind(self.task_id)
+            .bind(self.config_id)
+            .bind(self.task_type)
+            .bind(self.state)
+            .bind(self.trigger)
+            .bind(self.slot)
+            .bind(self.priority)
+            .bind(self.queue_key)
+            .bind(self.max_attempts)
+            .bind(self.run_key)
+            .bind(self.run_max)
+            .bind(self.due_at)
+            .bind(self.expires_at)
+            .bind(self.parent)
+            .bind(self.retry_of)
+            .bind(self.parameters)
+            .bind(micros(now))
+            .fetch_all(tx.connection())
+            .await?)
+    }
+}
+
+/// Inserts executions. Each one's state, in order; none where its task id lives already.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    now: Timestamp,
+    fresh: &[Fresh<'_>],
+) -> PgResult<Vec<Option<State>>> {
+    if fresh.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut columns = Columns::default();
+    for item in fresh {
+        let state = rules::waiting_state(item.due_at, now);
+        debug_assert!(State::may_become(None, state));
+        columns.push(item, state);
+        tx.tidings.enqueued |= state == State::Available;
+        tx.tidings.schedule |= state == State::Scheduled || item.template.expires_at.is_some();
+    }
+    let inserted: HashSet<i64> = columns.insert(tx, now).await?.into_iter().collect();
+    let large: Vec<(i64, Cow<'_, str>)> = fresh
+        .iter()
+        .filter(|item| item.template.parameters.len() > LARGE && inserted.contains(&item.id))
+        .map(|item| (item.id, jsonb::text(&item.template.parameters)))
+        .collect();
+    for chunk in chunks(large, |(_, text)| text.len()) {
+        let (ids, texts): (Vec<i64>, Vec<Cow<'_, str>>) = chunk.into_iter().unzip();
+        sqlx::query(sql::INSERT_PARAMETERS)
+            .bind(ids)
+            .bind(texts)
+            .execute(tx.connection())
+            .await?;
+    }
+    let state = |item: &Fresh<'_>| {
+        let inserted = inserted.contains(&item.id);
+        inserted.then(|| rules::waiting_state(item.due_at, now))
+    };
+    Ok(fresh.iter().map(state).collect())
+}
+
+/// Cuts a batch so that no statement becomes too long; each part has at least one item.
+pub(super) fn chunks<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<T>>::new(), usize::MAX);
+    for item in items {
+        let more = size(&item);
+        match parts.last_mut() {
+            Some(last) if bytes.saturating_add(more) <= STATEMENT_BYTES => {
+                bytes += more;
+                last.push(item);
+            }
+            _ => {
+                bytes = more;
+                parts.push(vec![item]);
+            }
+        }
+    }
+    parts
+}
+
+/// Before this no execution can have ended, by the instants that are in the ids themselves (UUIDv7); a day
+/// is left for clocks that differ. Keeps lookups out of older partitions.
+pub(super) fn floor<'a>(task_ids: impl Iterator<Item = &'a TaskId>) -> i64 {
+    const DAY: i64 = 86_400_000_000;
+    task_ids
+        .map(|id| match id.get_timestamp() {
+            Some(instant) if id.get_version_num() == 7 => {
+                let (seconds, nanos) = instant.to_unix();
+                let micros = i64::try_from(seconds)
+                    .ok()
+                    .and_then(|s| s.checked_mul(1_000_000));
+                micros.map_or(i64::MIN, |m| m + i64::from(nanos / 1000) - DAY)
+            }
+            _ => i64::MIN,
+        })
+        .min()
+        .unwrap_or(i64::MIN)
+}
+
+/// How many executions of each config live: (waiting, running).
+pub(super) async fn live_counts(
+    tx: &mut Tx,
+    configs: &[ConfigId],
+) -> PgResult<HashMap<ConfigId, (u32, u32)>> {
+    let mut counts: HashMap<ConfigId, (u32, u32)> = HashMap::new();
+    if configs.is_empty() {
+        return Ok(counts);
+    }
+    let rows: Vec<(i64, bool, i64)> = sqlx::query_as(sql::LIVE_COUNTS)
+        .bind(configs)
+        .fetch_all(tx.connection())
+        .await?;
+    for (id, running, count) in rows {
+        let entry = counts.entry(id).or_default();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if running {
+            entry.1 += count;
+        } else {
+            entry.0 += count;
+        }
+    }
+    Ok(counts)
+}
+
+/// New ids, rising.
+pub(super) async fn execution_ids(tx: &mut Tx, count: usize) -> PgResult<Vec<i64>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar(sql::EXECUTION_IDS)
+        .bind(i64::try_from(count).unwrap_or(i64::MAX))
+        .fetch_all(tx.connection())
+        .await?)
+}
+
+fn distinct(items: &[NewExecution], wanted: impl Fn(&NewExecution) -> bool) -> Vec<ConfigId> {
+    let configs: HashSet<ConfigId> = items
+        .iter()
+        .filter(|item| wanted(item))
+        .filter_map(|item| item.config_id)
+        .collect();
+    configs.into_iter().collect()
+}
+
+/// `Queue::enqueue_many`.
+pub(super) async fn enqueue_many(
+    tx: &mut Tx,
+    now: Timestamp,
+    items: &[NewExecution],
+) -> PgResult<Vec<EnqueueReceipt>> {
+    // Who refuses because of what lives waits for others who do the same.
+    let watched = distinct(items, |item| item.refuse_if_live);
+    if !watched.is_empty() {
+        sqlx::query(sql::LOCK_SCHEDULES)
+            .bind(&watched)
+            .execute(tx.connection())
+            .await?;
+    }
+    let alive = configs_alive(tx, items).await?;
+    let mut known = known_tasks(tx, items).await?;
+    let mut live = live_counts(tx, &watched).await?;
+    let mut receipts = Vec::with_capacity(items.len());
+    let mut fresh = Vec::new();
+    for item in items {
+        let task = (item.tenant_id, item.task_id);
+        if known.contains(&task) {
+            receipts.push(EnqueueReceipt::Duplicate);
+            continue;
+        }
+        if let Some(refused) = refusal(item, &alive, &live) {
+            receipts.push(refused);
+            continue;
+        }
+        known.insert(task);
+        if let Some(config) = item.config_id {
+            live.entry(config).or_default().0 += 1;
+        }
+        // Replaced when its id is known.
+        receipts.push(EnqueueReceipt::NoConfig);
+        fresh.push((receipts.len() - 1, item));
+    }
+    let ids = execution_ids(tx, fresh.len()).await?;
+    let new: Vec<Fresh<'_>> = fresh
+        .iter()
+        .zip(&ids)
+        .map(|((_, item), id)| Fresh {
+            id: *id,
+            template: item,
+            task_id: item.task_id,
+            trigger: item.trigger,
+            slot: item.slot,
+            due_at: item.due_at,
+        })
+        .collect();
+    let states = insert(tx, now, &new).await?;
+    let ended = ended_before(tx, &new).await?;
+    for (((place, _), id), state) in fresh.iter().zip(&ids).zip(states) {
+        receipts[*place] = match state {
+            Some(state) if !ended.contains(id) => EnqueueReceipt::Enqueued { id: *id, state },
+            _ => EnqueueReceipt::Duplicate,
+        };
+    }
+    Ok(receipts)
+}
+
+fn refusal(
+    item: &NewExecution,
+    alive: &HashSet<(ConfigId, i64)>,
+    live: &HashMap<ConfigId, (u32, u32)>,
+) -> Option<EnqueueReceipt> {
+    let config = item.config_id?;
+    if !alive.contains(&(config, item.tenant_id)) {
+        return Some(EnqueueReceipt::NoConfig);
+    }
+    let lives = live
+        .get(&config)
+        .is_some_and(|(waiting, running)| waiting + running > 0);
+    (item.refuse_if_live && lives).then_some(EnqueueReceipt::Live)
+}
+
+/// Those that live or have ended already.
+async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> PgResult<HashSet<(i64, TaskId)>> {
+    let (tenants, ids): (Vec<i64>, Vec<String>) = items
+        .iter()
+        .map(|item| (item.tenant_id, item.task_id.to_string()))
+        .unzip();
+    let places: Vec<i64> = sqlx::query_scalar(sql::KNOWN_TASKS)
+        .bind(tenants)
+        .bind(ids)
+        .bind(floor(items.iter().map(|item| &item.task_id)))
+        .fetch_all(tx.connection())
+        .await?;
+    let item = |place: i64| usize::try_from(place - 1).ok().and_then(|i| items.get(i));
+    Ok(places
+        .into_iter()
+        .filter_map(item)
+        .map(|item| (item.tenant_id, item.task_id))
+        .collect())
+}
+
+/// Removes what ended, under the same task id, between the first look and the insert: together with the
+/// live table's key this keeps task ids unique. (The insert waited for whoever had the id alive, so that
+/// this statement sees his end.) Returns the ids that are gone again.
+async fn ended_before(tx: &mut Tx, new: &[Fresh<'_>]) -> PgResult<HashSet<i64>> {
+    if new.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ids: Vec<i64> = new.iter().map(|item| item.id).collect();
+    let ended: Vec<i64> = sqlx::query_scalar(sql::ENDED_BEFORE)
+        .bind(&ids)
+        .bind(floor(new.iter().map(|item| &item.task_id)))
+        .fetch_all(tx.connection())
+        .await?;
+    if !ended.is_empty() {
+        for statement in [sql::DELETE_LIVE, sql::DELETE_PARAMETERS] {
+            sqlx::query(statement)
+                .bind(&ended)
+                .execute(tx.connection())
+                .await?;
+        }
+    }
+    Ok(ended.into_iter().collect())
+}
+
+/// Configs that exist, with their tenants; none of them is deleted before this transaction ends.
+async fn configs_alive(tx: &mut Tx, items: &[NewExecution]) -> PgResult<HashSet<(ConfigId, i64)>> {
+    let wanted = distinct(items, |_| true);
+    if wanted.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let alive: Vec<(i64, i64)> = sqlx::query_as(sql::CONFIGS_ALIVE)
+        .bind(&wanted)
+        .fetch_all(tx.connection())
+        .await?;
+    Ok(alive.into_iter().collect())
+}

@@ -1,0 +1,306 @@
+//! Registered names and the versions of their plugins.
+
+use super::configs::{bump_epoch, json};
+use super::tx::{PgResult, Tx};
+use super::{rows, sql};
+use crate::columns::{cut_counted, micros, seen};
+use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, rules};
+use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_model::{TenantId, Timestamp};
+use sqlx::postgres::PgConnection;
+
+/// A version with its row id.
+async fn version(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> PgResult<Option<(i64, PluginVersion)>> {
+    let row = sqlx::query(sql::VERSION)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(digest)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.as_ref().map(rows::version).transpose()?)
+}
+
+/// A version that must exist, in the state that the wish needs.
+async fn version_in(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+    wanted: VersionState,
+) -> PgResult<i64> {
+    let (id, found) = version(tx.connection(), tenant, task_type, digest)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(rules::no_version(task_type, digest)))?;
+    if found.state == wanted {
+        return Ok(id);
+    }
+    let (found, wanted) = (found.state.as_str(), wanted.as_str());
+    let message = rules::version_not(task_type, digest, found, wanted);
+    Err(StoreError::Conflict(message).into())
+}
+
+/// A version that was just written.
+async fn written(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> PgResult<PluginVersion> {
+    version(tx.connection(), tenant, task_type, digest)
+        .await?
+        .map(|(_, version)| version)
+        .ok_or_else(|| StoreError::Internal(rules::no_version(task_type, digest)).into())
+}
+
+/// Locks a type, and the bytes of a digest, which types may share.
+async fn lock(tx: &mut Tx, tenant: TenantId, task_type: &str, digest: &str) -> PgResult<()> {
+    sqlx::query(sql::LOCK_TYPE)
+        .bind(tenant)
+        .bind(task_type)
+        .execute(tx.connection())
+        .await?;
+    sqlx::query(sql::LOCK_BYTES)
+        .bind(digest)
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn add_version(
+    tx: &mut Tx,
+    now: Timestamp,
+    new: &PluginVersion,
+    bytes: &[u8],
+) -> PgResult<PluginVersion> {
+    let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
+    sqlx::query(sql::INSERT_TYPE)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(micros(now))
+        .execute(tx.connection())
+        .await?;
+    lock(tx, tenant, task_type, digest).await?;
+    match version(tx.connection(), tenant, task_type, digest).await? {
+        Some((id, known)) if known.state != VersionState::Failed => {
+            sqlx::query(sql::SET_GRANTS)
+                .bind(id)
+                .bind(json(&new.grants)?)
+                .execute(tx.connection())
+                .await?;
+        }
+        Some(_) => {
+            sqlx::query(sql::DELETE_VERSION)
+                .bind(tenant)
+                .bind(task_type)
+                .bind(digest)
+                .execute(tx.connection())
+                .await?;
+            insert_version(tx, now, new, bytes).await?;
+        }
+        None => insert_version(tx, now, new, bytes).await?,
+    }
+    bump_epoch(tx).await?;
+    written(tx, tenant, task_type, digest).await
+}
+
+async fn insert_version(
+    tx: &mut Tx,
+    now: Timestamp,
+    new: &PluginVersion,
+    bytes: &[u8],
+) -> PgResult<()> {
+    sqlx::query(sql::INSERT_VERSION)
+        .bind(new.tenant_id)
+        .bind(new.task_type.as_str())
+        .bind(new.digest.as_str())
+        .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
+        .bind(json(&new.descriptor)?)
+        .bind(json(&new.grants)?)
+        .bind(json(&new.limits)?)
+        .bind(new.activate)
+        .bind(new.grant_asked)
+        .bind(json(&new.warnings)?)
+        .bind(micros(now))
+        .execute(tx.connection())
+        .await?;
+    sqlx::query(sql::INSERT_BYTES)
+        .bind(new.digest.as_str())
+        .bind(bytes)
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn finish_version(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+    finish: &FinishVersion,
+) -> PgResult<PluginVersion> {
+    lock(tx, tenant, task_type, digest).await?;
+    let id = version_in(tx, tenant, task_type, digest, VersionState::Compiling).await?;
+    match finish {
+        FinishVersion::Ready {
+            descriptor,
+            warnings,
+            activate,
+        } => {
+            sqlx::query(sql::VERSION_READY)
+                .bind(id)
+                .bind(json(descriptor)?)
+                .bind(json(warnings)?)
+                .execute(tx.connection())
+                .await?;
+            if *activate {
+                make_active(tx, now, tenant, task_type, digest).await?;
+            }
+        }
+        FinishVersion::Failed { error } => {
+            sqlx::query(sql::VERSION_FAILED)
+                .bind(id)
+                .bind(super::jsonb::plain(error))
+                .execute(tx.connection())
+                .await?;
+            sqlx::query(sql::DROP_BYTES)
+                .bind(digest)
+                .execute(tx.connection())
+                .await?;
+        }
+    }
+    bump_epoch(tx).await?;
+    written(tx, tenant, task_type, digest).await
+}
+
+async fn make_active(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> PgResult<()> {
+    sqlx::query(sql::ACTIVATE)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(digest)
+        .bind(micros(now))
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn activate(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> PgResult<TaskType> {
+    lock(tx, tenant, task_type, digest).await?;
+    version_in(tx, tenant, task_type, digest, VersionState::Ready).await?;
+    existing_type(tx, tenant, task_type).await?;
+    make_active(tx, now, tenant, task_type, digest).await?;
+    bump_epoch(tx).await?;
+    existing_type(tx, tenant, task_type).await
+}
+
+pub(super) async fn set_disabled(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    disabled: bool,
+) -> PgResult<TaskType> {
+    existing_type(tx, tenant, task_type).await?;
+    sqlx::query(sql::DISABLE)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(disabled)
+        .bind(micros(now))
+        .execute(tx.connection())
+        .await?;
+    bump_epoch(tx).await?;
+    existing_type(tx, tenant, task_type).await
+}
+
+/// A type that must exist.
+async fn existing_type(tx: &mut Tx, tenant: TenantId, task_type: &str) -> PgResult<TaskType> {
+    one_type(tx.connection(), tenant, task_type)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)).into())
+}
+
+pub(super) async fn one_type(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    task_type: &str,
+) -> PgResult<Option<TaskType>> {
+    let row = sqlx::query(sql::TYPE)
+        .bind(tenant)
+        .bind(task_type)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.as_ref().map(rows::task_type).transpose()?)
+}
+
+pub(super) async fn types(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    page: &Page,
+) -> PgResult<Listing<TaskType>> {
+    let found = sqlx::query(sql::TYPES)
+        .bind(tenant)
+        .bind(i64::from(page.limit) + 1)
+        .bind(seen(page))
+        .fetch_all(connection)
+        .await?;
+    let items = found
+        .iter()
+        .map(rows::task_type)
+        .collect::<StoreResult<Vec<_>>>()?;
+    Ok(cut_counted(items, page))
+}
+
+pub(super) async fn all_types(connection: &mut PgConnection) -> PgResult<Vec<TaskType>> {
+    let found = sqlx::query(sql::ALL_TYPES).fetch_all(connection).await?;
+    Ok(found
+        .iter()
+        .map(rows::task_type)
+        .collect::<StoreResult<_>>()?)
+}
+
+pub(super) async fn versions(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    task_type: &str,
+) -> PgResult<Vec<PluginVersion>> {
+    let found = sqlx::query(sql::VERSIONS)
+        .bind(tenant)
+        .bind(task_type)
+        .fetch_all(connection)
+        .await?;
+    let version = |row| Ok(rows::version(row)?.1);
+    Ok(found.iter().map(version).collect::<StoreResult<_>>()?)
+}
+
+pub(super) async fn all_versions(connection: &mut PgConnection) -> PgResult<Vec<PluginVersion>> {
+    let found = sqlx::query(sql::ALL_VERSIONS).fetch_all(connection).await?;
+    let version = |row| Ok(rows::version(row)?.1);
+    Ok(found.iter().map(version).collect::<StoreResult<_>>()?)
+}
+
+pub(super) async fn bytes(
+    connection: &mut PgConnection,
+    digest: &str,
+) -> PgResult<Option<Vec<u8>>> {
+    Ok(sqlx::query_scalar(sql::BYTES)
+        .bind(digest)
+        .fetch_optional(connection)
+        .await?)
+}

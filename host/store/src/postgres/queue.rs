@@ -1,0 +1,239 @@
+//! The live side.
+
+use super::rows::{self, Cells as _, Reader};
+use super::{PostgresStore, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state};
+use crate::columns::{micros, progress_text};
+use horarium_core::runner::StateSnapshot;
+use horarium_core::store::{
+    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule,
+    EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, NewExecution,
+    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver,
+};
+use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+#[async_trait::async_trait]
+impl Queue for PostgresStore {
+    async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows = sqlx::query(sql::DUE_SCHEDULES)
+                    .bind(micros(now))
+                    .bind(i64::from(limit))
+                    .fetch_all(connection)
+                    .await?;
+                Ok(rows
+                    .iter()
+                    .map(rows::due_schedule)
+                    .collect::<StoreResult<_>>()?)
+            })
+        })
+        .await
+    }
+
+    async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
+        self.read(|connection| {
+            Box::pin(async move {
+                let row = sqlx::query(sql::NEXT_DUE).fetch_one(connection).await?;
+                Ok(Reader::plain(&row, "live_executions").opt_instant("due_at")?)
+            })
+        })
+        .await
+    }
+
+    async fn fire_due(
+        &self,
+        now: Timestamp,
+        orders: Vec<FireOrder>,
+    ) -> StoreResult<Vec<FireReceipt>> {
+        let orders = Arc::new(orders);
+        self.write(move |tx| {
+            let orders = orders.clone();
+            Box::pin(async move { fire::fire_due(tx, now, &orders).await })
+        })
+        .await
+    }
+
+    async fn enqueue_many(
+        &self,
+        now: Timestamp,
+        items: Vec<NewExecution>,
+    ) -> StoreResult<Vec<EnqueueReceipt>> {
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { enqueue::enqueue_many(tx, now, &items).await })
+        })
+        .await
+    }
+
+    async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
+        self.write(move |tx| Box::pin(end::sweep_due(tx, now, limit)))
+            .await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
+        let request = Arc::new(request);
+        loop {
+            let request = request.clone();
+            let part = self
+                .write(move |tx| {
+                    let request = request.clone();
+                    Box::pin(async move { claim::claim(tx, &request).await })
+                })
+                .await?;
+            // What was looked at in vain is marked, so that this comes to an end.
+            if !part.unfinished {
+                return Ok(part.claimed);
+            }
+        }
+    }
+
+    async fn held(&self, incarnation: i64) -> StoreResult<Vec<Held>> {
+        self.write(move |tx| Box::pin(hosts::held(tx, incarnation)))
+            .await
+    }
+
+    async fn complete_many(
+        &self,
+        now: Timestamp,
+        items: Vec<Completion>,
+    ) -> StoreResult<Vec<CompletionReceipt>> {
+        let items = Arc::new((items, AtomicBool::new(false)));
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { complete::complete_many(tx, now, &items.0, &items.1).await })
+        })
+        .await
+    }
+
+    async fn release(&self, now: Timestamp, items: Vec<Release>) -> StoreResult<u64> {
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { end::release(tx, now, &items).await })
+        })
+        .await
+    }
+
+    async fn cancel(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_id: TaskId,
+    ) -> StoreResult<CancelReceipt> {
+        self.write(move |tx| Box::pin(end::cancel(tx, now, tenant, task_id)))
+            .await
+    }
+
+    async fn report_progress(&self, items: Vec<ProgressReport>) -> StoreResult<()> {
+        // Of several reports of one execution the last counts.
+        let last: BTreeMap<(i64, i64), &ProgressReport> = items
+            .iter()
+            .map(|item| ((item.id, i64::from(item.claim)), item))
+            .collect();
+        let (mut ids, mut claims, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+        for ((id, claim), item) in last {
+            ids.push(id);
+            claims.push(claim);
+            reports.push(jsonb::text(&progress_text(&item.progress)?).into_owned());
+        }
+        let columns = Arc::new((ids, claims, reports));
+        self.write(move |tx| {
+            let columns = columns.clone();
+            Box::pin(async move {
+                sqlx::query(sql::PROGRESS)
+                    .bind(&columns.0)
+                    .bind(&columns.1)
+                    .bind(&columns.2)
+                    .execute(tx.connection())
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn start_host(&self, now: Timestamp, name: &str) -> StoreResult<i64> {
+        let (name, lease): (Arc<str>, _) = (name.into(), self.shared.options.lease);
+        self.write(move |tx| {
+            let name = name.clone();
+            Box::pin(async move { hosts::start(tx, now, &name, lease).await })
+        })
+        .await
+    }
+
+    async fn stop_host(&self, now: Timestamp, incarnation: i64) -> StoreResult<()> {
+        self.write(move |tx| Box::pin(hosts::stop(tx, now, incarnation)))
+            .await
+    }
+
+    async fn describe_host(&self, incarnation: i64, facts: HostFacts) -> StoreResult<()> {
+        let facts = Arc::new(facts);
+        self.write(move |tx| {
+            let facts = facts.clone();
+            Box::pin(async move { hosts::describe(tx, incarnation, &facts).await })
+        })
+        .await
+    }
+
+    async fn hosts(&self) -> StoreResult<Vec<HostRow>> {
+        self.read(|connection| Box::pin(hosts::hosts(connection)))
+            .await
+    }
+
+    async fn heartbeat(&self, _now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
+        let lease = self.shared.options.lease;
+        self.write(move |tx| Box::pin(hosts::heartbeat(tx, incarnation, lease)))
+            .await
+    }
+
+    fn gives_leases(&self) -> bool {
+        true
+    }
+
+    async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
+        self.write(move |tx| Box::pin(end::bury(tx, now, mine)))
+            .await?;
+        let mut taken = TakenOver::default();
+        loop {
+            let (batch, more) = self
+                .write(move |tx| Box::pin(end::take_over(tx, now)))
+                .await?;
+            taken.requeued += batch.requeued;
+            taken.failed += batch.failed;
+            taken.cancelled += batch.cancelled;
+            if !more {
+                return Ok(taken);
+            }
+        }
+    }
+
+    async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let entries = task_state::entries(connection, config_id).await?;
+                Ok(StateSnapshot { entries })
+            })
+        })
+        .await
+    }
+
+    async fn queue_counts(&self) -> StoreResult<QueueCounts> {
+        self.read(|connection| {
+            Box::pin(async move {
+                let row = sqlx::query(sql::QUEUE_COUNTS).fetch_one(connection).await?;
+                let mut r = Reader::plain(&row, "live_executions");
+                Ok(QueueCounts {
+                    scheduled: r.number("scheduled")?,
+                    available: r.number("available")?,
+                    running: r.number("running")?,
+                    retryable: r.number("retryable")?,
+                })
+            })
+        })
+        .await
+    }
+}

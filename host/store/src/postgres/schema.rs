@@ -1,0 +1,269 @@
+//! The database's schema: its version, whether this binary fits it, how it is brought up to date.
+
+use super::PostgresOptions;
+use super::connect::{Target, begin, refuse};
+use super::tx::{PgResult, db};
+use horarium_core::store::{StoreError, StoreResult};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+/// A step of the schema; its version is its place, counted from 1.
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+    /// The oldest binary, by the version it knows, that works with the schema after this step: within a
+    /// minor line steps only add, so that hosts can be upgraded one after another.
+    runs_from: i64,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "initial",
+    sql: include_str!("../../migrations/postgres/0001_initial.sql"),
+    runs_from: 1,
+}];
+
+/// Of all hosts that start together one migrates, the others wait for it.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(7237109721140711796)";
+const CURRENT: &str = "SELECT current_schema()::text";
+const VERSIONS_TABLE: &str = "SELECT to_regclass('horarium_schema') IS NOT NULL";
+const NEWEST: &str = "SELECT version, runs_from FROM horarium_schema ORDER BY version DESC LIMIT 1";
+const CREATE_VERSIONS: &str = "CREATE TABLE horarium_schema (version bigint PRIMARY KEY, \
+    name text NOT NULL, runs_from bigint NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
+const NOTE_VERSION: &str =
+    "INSERT INTO horarium_schema (version, name, runs_from) VALUES ($1, $2, $3)";
+/// Partitions and indexes are part of it.
+const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c \
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'm', 'S')";
+
+/// The schema version this binary works with.
+fn latest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// What a database is and holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PostgresStatus {
+    /// Version of its schema; 0 when it is empty.
+    pub schema_version: i64,
+    /// Version this binary works with.
+    pub latest: i64,
+    /// Steps that `db migrate` would take.
+    pub pending: i64,
+    /// Size of its tables and indexes in bytes.
+    pub size_bytes: i64,
+    /// Task configs that are not deleted.
+    pub configs: i64,
+    /// Executions that wait or run.
+    pub live: i64,
+    /// Executions that ended.
+    pub executions: i64,
+}
+
+/// (version, oldest binary that may use it); none when it is empty.
+async fn version(connection: &mut PgConnection) -> PgResult<Option<(i64, i64)>> {
+    let (exists,): (bool,) = sqlx::query_as(VERSIONS_TABLE)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(None);
+    }
+    Ok(sqlx::query_as(NEWEST).fetch_optional(connection).await?)
+}
+
+/// Refuses a schema that a newer binary made and this one cannot use.
+fn check(found: Option<(i64, i64)>) -> StoreResult<i64> {
+    match found {
+        Some((version, runs_from)) if version > latest() && runs_from > latest() => {
+            Err(refuse(format_args!(
+                "the database has schema version {version}, written by a newer Horarium; this binary \
+                 knows up to version {}. Start the newer one",
+                latest()
+            )))
+        }
+        Some((version, _)) => Ok(version),
+        None => Ok(0),
+    }
+}
+
+/// Runs `work` in a transaction of its own connection.
+async fn in_transaction<T>(
+    target: &Target,
+    options: &PostgresOptions,
+    work: impl AsyncFnOnce(&mut PgConnection) -> PgResult<T>,
+) -> StoreResult<T> {
+    let mut connection = target.connect().await?;
+    let explained = |fault| match fault {
+        super::tx::Fault::Db(error) => target.explain(&error),
+        other => StoreError::from(other),
+    };
+    let begin = AssertSqlSafe(begin(options));
+    let mut tx = connection
+        .begin_with(begin)
+        .await
+        .map_err(|error| target.explain(&error))?;
+    let done = work(&mut tx).await.map_err(explained)?;
+    tx.commit().await.map_err(|error| target.explain(&error))?;
+    // The server notices by itself when this fails.
+    let _ = connection.close().await;
+    Ok(done)
+}
+
+/// Checks the schema's version; brings it up to date if that is wanted.
+pub(super) async fn prepare(target: &Target, options: &PostgresOptions) -> StoreResult<()> {
+    let found = in_transaction(target, options, async |connection| {
+        version(connection).await
+    })
+    .await?;
+    let found = check(found)?;
+    if found >= latest() {
+        return Ok(());
+    }
+    if !options.migrate {
+        let state = if found == 0 {
+            "is empty".to_owned()
+        } else {
+            format!("has schema version {found}")
+        };
+        return Err(refuse(format_args!(
+            "the database {state}, this binary needs version {}; run `horarium db migrate`, or start with --migrate",
+            latest()
+        )));
+    }
+    in_transaction(target, options, async |connection| {
+        apply(connection, options).await
+    })
+    .await
+}
+
+/// Takes every step that is missing, all in one transaction: another host sees all of it or nothing.
+async fn apply(connection: &mut PgConnection, options: &PostgresOptions) -> PgResult<()> {
+    let run = async |connection: &mut PgConnection, sql: &str| {
+        let sql = AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(connection).await
+    };
+    // Building an index may take longer than any other statement is given.
+    run(
+        connection,
+        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0",
+    )
+    .await?;
+    run(connection, LOCK).await?;
+    if let Some(schema) = &options.schema {
+        run(connection, &format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
+    }
+    let found = check(version(connection).await?)?;
+    if found == 0 {
+        let exists = |error: &sqlx::Error| {
+            error
+                .as_database_error()
+                .and_then(DatabaseError::code)
+                .as_deref()
+                == Some("42P07")
+        };
+        run(connection, CREATE_VERSIONS).await?;
+        if let Err(error) = run(connection, MIGRATIONS[0].sql).await {
+            return Err(if exists(&error) {
+                refuse(format_args!(
+                    "the database's schema has tables of another program: {error}; choose another database or schema"
+                ))
+                .into()
+            } else {
+                error.into()
+            });
+        }
+        note(connection, 1).await?;
+    }
+    for number in found.max(1) + 1..=latest() {
+        let step = usize::try_from(number - 1).unwrap_or(0);
+        run(connection, MIGRATIONS[step].sql).await?;
+        note(connection, number).await?;
+    }
+    Ok(())
+}
+
+async fn note(connection: &mut PgConnection, number: i64) -> PgResult<()> {
+    let step = &MIGRATIONS[usize::try_from(number - 1).unwrap_or(0)];
+    sqlx::query(NOTE_VERSION)
+        .bind(number)
+        .bind(step.name)
+        .bind(step.runs_from)
+        .execute(connection)
+        .await?;
+    tracing::info!(
+        version = number,
+        name = step.name,
+        "database schema migrated"
+    );
+    Ok(())
+}
+
+/// The channel of this database's hints: one a schema.
+pub(super) async fn channel(target: &Target) -> StoreResult<String> {
+    let mut connection = target.connect().await?;
+    let name: Result<(Option<String>,), _> = match &target.schema {
+        Some(schema) => Ok((Some(schema.clone()),)),
+        None => sqlx::query_as(CURRENT).fetch_one(&mut connection).await,
+    };
+    let _ = connection.close().await;
+    let (schema,) = name.map_err(|error| db(&error))?;
+    Ok(format!(
+        "horarium_{}",
+        schema.as_deref().unwrap_or("public")
+    ))
+}
+
+/// Looks at a database without changing it.
+///
+/// # Errors
+/// As [`super::PostgresStore::connect`].
+pub(super) async fn status(url: &str, options: &PostgresOptions) -> StoreResult<PostgresStatus> {
+    let target = Target::parse(url, options)?;
+    in_transaction(&target, options, async |connection| {
+        let version = check(version(connection).await?)?;
+        let mut status = PostgresStatus {
+            schema_version: version,
+            latest: latest(),
+            pending: (latest() - version).max(0),
+            size_bytes: 0,
+            configs: 0,
+            live: 0,
+            executions: 0,
+        };
+        if version > 0 {
+            let mut number = async |sql: &'static str| -> PgResult<i64> {
+                let (n,): (i64,) = sqlx::query_as(sql).fetch_one(&mut *connection).await?;
+                Ok(n)
+            };
+            status.size_bytes = number(SIZE).await?;
+            status.configs = number(super::sql::COUNT_CONFIGS).await?;
+            status.live = number(super::sql::COUNT_LIVE).await?;
+            status.executions = number(super::sql::COUNT_ENDED).await?;
+        }
+        Ok(status)
+    })
+    .await
+}
+
+impl super::PostgresStore {
+    /// Looks at a database without changing it; servers may be running on it.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], save that a schema that is behind is no error.
+    pub async fn status(url: &str, options: &PostgresOptions) -> StoreResult<PostgresStatus> {
+        status(url, options).await
+    }
+
+    /// Creates the schema or brings it up to date; servers may be running on it.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn migrate(url: &str, options: &PostgresOptions) -> StoreResult<PostgresStatus> {
+        let options = PostgresOptions {
+            migrate: true,
+            ..options.clone()
+        };
+        prepare(&Target::parse(url, &options)?, &options).await?;
+        status(url, &options).await
+    }
+}

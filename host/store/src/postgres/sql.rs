@@ -1,0 +1,484 @@
+//! Every statement of the PostgreSQL store. Batches come as one array a column, read by `unnest`. A test
+//! prepares each statement against a migrated database, another holds the hot ones to their indexes.
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
+        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
+        /// Every fixed statement by name, for the tests.
+        #[cfg(test)]
+        pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+/// A config and its schedule; the caller adds a WHERE on `c`.
+macro_rules! configs {
+    ($($rest:literal)*) => {
+        concat!("SELECT c.id, c.tenant_id, c.key, c.name, c.task_type, c.scheduler_type, \
+         c.parameters::text, c.schedule_config::text, c.max_retries, c.timeout_seconds, c.priority, \
+         c.limits::text, c.retry_policy::text, c.overlap, c.concurrency::text, c.plugin_version, c.paused, \
+         c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
+         c.updated_at, c.deleted_at, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+         s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+         FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL", $($rest),*)
+    };
+}
+
+/// A live execution as reads show it; `$parameters` and `$trace` are what a list leaves out.
+macro_rules! live_columns {
+    ($parameters:literal, $trace:literal) => {
+        concat!(
+            "SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, l.task_id, l.started_at, \
+             a.completed_at, a.duration_seconds, NULL::text AS result, a.error_message, ",
+            $trace,
+            ", l.tenant_id, l.task_type, l.state, l.trigger, l.slot, NULL::bigint AS slot_last, \
+             NULL::bigint AS slot_count, NULL::text AS skip_reason, l.priority, l.attempt, l.max_attempts, \
+             l.lost, ",
+            $parameters,
+            ", a.error_kind, a.usage::text, a.plugin_digest, a.host, l.created_at, \
+             l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, l.progress::text, \
+             l.parent_task_id, l.retry_of FROM live_executions l \
+             LEFT JOIN task_configs c ON c.id = l.config_id \
+             LEFT JOIN task_attempts a ON a.tenant_id = l.tenant_id AND a.execution_id = l.id AND a.claim = l.claim"
+        )
+    };
+}
+
+/// An ended execution as reads show it, in the same order.
+macro_rules! ended_columns {
+    ($result:literal, $trace:literal, $parameters:literal) => {
+        concat!(
+            "SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, l.task_id, l.started_at, \
+             l.completed_at, l.duration_seconds, ",
+            $result,
+            ", l.error_message, ",
+            $trace,
+            ", l.tenant_id, l.task_type, l.state, l.trigger, l.slot, l.slot_last, l.slot_count, \
+             l.skip_reason, l.priority, l.attempt, l.max_attempts, l.lost, ",
+            $parameters,
+            ", l.error_kind, l.usage::text, l.plugin_digest, l.host, l.created_at, \
+             l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, l.progress::text, \
+             l.parent_task_id, l.retry_of FROM task_executions l \
+             LEFT JOIN task_configs c ON c.id = l.config_id"
+        )
+    };
+}
+
+/// Columns of a new history row.
+macro_rules! history_columns {
+    () => {
+        "INSERT INTO task_executions (id, config_id, task_id, is_success, started_at, completed_at, \
+         duration_seconds, result, error_message, error_traceback, tenant_id, task_type, state, \
+         trigger, slot, slot_last, slot_count, skip_reason, priority, attempt, max_attempts, lost, \
+         parameters, error_kind, error_code, error_details, usage, plugin_digest, host, created_at, \
+         first_started_at, due_at, expires_at, cancel_requested_at, progress, parent_task_id, \
+         retry_of, ended_claim) "
+    };
+}
+
+macro_rules! versions {
+    ($rest:literal) => {
+        concat!("SELECT id, tenant_id, task_type, digest, state, error, size_bytes, descriptor::text, \
+         grants::text, limits::text, activate, grant_asked, warnings::text, created_at FROM plugin_versions ", $rest)
+    };
+}
+
+statements! {
+    // ---- the database
+    COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
+    COUNT_LIVE = "SELECT count(*) FROM live_executions";
+    COUNT_ENDED = "SELECT count(*) FROM task_executions";
+    DATABASE_NOW = "SELECT database_now()";
+    BUMP_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'catalog_epoch'";
+    EPOCH = "SELECT value FROM meta WHERE key = 'catalog_epoch'";
+    TENANT = "SELECT id FROM tenants WHERE name = $1";
+    EXECUTION_IDS = "SELECT nextval('execution_ids') FROM generate_series(1, $1)";
+    NOTIFY = "SELECT pg_notify($1, $2)";
+    LOCK_PARTITIONS = "SELECT pg_try_advisory_xact_lock(7237109721140711797)";
+    LAST_PARTITION = "SELECT max(until_at) FROM history_partitions";
+    NOTE_PARTITION = "INSERT INTO history_partitions (name, from_at, until_at) VALUES ($1, $2, $3)";
+
+    // ---- hosts: `$2` of leases in microseconds
+    START_HOST = "INSERT INTO hosts (name, started_at, seen_at, lease_until) \
+        VALUES ($1, $3, database_now(), database_now() + $2) RETURNING incarnation";
+    STOP_HOST = "UPDATE hosts SET stopped_at = $2 WHERE incarnation = $1 AND stopped_at IS NULL";
+    DESCRIBE_HOST = "UPDATE hosts SET facts = $2::jsonb WHERE incarnation = $1";
+    HOSTS = "SELECT incarnation, name, started_at, seen_at, facts::text FROM hosts \
+        WHERE stopped_at IS NULL ORDER BY incarnation";
+    HOST_RUNS = "SELECT l.id, l.incarnation, l.task_id, l.tenant_id, c.id, l.task_type, l.attempt, l.started_at \
+        FROM live_executions l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
+        WHERE l.state = 'running' ORDER BY l.id";
+    /// alive, cancels, epoch, the database's clock, microseconds until another host's lease may be over: zero
+    /// when something runs under a host that is gone
+    HEARTBEAT = "WITH seen AS (UPDATE hosts SET seen_at = database_now(), lease_until = database_now() + $2 \
+            WHERE incarnation = $1 AND stopped_at IS NULL RETURNING 1) \
+        SELECT EXISTS (SELECT 1 FROM seen), \
+        ARRAY(SELECT task_id FROM live_executions WHERE incarnation = $1 \
+            AND cancel_requested_at IS NOT NULL AND state = 'running' ORDER BY id), \
+        (SELECT value FROM meta WHERE key = 'catalog_epoch'), database_now(), \
+        CASE WHEN EXISTS (SELECT 1 FROM live_executions l WHERE l.state = 'running' AND NOT EXISTS ( \
+                SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL)) THEN 0 \
+            ELSE (SELECT greatest(min(lease_until) - database_now(), 0) FROM hosts \
+                WHERE stopped_at IS NULL AND incarnation <> $1) END";
+    /// Whose heartbeat is being written is not dead.
+    BURY_OTHERS = "UPDATE hosts SET stopped_at = $2 WHERE incarnation IN ( \
+        SELECT incarnation FROM hosts WHERE stopped_at IS NULL AND incarnation <> $1 \
+        AND lease_until <= database_now() FOR UPDATE SKIP LOCKED)";
+
+    // ---- due
+    DUE_SCHEDULES = "SELECT c.id, c.version, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+        s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+        FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
+        WHERE s.next_fire_at IS NOT NULL AND s.next_fire_at <= $1 AND NOT c.paused AND c.deleted_at IS NULL \
+        ORDER BY s.next_fire_at, s.config_id LIMIT $2";
+    // Paused and deleted configs have no next_fire_at.
+    NEXT_DUE = "SELECT least( \
+        (SELECT min(next_fire_at) FROM task_schedules WHERE next_fire_at IS NOT NULL), \
+        (SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable')), \
+        (SELECT min(expires_at) FROM live_executions \
+            WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable')))";
+    SWEEP_AVAILABLE = "UPDATE live_executions SET state = 'available', blocked = false WHERE id = ANY (ARRAY( \
+        SELECT id FROM live_executions WHERE state IN ('scheduled', 'retryable') AND due_at <= $1 \
+        ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED))";
+    EXPIRED = "SELECT id FROM live_executions \
+        WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
+        AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2 FOR UPDATE SKIP LOCKED";
+    QUEUE_COUNTS = "SELECT count(*) FILTER (WHERE state = 'scheduled'), \
+        count(*) FILTER (WHERE state = 'available'), count(*) FILTER (WHERE state = 'running'), \
+        count(*) FILTER (WHERE state = 'retryable') FROM live_executions";
+
+    // ---- locks
+    LOCK_SCHEDULES = "SELECT config_id FROM task_schedules WHERE config_id = ANY ($1) \
+        ORDER BY config_id FOR NO KEY UPDATE";
+    /// Of the configs of live executions.
+    LOCK_SCHEDULES_OF = "SELECT config_id FROM task_schedules WHERE config_id IN ( \
+        SELECT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL) \
+        ORDER BY config_id FOR NO KEY UPDATE";
+    /// Against deletion alone.
+    CONFIGS_ALIVE = "SELECT id, tenant_id FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
+        ORDER BY id FOR KEY SHARE";
+    LOCK_CONFIG = "SELECT id FROM task_configs WHERE id = $1 FOR UPDATE";
+    LOCK_KEYS = "SELECT 1 FROM run_keys WHERE (tenant_id, run_key) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, run_key FOR UPDATE";
+    ADD_KEYS = "INSERT INTO run_keys (tenant_id, run_key) \
+        SELECT * FROM unnest($1::bigint[], $2::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING";
+    /// Keys of executions that are no more; one that is needed again comes back with its next enqueue.
+    TIDY_KEYS = "DELETE FROM run_keys d USING (SELECT k.tenant_id, k.run_key FROM run_keys k \
+        WHERE k.tenant_id > 0 AND NOT EXISTS (SELECT 1 FROM live_executions l \
+            WHERE l.tenant_id = k.tenant_id AND l.run_key = k.run_key) FOR UPDATE OF k SKIP LOCKED) t \
+        WHERE d.tenant_id = t.tenant_id AND d.run_key = t.run_key";
+
+    // ---- enqueue
+    /// Tenants, task ids; `$3` = no end in the history is older. The places, from 1.
+    KNOWN_TASKS = "SELECT u.place FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_id, place) \
+        WHERE EXISTS (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_id = u.task_id) \
+        OR EXISTS (SELECT 1 FROM task_executions e \
+            WHERE e.tenant_id = u.tenant_id AND e.task_id = u.task_id AND e.completed_at >= $3)";
+    LIVE_COUNTS = "SELECT config_id, state = 'running', count(*) FROM live_executions \
+        WHERE config_id = ANY ($1) AND config_id IS NOT NULL GROUP BY 1, 2";
+    /// `$19` = now. What is there already is left out. Keys are noted, so that claims find what to lock.
+    INSERT_LIVE = "WITH fresh AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], \
+            $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], \
+            $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[]) \
+            f(id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
+            max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters)), \
+        keyed AS (INSERT INTO run_keys (tenant_id, run_key) \
+            SELECT DISTINCT tenant_id, run_key COLLATE \"C\" FROM fresh WHERE run_key IS NOT NULL ORDER BY 1, 2 \
+            ON CONFLICT DO NOTHING) \
+        INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, trigger, slot, \
+        priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
+        parameters, created_at) \
+        SELECT id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
+        max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters::jsonb, $19 \
+        FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
+    INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
+        SELECT id, parameters::jsonb FROM unnest($1::bigint[], $2::text[]) u(id, parameters)";
+    /// Those of `$1` that ended before, under the same task id, while they were being inserted.
+    ENDED_BEFORE = "SELECT l.id FROM live_executions l WHERE l.id = ANY ($1) AND EXISTS ( \
+        SELECT 1 FROM task_executions e WHERE e.tenant_id = l.tenant_id AND e.task_id = l.task_id \
+        AND e.completed_at >= $2)";
+
+    // ---- fire
+    SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
+        s.anchor_at, s.skip_reason, s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row, \
+        c.task_type, c.priority, c.max_retries + 1 \
+        FROM task_configs c JOIN task_schedules s ON s.config_id = c.id \
+        WHERE c.id = ANY ($1) AND c.deleted_at IS NULL";
+    ADVANCE_SCHEDULES = "UPDATE task_schedules s SET next_fire_at = u.next_fire_at, \
+        last_slot = u.last_slot, skip_reason = u.skip_reason, skip_first = u.skip_first, \
+        skip_last = u.skip_last, skip_count = u.skip_count \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
+        u(config_id, next_fire_at, last_slot, skip_reason, skip_first, skip_last, skip_count) \
+        WHERE s.config_id = u.config_id";
+    /// `$13` = now.
+    INSERT_SKIPPED = "INSERT INTO task_executions (id, config_id, task_id, tenant_id, task_type, state, \
+        trigger, slot, slot_last, slot_count, skip_reason, priority, attempt, max_attempts, lost, \
+        created_at, completed_at) \
+        SELECT id, config_id, task_id, tenant_id, task_type, 'skipped', trigger, slot, slot_last, \
+        slot_count, skip_reason, priority, 0, max_attempts, 0, $13, $13 \
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[], \
+        $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::integer[], $12::bigint[]) \
+        u(id, config_id, task_id, tenant_id, task_type, trigger, slot, slot_last, slot_count, skip_reason, \
+        priority, max_attempts)";
+    /// Every live row of a config is locked, so that what is on its way to wait is seen waiting.
+    LOCK_LIVE_OF_CONFIG = "SELECT id, state FROM live_executions WHERE config_id = $1 ORDER BY id FOR UPDATE";
+    FLAG_RUNNING = "UPDATE live_executions SET cancel_requested_at = $2 \
+        WHERE config_id = $1 AND state = 'running' AND cancel_requested_at IS NULL RETURNING id, task_id";
+
+    // ---- claim. `$1`, `$2` types as tenants and names; `$3`, `$4` where the page before ended; `$5` limit,
+    // `$6` incarnation
+    CANDIDATES = "WITH page AS MATERIALIZED (SELECT * FROM live_executions p \
+            WHERE p.state = 'available' AND NOT p.blocked AND (p.queue_key, p.id) > ($3, $4) \
+            AND (p.tenant_id, p.task_type) IN (SELECT * FROM unnest($1::bigint[], $2::text[])) \
+            AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $6 AND h.stopped_at IS NULL) \
+            ORDER BY p.queue_key, p.id LIMIT $5 FOR UPDATE OF p SKIP LOCKED) \
+        SELECT l.id, l.queue_key, l.run_key, l.run_max, l.lost, l.expires_at, l.tenant_id, l.task_id, \
+        l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
+        coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text, \
+        l.parent_task_id, l.retry_of \
+        FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
+        ORDER BY l.queue_key, l.id";
+    RUNNING_OF_KEYS = "SELECT u.tenant_id, u.run_key, count(*) \
+        FROM unnest($1::bigint[], $2::text[]) u(tenant_id, run_key) \
+        JOIN live_executions l ON l.tenant_id = u.tenant_id AND l.run_key = u.run_key \
+        AND l.run_key IS NOT NULL AND l.state = 'running' GROUP BY 1, 2";
+    SUSPECT_RUNS = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE state = 'running' AND lost >= 3)";
+    /// `$1` ids, `$2` incarnation, `$3` now
+    START = "UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
+        incarnation = $2, started_at = $3, first_started_at = coalesce(first_started_at, $3) \
+        WHERE id = ANY ($1)";
+    // Suspects are few and wait for one another too: they are always looked at.
+    BLOCK = "UPDATE live_executions SET blocked = true \
+        WHERE id = ANY ($1) AND state = 'available' AND lost < 3";
+    /// Tenants, keys, how many of each and each type; `$4` = now. The types are found one after another in
+    /// the index, because what a host cannot load must not stand before what it can.
+    UNBLOCK = "WITH RECURSIVE kinds AS ( \
+            SELECT f.tenant_id, f.run_key, f.places, (SELECT min(b.task_type) FROM live_executions b \
+                WHERE b.blocked AND b.tenant_id = f.tenant_id AND b.run_key = f.run_key) AS task_type \
+            FROM unnest($1::bigint[], $2::text[], $3::bigint[]) f(tenant_id, run_key, places) \
+            UNION ALL \
+            SELECT k.tenant_id, k.run_key, k.places, (SELECT min(b.task_type) FROM live_executions b \
+                WHERE b.blocked AND b.tenant_id = k.tenant_id AND b.run_key = k.run_key \
+                AND b.task_type > k.task_type) \
+            FROM kinds k WHERE k.task_type IS NOT NULL) \
+        UPDATE live_executions SET blocked = false WHERE id = ANY (ARRAY( \
+            SELECT w.id FROM kinds k CROSS JOIN LATERAL ( \
+                SELECT b.id FROM live_executions b WHERE b.blocked AND b.tenant_id = k.tenant_id \
+                AND b.run_key = k.run_key AND b.task_type = k.task_type \
+                AND (b.expires_at IS NULL OR b.expires_at > $4) \
+                ORDER BY b.queue_key, b.id LIMIT k.places FOR UPDATE SKIP LOCKED) w))";
+
+    // ---- the end of attempts
+    LOCK_RUNNING = "SELECT l.id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
+        l.cancel_requested_at IS NOT NULL, l.parameters IS NULL, l.run_key, l.lost, \
+        EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL) \
+        FROM live_executions l WHERE l.id = ANY ($1) AND l.state = 'running' ORDER BY l.id FOR UPDATE OF l";
+    CONFIGS_OF = "SELECT c.id, c.deleted_at IS NOT NULL, c.delete_history, c.paused, s.failures_in_a_row, \
+        s.state_version FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.id = ANY ($1)";
+    RECORD = concat!("WITH ended AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], \
+            $4::bigint[], $5::bigint[], $6::double precision[], $7::text[], $8::text[], $9::text[], \
+            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], \
+            $17::bigint[]) e(id, state, is_success, started_at, completed_at, duration_seconds, result, \
+            error_kind, error_message, error_traceback, error_code, error_details, usage, plugin_digest, \
+            host, progress, ended_claim)), \
+        gone AS (DELETE FROM live_executions l WHERE l.id = ANY ($1) RETURNING l.*) ",
+        history_columns!(),
+        "SELECT g.id, g.config_id, g.task_id, e.is_success, e.started_at, e.completed_at, \
+         e.duration_seconds, nullif(e.result::jsonb, 'null'), e.error_message, e.error_traceback, g.tenant_id, \
+         g.task_type, e.state, g.trigger, g.slot, NULL, NULL, NULL, g.priority, g.attempt, g.max_attempts, \
+         g.lost, coalesce(g.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = g.id)), \
+         e.error_kind, e.error_code, nullif(e.error_details::jsonb, 'null'), e.usage::jsonb, e.plugin_digest, \
+         e.host, g.created_at, \
+         CASE WHEN g.first_started_at IS NOT DISTINCT FROM g.started_at THEN e.started_at ELSE g.first_started_at END, \
+         g.due_at, g.expires_at, g.cancel_requested_at, coalesce(e.progress::jsonb, g.progress), \
+         g.parent_task_id, g.retry_of, e.ended_claim FROM gone g JOIN ended e ON e.id = g.id");
+    DELETE_LIVE = "DELETE FROM live_executions WHERE id = ANY ($1)";
+    DELETE_PARAMETERS = "DELETE FROM live_parameters WHERE execution_id = ANY ($1)";
+    /// tenants, ids
+    DELETE_ATTEMPTS = "DELETE FROM task_attempts WHERE (tenant_id, execution_id) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
+    DELETE_LOGS = "DELETE FROM execution_logs WHERE (tenant_id, execution_id) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
+    /// See `columns::AttemptRow`; `$1` the tenants.
+    INSERT_ATTEMPTS = "INSERT INTO task_attempts (tenant_id, execution_id, claim, attempt, outcome, \
+        started_at, completed_at, duration_seconds, error_kind, error_message, error_traceback, error_code, \
+        error_details, usage, plugin_digest, host) \
+        SELECT u.tenant_id, (j ->> 0)::bigint, (j ->> 1)::bigint, (j ->> 2)::bigint, j ->> 3, \
+        (j ->> 4)::bigint, (j ->> 5)::bigint, (j ->> 6)::double precision, j ->> 7, j ->> 8, j ->> 9, \
+        j ->> 10, nullif(j -> 11, 'null'), nullif(j -> 12, 'null'), j ->> 13, j ->> 14 \
+        FROM unnest($1::bigint[], $2::text[]) u(tenant_id, row_text), LATERAL (SELECT row_text::jsonb AS j) r";
+    INSERT_LOGS = "INSERT INTO execution_logs (tenant_id, execution_id, claim, lines) \
+        SELECT tenant_id, id, claim, lines::jsonb \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) u(tenant_id, id, claim, lines)";
+    RETRY = "UPDATE live_executions l SET state = 'retryable', incarnation = NULL, due_at = u.due_at, \
+        queue_key = u.due_at - l.priority::bigint * 60000000, \
+        first_started_at = CASE WHEN l.first_started_at IS NOT DISTINCT FROM l.started_at \
+            THEN u.started_at ELSE l.first_started_at END, \
+        started_at = u.started_at, progress = coalesce(u.progress::jsonb, l.progress) \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) u(id, due_at, started_at, progress) \
+        WHERE l.id = u.id";
+    /// ids, states, due or null, started or null; `$5` is added to `lost`
+    GIVE_BACK = "UPDATE live_executions l SET state = u.state, attempt = greatest(l.attempt - 1, 0), \
+        due_at = coalesce(u.due_at, l.due_at), \
+        queue_key = coalesce(u.due_at, l.due_at) - l.priority::bigint * 60000000, \
+        first_started_at = CASE WHEN l.first_started_at IS NOT DISTINCT FROM l.started_at \
+            THEN u.started_at ELSE l.first_started_at END, \
+        started_at = u.started_at, incarnation = CASE WHEN u.state = 'running' THEN l.incarnation END, \
+        blocked = false, lost = l.lost + $5 \
+        FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) u(id, state, due_at, started_at) \
+        WHERE l.id = u.id";
+    /// `$1` ids, `$2` now, `$3` state, `$4` kind, `$5` message. The history of a config that goes with its
+    /// history gets no row.
+    END_BARE = concat!("WITH gone AS (DELETE FROM live_executions l WHERE l.id = ANY ($1) RETURNING l.*), \
+        aside AS (DELETE FROM live_parameters WHERE execution_id = ANY ($1)), \
+        told AS (SELECT g.id, g.tenant_id, g.run_key, coalesce(c.delete_history, false) AS forgotten \
+            FROM gone g LEFT JOIN task_configs c ON c.id = g.config_id), \
+        recorded AS (",
+        history_columns!(),
+        "SELECT g.id, g.config_id, g.task_id, false, g.started_at, $2, NULL, NULL, $5, NULL, g.tenant_id, \
+         g.task_type, $3, g.trigger, g.slot, NULL, NULL, NULL, g.priority, g.attempt, g.max_attempts, \
+         g.lost, coalesce(g.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = g.id)), \
+         $4, NULL, NULL, NULL, NULL, NULL, g.created_at, g.first_started_at, g.due_at, g.expires_at, \
+         g.cancel_requested_at, g.progress, g.parent_task_id, g.retry_of, NULL \
+         FROM gone g JOIN told t ON t.id = g.id WHERE NOT t.forgotten) \
+        SELECT id, tenant_id, run_key, forgotten FROM told");
+    HELD = "SELECT id, task_id, claim FROM live_executions \
+        WHERE state = 'running' AND incarnation = $1 ORDER BY id";
+    /// Locked in order, so that two hosts' reports cannot wait for each other.
+    PROGRESS = "WITH told AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) u(id, claim, progress)), \
+        locked AS MATERIALIZED (SELECT l.id, t.progress FROM live_executions l JOIN told t \
+            ON t.id = l.id AND t.claim = l.claim WHERE l.state = 'running' ORDER BY l.id FOR UPDATE OF l) \
+        UPDATE live_executions l SET progress = k.progress::jsonb FROM locked k WHERE l.id = k.id";
+    /// What runs under any incarnation that is not alive.
+    LOST_RUNS = "SELECT l.id, l.claim, l.attempt, l.lost, l.started_at, l.cancel_requested_at IS NOT NULL, \
+        l.config_id, (SELECT h.name FROM hosts h WHERE h.incarnation = l.incarnation), l.tenant_id, l.run_key \
+        FROM live_executions l WHERE l.state = 'running' \
+        AND NOT EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL) \
+        ORDER BY l.id LIMIT $1 FOR UPDATE OF l SKIP LOCKED";
+
+    // ---- cancel
+    LOCK_LIVE = "SELECT id, state FROM live_executions WHERE tenant_id = $1 AND task_id = $2 FOR UPDATE";
+    FIND_ENDED = "SELECT e.state FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
+        WHERE e.tenant_id = $1 AND e.task_id = $2 AND c.delete_history IS NOT TRUE AND e.completed_at >= $3";
+    ASK_CANCEL = "UPDATE live_executions SET cancel_requested_at = coalesce(cancel_requested_at, $2) WHERE id = $1";
+
+    // ---- failures in a row
+    COUNT_FAILURES = "UPDATE task_schedules s SET failures_in_a_row = u.failures \
+        FROM unnest($1::bigint[], $2::bigint[]) u(config_id, failures) WHERE s.config_id = u.config_id";
+    PAUSE_CONFIG = "UPDATE task_configs SET paused = true, pause_reason = $2, version = version + 1, \
+        updated_at = $3 WHERE id = $1";
+    STOP_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL WHERE config_id = $1";
+
+    // ---- state
+    STATE = "SELECT t.key, t.value, t.version FROM task_state t JOIN task_configs c ON c.id = t.config_id \
+        WHERE t.config_id = $1 AND c.deleted_at IS NULL ORDER BY t.key";
+    STATE_VERSIONS = "SELECT config_id, key, version FROM task_state WHERE config_id = ANY ($1)";
+    SET_STATE = "INSERT INTO task_state (config_id, key, version, updated_at, value) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT (config_id, key) DO UPDATE SET version = excluded.version, \
+        updated_at = excluded.updated_at, value = excluded.value";
+    DELETE_STATE = "DELETE FROM task_state WHERE config_id = $1 AND key = $2";
+    RESET_STATE = "DELETE FROM task_state WHERE config_id = $1";
+    /// The next version of a config's state.
+    RAISE_STATE_VERSION = "UPDATE task_schedules SET state_version = state_version + 1 \
+        WHERE config_id = $1 RETURNING state_version";
+    KEEP_STATE_VERSION = "UPDATE task_schedules SET state_version = $2 WHERE config_id = $1";
+
+    // ---- configs
+    CONFIG = configs!(" AND c.tenant_id = $1 AND c.id = $2");
+    CONFIG_BY_KEY = configs!(" AND c.tenant_id = $1 AND c.key = $2 AND c.key IS NOT NULL");
+    CONFIGS_BY_IDS = configs!(" AND c.id = ANY ($1) ORDER BY c.id");
+    LIST_CONFIGS = configs!(" AND c.tenant_id = $1 AND c.id < $2 AND ($3::text IS NULL OR c.task_type = $3) \
+        AND ($4::text IS NULL OR c.scheduler_type = $4) AND ($5::boolean IS NULL OR c.paused = $5) \
+        AND ($6::text IS NULL OR position($6 IN c.name_folded) > 0) ORDER BY c.id DESC LIMIT $7");
+    KEY_OWNER = "SELECT id FROM task_configs WHERE tenant_id = $1 AND key = $2 \
+        AND key IS NOT NULL AND deleted_at IS NULL";
+    INSERT_CONFIG = "INSERT INTO task_configs (tenant_id, key, name, name_folded, task_type, scheduler_type, \
+        parameters, schedule_config, max_retries, timeout_seconds, priority, limits, retry_policy, overlap, \
+        concurrency, chain, plugin_version, paused, pause_reason, pause_after_failures, \
+        expires_after_seconds, version, created_at, updated_at) VALUES ($2, $3, $4, $5, $6, $7, $8::jsonb, \
+        $9::jsonb, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16::jsonb, '[]', $17, $18, $19, $20, \
+        $21, 1, $1, $1) RETURNING id";
+    INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at) VALUES ($1, $2, $3)";
+    UPDATE_CONFIG = "UPDATE task_configs SET key = $3, name = $4, name_folded = $5, task_type = $6, \
+        scheduler_type = $7, parameters = $8::jsonb, schedule_config = $9::jsonb, max_retries = $10, \
+        timeout_seconds = $11, priority = $12, limits = $13::jsonb, retry_policy = $14::jsonb, \
+        overlap = $15, concurrency = $16::jsonb, plugin_version = $17, paused = $18, pause_reason = $19, \
+        pause_after_failures = $20, expires_after_seconds = $21, version = version + 1, updated_at = $1 \
+        WHERE id = $2";
+    UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = $2, last_slot = $3, anchor_at = $4, \
+        skip_reason = $5, skip_first = $6, skip_last = $7, skip_count = $8, failures_in_a_row = $9 \
+        WHERE config_id = $1";
+    DELETE_CONFIG = "UPDATE task_configs SET deleted_at = $2, delete_history = $3 WHERE id = $1";
+    PARK_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL, skip_reason = NULL, skip_first = NULL, \
+        skip_last = NULL, skip_count = NULL WHERE config_id = $1";
+    /// One host at a time works on each.
+    TOMBSTONES = "SELECT id, delete_history FROM task_configs WHERE deleted_at IS NOT NULL \
+        ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED";
+    ORPHAN_HISTORY = "UPDATE task_executions e SET config_id = NULL FROM ( \
+        SELECT tenant_id, id, completed_at FROM task_executions WHERE config_id = $1 ORDER BY id LIMIT $2) o \
+        WHERE e.tenant_id = o.tenant_id AND e.id = o.id AND e.completed_at = o.completed_at";
+    REMOVE_HISTORY = "DELETE FROM task_executions e USING ( \
+        SELECT tenant_id, id, completed_at FROM task_executions WHERE config_id = $1 ORDER BY id LIMIT $2) o \
+        WHERE e.tenant_id = o.tenant_id AND e.id = o.id AND e.completed_at = o.completed_at \
+        RETURNING e.tenant_id, e.id";
+    HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE config_id = $1)";
+    DROP_TOMBSTONE = "DELETE FROM task_configs WHERE id = $1";
+    DROP_SCHEDULE = "DELETE FROM task_schedules WHERE config_id = $1";
+
+    // ---- plugins
+    INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
+        VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING";
+    /// Whoever changes a type or its versions holds it.
+    LOCK_TYPE = "SELECT 1 FROM task_types WHERE tenant_id = $1 AND task_type = $2 FOR UPDATE";
+    TYPE = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
+        FROM task_types WHERE tenant_id = $1 AND task_type = $2";
+    TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
+        FROM task_types WHERE tenant_id = $1 ORDER BY task_type LIMIT $2 OFFSET $3";
+    ALL_TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
+        FROM task_types ORDER BY tenant_id, task_type";
+    ACTIVATE = "UPDATE task_types SET active_digest = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
+    DISABLE = "UPDATE task_types SET disabled = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
+    VERSION = versions!("WHERE tenant_id = $1 AND task_type = $2 AND digest = $3");
+    VERSIONS = versions!("WHERE tenant_id = $1 AND task_type = $2 ORDER BY id DESC");
+    ALL_VERSIONS = versions!("WHERE state IN ('compiling', 'ready') ORDER BY id");
+    DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND task_type = $2 AND digest = $3";
+    INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
+        grants, limits, activate, grant_asked, warnings, created_at) \
+        VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8, $9, $10::jsonb, $11)";
+    SET_GRANTS = "UPDATE plugin_versions SET grants = $2::jsonb WHERE id = $1";
+    VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = $2::jsonb, warnings = $3::jsonb WHERE id = $1";
+    VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = $2 WHERE id = $1";
+    /// Bytes are shared between types, so their coming and going has a lock of its own.
+    LOCK_BYTES = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7237109721140711798))";
+    INSERT_BYTES = "INSERT INTO plugin_bytes (digest, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    BYTES = "SELECT bytes FROM plugin_bytes WHERE digest = $1";
+    DROP_BYTES = "DELETE FROM plugin_bytes WHERE digest = $1 AND NOT EXISTS ( \
+        SELECT 1 FROM plugin_versions WHERE digest = $1 AND state <> 'failed')";
+
+    // ---- history. `$3` of reads by task id: no end is older
+    EXECUTION = concat!(
+        live_columns!("coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text", "a.error_traceback"),
+        " WHERE l.tenant_id = $1 AND l.task_id = $2 UNION ALL ",
+        ended_columns!("l.result::text", "l.error_traceback", "l.parameters::text"),
+        " WHERE l.tenant_id = $1 AND l.task_id = $2 AND c.delete_history IS NOT TRUE AND l.completed_at >= $3");
+    VISIBLE = "SELECT l.id FROM live_executions l WHERE l.tenant_id = $1 AND l.task_id = $2 UNION ALL \
+        SELECT e.id FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
+        WHERE e.tenant_id = $1 AND e.task_id = $2 AND c.delete_history IS NOT TRUE AND e.completed_at >= $3";
+    ATTEMPTS = "SELECT execution_id, claim, attempt, outcome, started_at, completed_at, error_kind, \
+        error_message, error_traceback, error_code, error_details::text, usage::text, plugin_digest, host \
+        FROM task_attempts WHERE tenant_id = $1 AND execution_id = $2 UNION ALL \
+        SELECT id, ended_claim, attempt, state, started_at, completed_at, error_kind, \
+        error_message, error_traceback, error_code, error_details::text, usage::text, plugin_digest, host \
+        FROM task_executions WHERE tenant_id = $1 AND id = $2 AND ended_claim IS NOT NULL ORDER BY 2";
+    LOGS = "SELECT j.line::text FROM execution_logs l, jsonb_array_elements(l.lines) WITH ORDINALITY j(line, place) \
+        WHERE l.tenant_id = $1 AND l.execution_id = $2 ORDER BY l.claim, j.place LIMIT $3 OFFSET $4";
+}
+
+/// Live half of a list; the filter follows.
+pub(super) const LIST_LIVE: &str =
+    live_columns!("NULL::text AS parameters", "NULL::text AS error_traceback");
+/// Ended half of a list; the filter follows.
+pub(super) const LIST_ENDED: &str = ended_columns!(
+    "NULL::text AS result",
+    "NULL::text AS error_traceback",
+    "NULL::text AS parameters"
+);

@@ -1,0 +1,78 @@
+//! The state of tasks, as operators read and write it.
+
+use super::configs::{found, lock_schedule};
+use super::sql;
+use super::tx::{PgResult, Tx};
+use crate::columns::micros;
+use horarium_core::runner::StateEntry;
+use horarium_model::{ConfigId, TenantId, Timestamp};
+use sqlx::postgres::PgConnection;
+use std::collections::BTreeMap;
+
+/// State of a config that may be gone.
+pub(super) async fn entries(
+    connection: &mut PgConnection,
+    id: ConfigId,
+) -> PgResult<BTreeMap<String, StateEntry>> {
+    let rows: Vec<(String, Vec<u8>, i64)> = sqlx::query_as(sql::STATE)
+        .bind(id)
+        .fetch_all(connection)
+        .await?;
+    let entry = |(key, value, version)| (key, StateEntry { value, version });
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+pub(super) async fn state(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    id: ConfigId,
+) -> PgResult<BTreeMap<String, StateEntry>> {
+    found(connection, tenant, id).await?;
+    entries(connection, id).await
+}
+
+/// Writes a key, or deletes it with no value.
+pub(super) async fn set_state(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    id: ConfigId,
+    key: &str,
+    value: Option<&[u8]>,
+) -> PgResult<()> {
+    lock_schedule(tx, id).await?;
+    found(tx.connection(), tenant, id).await?;
+    let Some(value) = value else {
+        sqlx::query(sql::DELETE_STATE)
+            .bind(id)
+            .bind(key)
+            .execute(tx.connection())
+            .await?;
+        return Ok(());
+    };
+    // Kept beside the keys: a key that was deleted and comes again must not repeat a version.
+    let version: i64 = sqlx::query_scalar(sql::RAISE_STATE_VERSION)
+        .bind(id)
+        .fetch_one(tx.connection())
+        .await?;
+    sqlx::query(sql::SET_STATE)
+        .bind(id)
+        .bind(key)
+        .bind(version)
+        .bind(micros(now))
+        .bind(value)
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// Forgets all keys; returns how many there were.
+pub(super) async fn reset_state(tx: &mut Tx, tenant: TenantId, id: ConfigId) -> PgResult<u64> {
+    lock_schedule(tx, id).await?;
+    found(tx.connection(), tenant, id).await?;
+    let done = sqlx::query(sql::RESET_STATE)
+        .bind(id)
+        .execute(tx.connection())
+        .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,259 @@
+//! Transactions: begun, run to their end, repeated where the database says so.
+
+use super::{PostgresStore, Shared};
+use futures_util::future::BoxFuture;
+use horarium_core::store::{StoreError, StoreResult};
+use horarium_model::TaskId;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, Transaction};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a transaction is run anew before the caller hears of it.
+const TRIES: u32 = 6;
+
+/// Why an operation did not succeed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// What the caller is told.
+    Store(StoreError),
+    /// What the database or the way to it said.
+    Db(sqlx::Error),
+    /// The transaction must be run anew: something else than expected was found under the locks.
+    Again,
+}
+
+pub(super) type PgResult<T> = Result<T, Fault>;
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Store(error) => error,
+            Fault::Db(error) => db(&error),
+            Fault::Again => Self::Unavailable("too many hosts changed the same at once".into()),
+        }
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    let code = error.as_database_error().and_then(DatabaseError::code)?;
+    Some(code.into_owned())
+}
+
+impl Fault {
+    /// Whether the same transaction is likely to succeed now.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Again => true,
+            // Serialization failure, deadlock.
+            Self::Db(error) => matches!(code(error).as_deref(), Some("40001" | "40P01")),
+            Self::Store(_) => false,
+        }
+    }
+
+    /// Whether the connection was gone, found out by using it.
+    fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::Db(sqlx::Error::Io(_) | sqlx::Error::BeginFailed) => true,
+            Self::Db(error) => code(error).is_some_and(|code| is_connection(&code)),
+            _ => false,
+        }
+    }
+}
+
+/// Connection exceptions, shutdown and crash of the server, a session that idled too long.
+fn is_connection(code: &str) -> bool {
+    code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "25P03")
+}
+
+/// What PostgreSQL's refusal means to callers.
+pub(super) fn db(error: &sqlx::Error) -> StoreError {
+    use sqlx::Error as E;
+    let text = error.to_string();
+    match error {
+        E::PoolTimedOut => {
+            StoreError::Unavailable("no connection to PostgreSQL became free in time".into())
+        }
+        E::Io(_)
+        | E::PoolClosed
+        | E::Tls(_)
+        | E::WorkerCrashed
+        | E::BeginFailed
+        | E::Protocol(_) => StoreError::Unavailable(text),
+        _ => match code(error).as_deref() {
+            // Out of resources; locks, statements and deadlocks that took too long; a standby that cannot
+            // write (yet); a login that was good when the host started.
+            Some(code)
+                if is_connection(code)
+                    || code.starts_with("53")
+                    || code.starts_with("58")
+                    || matches!(
+                        code,
+                        "55P03"
+                            | "57014"
+                            | "40001"
+                            | "40P01"
+                            | "25006"
+                            | "28000"
+                            | "28P01"
+                            | "3D000"
+                    ) =>
+            {
+                StoreError::Unavailable(text)
+            }
+            _ => StoreError::Internal(text),
+        },
+    }
+}
+
+/// What the operation wants other hosts to know once it is committed.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Tidings {
+    pub(super) enqueued: bool,
+    pub(super) schedule: bool,
+    pub(super) catalog: bool,
+    pub(super) cancels: Vec<TaskId>,
+}
+
+impl Tidings {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.enqueued && !self.schedule && !self.catalog && self.cancels.is_empty()
+    }
+}
+
+/// A running transaction.
+pub(super) struct Tx {
+    inner: Transaction<'static, Postgres>,
+    pub(super) tidings: Tidings,
+}
+
+impl Tx {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+}
+
+async fn begin(shared: &Shared) -> PgResult<Tx> {
+    let mut tries = 0;
+    loop {
+        let begun = shared.pool.begin_with(AssertSqlSafe(shared.begin.clone()));
+        match begun.await.map_err(Fault::from) {
+            Ok(inner) => {
+                return Ok(Tx {
+                    inner,
+                    tidings: Tidings::default(),
+                });
+            }
+            // Nothing was done yet: after a restart of the server each idle connection is found dead once.
+            Err(fault) if fault.is_lost_connection() && tries <= shared.options.connections => {
+                tries += 1;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+async fn run<T, F>(shared: &Shared, operation: &F) -> PgResult<T>
+where
+    F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, PgResult<T>>,
+{
+    let mut tx = begin(shared).await?;
+    match operation(&mut tx).await {
+        Ok(answer) => {
+            tx.inner.commit().await?;
+            shared.notifier.tell(tx.tidings);
+            Ok(answer)
+        }
+        Err(fault) => {
+            if let Err(error) = tx.inner.rollback().await {
+                tracing::debug!(%error, "rollback");
+            }
+            Err(fault)
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Runs an operation in a transaction, to its end whatever the caller does: a future that is dropped
+    /// while it begins would hand a connection in an unknown state to the next one.
+    pub(super) async fn write<T, F>(&self, operation: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, PgResult<T>> + Send + Sync + 'static,
+    {
+        let shared = self.shared.clone();
+        detached(async move {
+            let mut tried = 1;
+            loop {
+                match run(&shared, &operation).await {
+                    Err(fault) if fault.is_passing() && tried < TRIES => {
+                        tracing::debug!(?fault, tried, "a transaction is run anew");
+                        // Whom we met is done after a moment; each waits for a different one.
+                        let own = u64::from(std::process::id() % 7);
+                        tokio::time::sleep(Duration::from_millis(u64::from(tried) * 3 + own)).await;
+                        tried += 1;
+                    }
+                    done => return done.map_err(StoreError::from),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs a read on a connection of its own, to its end whatever the caller does.
+    pub(super) async fn read<T, F>(&self, operation: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, PgResult<T>> + Send + Sync + 'static,
+    {
+        if self.shared.options.pooler_transaction {
+            let operation = Arc::new(operation);
+            return self
+                .write(move |tx| {
+                    let operation = operation.clone();
+                    Box::pin(async move { operation(tx.connection()).await })
+                })
+                .await;
+        }
+        let shared = self.shared.clone();
+        detached(async move {
+            let mut tries = 0;
+            loop {
+                let done = match shared.pool.acquire().await {
+                    Ok(mut connection) => operation(&mut connection).await,
+                    Err(error) => return Err(db(&error)),
+                };
+                match done {
+                    Err(fault)
+                        if fault.is_lost_connection() && tries <= shared.options.connections =>
+                    {
+                        tries += 1;
+                    }
+                    done => return done.map_err(StoreError::from),
+                }
+            }
+        })
+        .await
+    }
+}
+
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = StoreResult<T>> + Send + 'static,
+) -> StoreResult<T> {
+    tokio::spawn(work)
+        .await
+        .map_err(|error| StoreError::Internal(format!("a database call broke off: {error}")))?
+}

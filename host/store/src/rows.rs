@@ -1,0 +1,365 @@
+//! Rows of any database, turned into what they mean. A row that makes no sense is an error that names it,
+//! never a panic. Each database has its own reader; the order of columns is that of its statements, which
+//! is the same for all.
+
+use crate::columns::Place;
+use horarium_core::store::{DueSchedule, HostRow, HostRun, StoreResult};
+use horarium_model::config::{Concurrency, ScheduleState, SkipStreak};
+use horarium_model::execution::{AttemptRecord, Execution};
+use horarium_model::schedule::{CatchUp, CronConfig, Misfire, Overlap, ScheduleConfig};
+use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::{TaskConfig, TaskSpec, Timestamp};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// One row being read, column after column.
+pub(crate) trait Cells<'r> {
+    /// Where the row is from; its id once that was read.
+    fn place(&self) -> Place;
+    /// The next column, an integer.
+    fn int(&mut self, column: &str) -> StoreResult<i64>;
+    /// The next column, an integer or nothing.
+    fn opt_int(&mut self, column: &str) -> StoreResult<Option<i64>>;
+    /// The next column, a text (JSON comes as text too).
+    fn text(&mut self, column: &str) -> StoreResult<&'r str>;
+    /// The next column, a text or nothing.
+    fn opt_text(&mut self, column: &str) -> StoreResult<Option<&'r str>>;
+    /// The next column, yes or no.
+    fn flag(&mut self, column: &str) -> StoreResult<bool>;
+    /// The next column, a number with a fraction or nothing.
+    fn opt_real(&mut self, column: &str) -> StoreResult<Option<f64>>;
+
+    fn owned(&mut self, column: &str) -> StoreResult<String> {
+        self.text(column).map(str::to_owned)
+    }
+
+    fn opt_owned(&mut self, column: &str) -> StoreResult<Option<String>> {
+        Ok(self.opt_text(column)?.map(str::to_owned))
+    }
+
+    fn number<T: TryFrom<i64>>(&mut self, column: &str) -> StoreResult<T> {
+        let number = self.int(column)?;
+        self.place().small(column, number)
+    }
+
+    fn opt_number<T: TryFrom<i64>>(&mut self, column: &str) -> StoreResult<Option<T>> {
+        let number = self.opt_int(column)?;
+        number.map(|n| self.place().small(column, n)).transpose()
+    }
+
+    fn instant(&mut self, column: &str) -> StoreResult<Timestamp> {
+        let micros = self.int(column)?;
+        self.place().instant(column, micros)
+    }
+
+    fn opt_instant(&mut self, column: &str) -> StoreResult<Option<Timestamp>> {
+        let micros = self.opt_int(column)?;
+        self.place().opt_instant(column, micros)
+    }
+
+    fn word<T>(&mut self, column: &str) -> StoreResult<T>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let text = self.text(column)?;
+        self.place().word(column, text)
+    }
+
+    fn opt_word<T>(&mut self, column: &str) -> StoreResult<Option<T>>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let text = self.opt_text(column)?;
+        self.place().opt_word(column, text)
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&mut self, column: &str) -> StoreResult<T> {
+        let text = self.text(column)?;
+        self.place().json(column, text)
+    }
+
+    fn opt_json<T>(&mut self, column: &str) -> StoreResult<Option<T>>
+    where
+        T: serde::de::DeserializeOwned,
+    {
+        let text = self.opt_text(column)?;
+        self.place().opt_json(column, text)
+    }
+}
+
+/// A row of `EXECUTION` and of the lists.
+pub(crate) fn execution<'r>(r: &mut impl Cells<'r>) -> StoreResult<Execution> {
+    let mut execution = Execution {
+        id: r.place().id,
+        config_id: r.opt_int("config_id")?,
+        task_id: r.word("task_id")?,
+        is_success: None,
+        started_at: r.opt_instant("started_at")?,
+        completed_at: r.opt_instant("completed_at")?,
+        duration_seconds: r.opt_real("duration_seconds")?,
+        result: r.opt_json("result")?,
+        error_message: r.opt_owned("error_message")?,
+        error_traceback: r.opt_owned("error_traceback")?,
+        tenant_id: r.int("tenant_id")?,
+        task_type: r.owned("task_type")?,
+        state: r.word("state")?,
+        trigger: r.word("trigger")?,
+        slot: r.opt_instant("slot")?,
+        slot_last: r.opt_instant("slot_last")?,
+        slot_count: r.opt_int("slot_count")?,
+        skip_reason: r.opt_word("skip_reason")?,
+        priority: r.number("priority")?,
+        attempt: r.number("attempt")?,
+        max_attempts: r.number("max_attempts")?,
+        lost: r.number("lost")?,
+        parameters: r.opt_json("parameters")?,
+        error_kind: r.opt_word("error_kind")?,
+        usage: r.opt_json("usage")?,
+        plugin_digest: r.opt_owned("plugin_digest")?,
+        host: r.opt_owned("host")?,
+        created_at: r.instant("created_at")?,
+        first_started_at: r.opt_instant("first_started_at")?,
+        due_at: r.opt_instant("due_at")?,
+        expires_at: r.opt_instant("expires_at")?,
+        cancel_requested_at: r.opt_instant("cancel_requested_at")?,
+        progress: r.opt_json("progress")?,
+        parent_task_id: r.opt_word("parent_task_id")?,
+        retry_of: r.opt_word("retry_of")?,
+    };
+    execution.is_success = execution.state.is_success();
+    Ok(execution)
+}
+
+/// Hosts of `HOSTS` with what each runs, of `HOST_RUNS`.
+pub(crate) fn hosts<'r, C: Cells<'r>>(
+    hosts: impl Iterator<Item = StoreResult<C>>,
+    runs: impl Iterator<Item = StoreResult<C>>,
+) -> StoreResult<Vec<HostRow>> {
+    let mut rows = Vec::new();
+    for r in hosts {
+        let mut r = r?;
+        rows.push(HostRow {
+            incarnation: r.place().id,
+            name: r.owned("name")?,
+            started_at: r.instant("started_at")?,
+            seen_at: r.instant("seen_at")?,
+            facts: r.opt_json("facts")?.unwrap_or_default(),
+            running: Vec::new(),
+        });
+    }
+    for r in runs {
+        let mut r = r?;
+        let incarnation = r.int("incarnation")?;
+        let run = HostRun {
+            id: r.place().id,
+            task_id: r.word("task_id")?,
+            tenant_id: r.int("tenant_id")?,
+            config_id: r.opt_int("config_id")?,
+            task_type: r.owned("task_type")?,
+            attempt: r.number("attempt")?,
+            started_at: r.opt_instant("started_at")?,
+        };
+        // One that is not alive is not listed; what it ran is being taken over.
+        if let Some(host) = rows.iter_mut().find(|host| host.incarnation == incarnation) {
+            host.running.push(run);
+        }
+    }
+    Ok(rows)
+}
+
+/// A row of `ATTEMPTS`.
+pub(crate) fn attempt<'r>(r: &mut impl Cells<'r>) -> StoreResult<AttemptRecord> {
+    Ok(AttemptRecord {
+        claim: r.number("claim")?,
+        attempt: r.number("attempt")?,
+        outcome: r.word("outcome")?,
+        started_at: r.instant("started_at")?,
+        completed_at: r.instant("completed_at")?,
+        error_kind: r.opt_word("error_kind")?,
+        error_message: r.opt_owned("error_message")?,
+        error_traceback: r.opt_owned("error_traceback")?,
+        error_code: r.opt_owned("error_code")?,
+        error_details: r.opt_json("error_details")?,
+        usage: r.opt_json("usage")?,
+        plugin_digest: r.opt_owned("plugin_digest")?,
+        host: r.opt_owned("host")?,
+    })
+}
+
+/// The seven columns of an open streak and the counter after them, after the three instants.
+pub(crate) fn schedule_state<'r>(r: &mut impl Cells<'r>) -> StoreResult<ScheduleState> {
+    let next_fire_at = r.opt_instant("next_fire_at")?;
+    let last_slot = r.opt_instant("last_slot")?;
+    let anchor_at = r.instant("anchor_at")?;
+    let reason = r.opt_word("skip_reason")?;
+    let first = r.opt_instant("skip_first")?;
+    let last = r.opt_instant("skip_last")?;
+    let count = r.opt_int("skip_count")?;
+    let open_skip = match (reason, first, last, count) {
+        (Some(reason), Some(first), Some(last), Some(count)) => Some(SkipStreak {
+            reason,
+            first,
+            last,
+            count,
+        }),
+        (None, None, None, None) => None,
+        _ => return Err(r.place().corrupt("skip_reason", "half an open streak")),
+    };
+    Ok(ScheduleState {
+        next_fire_at,
+        last_slot,
+        anchor_at,
+        open_skip,
+        failures_in_a_row: r.number("failures_in_a_row")?,
+    })
+}
+
+/// A row of `DUE_SCHEDULES`.
+pub(crate) fn due_schedule<'r>(r: &mut impl Cells<'r>) -> StoreResult<DueSchedule> {
+    Ok(DueSchedule {
+        config_id: r.place().id,
+        version: r.int("version")?,
+        state: schedule_state(r)?,
+    })
+}
+
+/// A row of the configs' statements.
+pub(crate) fn config<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskConfig> {
+    let tenant_id = r.int("tenant_id")?;
+    let key = r.opt_owned("key")?;
+    let name = r.owned("name")?;
+    let task_type = r.owned("task_type")?;
+    let kind = r.text("scheduler_type")?;
+    let spec = TaskSpec {
+        key,
+        name,
+        task_type,
+        parameters: r.json("parameters")?,
+        schedule: {
+            let text = r.text("schedule_config")?;
+            schedule(r.place(), kind, text)?
+        },
+        max_retries: r.number("max_retries")?,
+        timeout_seconds: r.number("timeout_seconds")?,
+        priority: r.number("priority")?,
+        limits: r.json("limits")?,
+        retry_policy: r.json("retry_policy")?,
+        overlap: {
+            let word = r.opt_text("overlap")?;
+            word.map(|w| overlap(r.place(), w)).transpose()?
+        },
+        concurrency: r.opt_json::<Concurrency>("concurrency")?,
+        plugin_version: r.opt_owned("plugin_version")?,
+        paused: r.flag("paused")?,
+        pause_reason: r.opt_owned("pause_reason")?,
+        pause_after_failures: r.opt_number("pause_after_failures")?,
+        expires_after_seconds: r.opt_number("expires_after_seconds")?,
+    };
+    Ok(TaskConfig {
+        id: r.place().id,
+        tenant_id,
+        spec,
+        version: r.int("version")?,
+        created_at: r.instant("created_at")?,
+        updated_at: r.instant("updated_at")?,
+        deleted_at: r.opt_instant("deleted_at")?,
+        schedule_state: schedule_state(r)?,
+    })
+}
+
+fn overlap(place: Place, word: &str) -> StoreResult<Overlap> {
+    Overlap::CHOICES
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, overlap)| *overlap)
+        .ok_or_else(|| place.corrupt("overlap", format_args!("`{word}` is no overlap rule")))
+}
+
+/// The stored word of an overlap rule.
+pub(crate) fn overlap_word(overlap: Overlap) -> &'static str {
+    Overlap::CHOICES
+        .iter()
+        .find(|(_, known)| *known == overlap)
+        .map_or("skip", |(name, _)| *name)
+}
+
+/// `schedule_config` as [`ScheduleConfig::to_json`] writes it. Not checked again: an expression that was
+/// good when it was saved must stay readable whatever zone data says today.
+#[derive(Deserialize)]
+struct StoredSchedule {
+    #[serde(default)]
+    cron_expression: String,
+    #[serde(default)]
+    timezone: String,
+    #[serde(default)]
+    catch_up: CatchUp,
+    #[serde(default)]
+    catch_up_window_seconds: u64,
+    #[serde(default)]
+    misfire_grace_seconds: u64,
+    #[serde(default)]
+    jitter_seconds: u64,
+    #[serde(default)]
+    start_at: Option<Timestamp>,
+    #[serde(default)]
+    end_at: Option<Timestamp>,
+    #[serde(default)]
+    run_at: Option<Timestamp>,
+}
+
+fn schedule(place: Place, kind: &str, text: &str) -> StoreResult<ScheduleConfig> {
+    let stored: StoredSchedule = place.json("schedule_config", text)?;
+    let misfire = Misfire {
+        catch_up: stored.catch_up,
+        window: Duration::from_secs(stored.catch_up_window_seconds),
+        grace: Duration::from_secs(stored.misfire_grace_seconds),
+    };
+    match (kind, stored.run_at) {
+        ("manual", _) => Ok(ScheduleConfig::Manual),
+        ("date", Some(run_at)) => Ok(ScheduleConfig::Date { run_at, misfire }),
+        ("cron", _) => Ok(ScheduleConfig::Cron(CronConfig {
+            cron_expression: stored.cron_expression,
+            timezone: stored.timezone,
+            misfire,
+            jitter: Duration::from_secs(stored.jitter_seconds),
+            start_at: stored.start_at,
+            end_at: stored.end_at,
+        })),
+        _ => Err(place.corrupt(
+            "scheduler_type",
+            format_args!("`{kind}` does not fit its schedule_config"),
+        )),
+    }
+}
+
+/// A row of the types' statements.
+pub(crate) fn task_type<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskType> {
+    Ok(TaskType {
+        tenant_id: r.int("tenant_id")?,
+        task_type: r.owned("task_type")?,
+        active_digest: r.opt_owned("active_digest")?,
+        disabled: r.flag("disabled")?,
+        created_at: r.instant("created_at")?,
+        updated_at: r.instant("updated_at")?,
+    })
+}
+
+/// A row of the versions' statements, with its row id.
+pub(crate) fn version<'r>(r: &mut impl Cells<'r>) -> StoreResult<(i64, PluginVersion)> {
+    let version = PluginVersion {
+        tenant_id: r.int("tenant_id")?,
+        task_type: r.owned("task_type")?,
+        digest: r.owned("digest")?,
+        state: r.word("state")?,
+        error: r.opt_owned("error")?,
+        size_bytes: r.number("size_bytes")?,
+        descriptor: r.json("descriptor")?,
+        grants: r.json("grants")?,
+        limits: r.json("limits")?,
+        activate: r.flag("activate")?,
+        grant_asked: r.flag("grant_asked")?,
+        warnings: r.json("warnings")?,
+        created_at: r.instant("created_at")?,
+    };
+    Ok((r.place().id, version))
+}

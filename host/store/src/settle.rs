@@ -1,0 +1,398 @@
+//! What a batch of completions writes, decided alike for every database: which row goes where, which
+//! state is committed, how many failures a config has in a row.
+
+use crate::columns::{AttemptRow, progress_text};
+use horarium_core::store::rules::{self, Settled};
+use horarium_core::store::{Completion, CompletionReceipt, End, StoreResult, TakenOver};
+use horarium_model::execution::{LogLine, State};
+use horarium_model::{ConfigId, ErrorKind, Timestamp};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// A running execution as the end of its attempt meets it.
+#[derive(Debug)]
+pub(crate) struct RunningRow {
+    pub(crate) claim: u32,
+    pub(crate) incarnation: i64,
+    pub(crate) tenant_id: i64,
+    pub(crate) config_id: Option<ConfigId>,
+    pub(crate) cancel_requested: bool,
+    /// Its config is gone, or is about to be.
+    pub(crate) orphan: bool,
+    /// Its config goes together with its history.
+    pub(crate) delete_history: bool,
+    /// Its parameters stand aside.
+    pub(crate) large: bool,
+    pub(crate) run_key: Option<String>,
+    /// Of the config: failed executions in a row, whether it is paused, the highest version of its state.
+    pub(crate) failures: u32,
+    pub(crate) paused: bool,
+    pub(crate) state_version: i64,
+}
+
+impl RunningRow {
+    /// Whether it runs under exactly this claim of a living host.
+    pub(crate) fn is_owned(&self, claim: u32, incarnation: i64, alive: &HashSet<i64>) -> bool {
+        self.claim == claim && self.incarnation == incarnation && alive.contains(&incarnation)
+    }
+}
+
+/// An execution that ends with a row in the history.
+pub(crate) struct Ended<'a> {
+    pub(crate) item: &'a Completion,
+    pub(crate) settled: Settled,
+    pub(crate) progress: Option<String>,
+}
+
+impl Ended<'_> {
+    /// Canonical JSON text of the result.
+    pub(crate) fn result(&self) -> Option<&Arc<str>> {
+        match &self.item.end {
+            End::Succeeded(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The claim this row is the account of.
+    pub(crate) fn claim(&self) -> Option<u32> {
+        self.settled.is_account.then_some(self.item.claim)
+    }
+
+    /// The guest's own code of the failure, when this row is the account of the attempt.
+    pub(crate) fn error_code(&self) -> Option<&str> {
+        let code = self.item.record.error_code.as_deref();
+        code.filter(|_| self.settled.is_account)
+    }
+
+    /// The guest's own details of the failure, when this row is the account of the attempt.
+    pub(crate) fn error_details(&self) -> Option<&serde_json::Value> {
+        let details = self.item.record.error_details.as_ref();
+        details.filter(|_| self.settled.is_account)
+    }
+}
+
+/// An execution that waits for its next attempt.
+pub(crate) struct Retried {
+    pub(crate) id: i64,
+    pub(crate) due_at: Option<i64>,
+    pub(crate) started_at: i64,
+    pub(crate) progress: Option<String>,
+}
+
+/// What a batch writes.
+#[derive(Default)]
+pub(crate) struct Batch<'a> {
+    pub(crate) ends: Vec<Ended<'a>>,
+    pub(crate) retries: Vec<Retried>,
+    /// With their tenants.
+    pub(crate) attempts: Vec<(i64, AttemptRow<'a>)>,
+    /// Tenant, execution, claim, lines.
+    pub(crate) logs: Vec<(i64, i64, u32, &'a [LogLine])>,
+    /// Live rows that go away.
+    pub(crate) gone: Vec<i64>,
+    /// Those of them whose parameters stand aside.
+    pub(crate) large: Vec<i64>,
+    /// Tenant and execution of those that leave nothing behind.
+    pub(crate) forgotten: Vec<(i64, i64)>,
+    /// Tenant and run key of each place that became free.
+    pub(crate) freed: Vec<(i64, String)>,
+}
+
+/// Everything decided about a batch.
+#[derive(Default)]
+pub(crate) struct Verdicts<'a> {
+    pub(crate) receipts: Vec<CompletionReceipt>,
+    pub(crate) batch: Batch<'a>,
+    pub(crate) states: States,
+    pub(crate) failures: Failures,
+}
+
+impl<'a> Verdicts<'a> {
+    /// Decides a batch, item after item: each sees what the ones before it did.
+    pub(crate) fn decide(
+        items: &'a [Completion],
+        mut running: HashMap<i64, RunningRow>,
+        alive: &HashSet<i64>,
+        states: States,
+    ) -> StoreResult<Self> {
+        let mut verdicts = Self {
+            states,
+            ..Self::default()
+        };
+        for item in items {
+            let owned = running
+                .get(&item.id)
+                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive));
+            let Some(row) = running.remove(&item.id).filter(|_| owned) else {
+                verdicts.receipts.push(CompletionReceipt::Stale);
+                continue;
+            };
+            let settled = Settled::decide(item, row.cancel_requested, row.orphan);
+            if settled.state == State::Succeeded
+                && let Some(conflict) = verdicts.states.commit(item, &row)
+            {
+                let receipt = CompletionReceipt::StateConflict(conflict);
+                verdicts.receipts.push(receipt);
+                running.insert(item.id, row);
+                continue;
+            }
+            verdicts.failures.count(item, &row, settled.state);
+            let receipt = CompletionReceipt::Recorded(settled.state);
+            verdicts.receipts.push(receipt);
+            verdicts.batch.add(item, &row, settled)?;
+        }
+        Ok(verdicts)
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn add(&mut self, item: &'a Completion, row: &RunningRow, settled: Settled) -> StoreResult<()> {
+        debug_assert!(State::may_become(Some(State::Running), settled.state));
+        let record = &item.record;
+        let progress = item.progress.as_ref().map(progress_text).transpose()?;
+        let tenant = row.tenant_id;
+        self.freed
+            .extend(row.run_key.as_ref().map(|key| (tenant, key.clone())));
+        let keeps = settled.state == State::Retryable || !row.delete_history;
+        if keeps && !item.logs.is_empty() {
+            self.logs.push((tenant, item.id, item.claim, &item.logs));
+        }
+        if keeps && !settled.is_account {
+            let attempt = AttemptRow::new(item.id, record);
+            self.attempts.push((tenant, attempt));
+        }
+        if settled.state == State::Retryable {
+            self.retries.push(Retried {
+                id: item.id,
+                due_at: crate::columns::opt_micros(settled.due_at),
+                started_at: crate::columns::micros(record.started_at),
+                progress,
+            });
+            return Ok(());
+        }
+        self.gone.push(item.id);
+        if row.large {
+            self.large.push(item.id);
+        }
+        if row.delete_history {
+            self.forgotten.push((tenant, item.id));
+        } else {
+            self.ends.push(Ended {
+                item,
+                settled,
+                progress,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A key's new value, or none where it is deleted.
+pub(crate) struct StateWrite {
+    pub(crate) config: ConfigId,
+    pub(crate) key: String,
+    pub(crate) version: i64,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// State of the configs in a batch, as its earlier items leave it.
+#[derive(Default)]
+pub(crate) struct States {
+    versions: HashMap<ConfigId, BTreeMap<String, i64>>,
+    last: HashMap<ConfigId, i64>,
+    pub(crate) writes: Vec<StateWrite>,
+}
+
+impl States {
+    /// Prepares for the items that commit state; [`Self::configs`] says whose versions must be noted.
+    pub(crate) fn new(items: &[Completion], running: &HashMap<i64, RunningRow>) -> Self {
+        let mut states = Self::default();
+        for item in items.iter().filter(|item| item.state.is_some()) {
+            if let Some(row) = running.get(&item.id)
+                && let Some(config) = row.config_id
+            {
+                states.last.insert(config, row.state_version);
+            }
+        }
+        states
+    }
+
+    /// Configs whose state may be written.
+    pub(crate) fn configs(&self) -> Vec<ConfigId> {
+        self.last.keys().copied().collect()
+    }
+
+    /// Notes the version a key has.
+    pub(crate) fn note(&mut self, config: ConfigId, key: String, version: i64) {
+        self.versions
+            .entry(config)
+            .or_default()
+            .insert(key, version);
+    }
+
+    /// Notes what a success writes; the message of a conflict otherwise.
+    fn commit(&mut self, item: &Completion, row: &RunningRow) -> Option<String> {
+        let commit = item.state.as_ref()?;
+        let config = row.config_id.filter(|_| !row.orphan)?;
+        let versions = self.versions.entry(config).or_default();
+        let version = |key: &str| versions.get(key).copied().unwrap_or(0);
+        if let Some(message) = rules::state_conflict(&commit.expected, version) {
+            return Some(message);
+        }
+        let last = self.last.entry(config).or_default();
+        for (key, value) in &commit.writes {
+            // Only a value takes a version; a deletion is version 0, "no such key".
+            match value {
+                Some(_) => {
+                    *last += 1;
+                    versions.insert(key.clone(), *last)
+                }
+                None => versions.remove(key),
+            };
+            self.writes.push(StateWrite {
+                config,
+                key: key.clone(),
+                version: *last,
+                value: value.clone(),
+            });
+        }
+        None
+    }
+
+    /// The highest version given, for each config that was written.
+    pub(crate) fn touched(&self) -> Vec<(ConfigId, i64)> {
+        let configs: HashSet<ConfigId> = self.writes.iter().map(|write| write.config).collect();
+        configs
+            .into_iter()
+            .map(|config| (config, self.last.get(&config).copied().unwrap_or(0)))
+            .collect()
+    }
+}
+
+/// Failed executions in a row, per config of the batch.
+#[derive(Default)]
+pub(crate) struct Failures {
+    counts: HashMap<ConfigId, (u32, u32)>,
+    /// Configs that pause now, with their count.
+    pub(crate) paused: HashMap<ConfigId, u32>,
+}
+
+impl Failures {
+    fn count(&mut self, item: &Completion, row: &RunningRow, ended: State) {
+        let Some(config) = row.config_id.filter(|_| !row.orphan) else {
+            return;
+        };
+        let (_, count) = self
+            .counts
+            .entry(config)
+            .or_insert((row.failures, row.failures));
+        match ended {
+            State::Succeeded => *count = 0,
+            State::Failed => *count = count.saturating_add(1),
+            _ => return,
+        }
+        let too_many = item
+            .pause_after_failures
+            .is_some_and(|after| *count >= after);
+        if ended == State::Failed && too_many && !row.paused {
+            self.paused.entry(config).or_insert(*count);
+        }
+    }
+
+    /// Configs whose count changed, with the new one.
+    pub(crate) fn changed(&self) -> Vec<(ConfigId, u32)> {
+        self.counts
+            .iter()
+            .filter(|(_, (before, after))| before != after)
+            .map(|(config, (_, after))| (*config, *after))
+            .collect()
+    }
+}
+
+/// A claim that goes back to the queue, or ends because it must not run again.
+pub(crate) struct GivenBack {
+    pub(crate) id: i64,
+    pub(crate) cancelled: bool,
+    pub(crate) orphan: bool,
+    /// Lost too often: ends `failed`/`host_lost`.
+    pub(crate) hopeless: bool,
+    pub(crate) due_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+/// The row of a claim that was given back.
+pub(crate) struct ReturnedRow {
+    pub(crate) id: i64,
+    /// `running` for what ends right after.
+    pub(crate) state: State,
+    pub(crate) due_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+/// What claims become that are given back.
+#[derive(Default)]
+pub(crate) struct Returned {
+    pub(crate) rows: Vec<ReturnedRow>,
+    cancelled: Vec<i64>,
+    deleted: Vec<i64>,
+    hopeless: Vec<i64>,
+}
+
+impl Returned {
+    /// Decides for each: a cancel wins over a deleted config, that over too many losses.
+    pub(crate) fn decide(now: Timestamp, claims: &[GivenBack]) -> Self {
+        let mut returned = Self::default();
+        for claim in claims {
+            let ends = if claim.cancelled {
+                Some(&mut returned.cancelled)
+            } else if claim.orphan {
+                Some(&mut returned.deleted)
+            } else if claim.hopeless {
+                Some(&mut returned.hopeless)
+            } else {
+                None
+            };
+            let (state, due_at) = match (ends, claim.due_at) {
+                (Some(list), _) => {
+                    list.push(claim.id);
+                    (State::Running, None)
+                }
+                (None, Some(due)) if due > now => (State::Retryable, Some(due)),
+                (None, due) => (State::Available, due),
+            };
+            returned.rows.push(ReturnedRow {
+                id: claim.id,
+                state,
+                due_at,
+                started_at: claim.started_at,
+            });
+        }
+        returned
+    }
+
+    /// What ends, as what, and why.
+    pub(crate) fn ends(&self) -> [(&[i64], State, ErrorKind, &'static str); 3] {
+        let (cancelled, kind) = (State::Cancelled, ErrorKind::Cancelled);
+        [
+            (&self.cancelled, cancelled, kind, rules::CANCELLED_RETRY),
+            (&self.deleted, cancelled, kind, rules::CONFIG_DELETED),
+            (
+                &self.hopeless,
+                State::Failed,
+                ErrorKind::HostLost,
+                rules::LOST_TOO_OFTEN,
+            ),
+        ]
+    }
+
+    /// How many became what.
+    pub(crate) fn counts(&self) -> TakenOver {
+        let cancelled = (self.cancelled.len() + self.deleted.len()) as u64;
+        let failed = self.hopeless.len() as u64;
+        TakenOver {
+            requeued: self.rows.len() as u64 - cancelled - failed,
+            failed,
+            cancelled,
+        }
+    }
+}
