@@ -1,12 +1,13 @@
-//! PostgreSQL keeps every rule that the conformance suite knows, and what only it must: exactness over
-//! several hosts, leases, hints, restarts.
+//! PostgreSQL keeps every rule that the conformance suite knows, directly and as a pooler wants it; how it
+//! starts, and what it says when it cannot.
 
-use horarium_core::store::Store;
-use horarium_core::store::conformance;
+use horarium_core::store::{Queue, StoreError, conformance};
 use horarium_store::testing::Cluster;
 use horarium_store::{PostgresOptions, PostgresStore};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// One connection pool of a few, and leases that are over at once: as one process sees it.
 fn alone() -> PostgresOptions {
@@ -27,27 +28,188 @@ async fn template(cluster: &Cluster) -> String {
     name
 }
 
-/// Every rule on a database of its own; one server for all of them.
+/// Every rule on a database of its own; one server for all of them, a few rules at a time.
+async fn every_rule_holds(options: PostgresOptions) {
+    let cluster = Arc::new(Cluster::start());
+    let template = template(&cluster).await;
+    let turns = Arc::new(Semaphore::new(4));
+    let mut running = JoinSet::new();
+    for (name, rule) in conformance::all() {
+        let (cluster, template) = (cluster.clone(), template.clone());
+        let (turns, options) = (turns.clone(), options.clone());
+        running.spawn(async move {
+            let _turn = turns.acquire_owned().await.expect("open");
+            let database = cluster.copy_of(&template).await;
+            let store = PostgresStore::connect(&cluster.url(&database), options).await;
+            let store = store.expect("connects");
+            let done = tokio::spawn(rule(Arc::new(store.clone()))).await;
+            store.close().await;
+            cluster.drop_database(&database).await;
+            done.err().map(|error| format!("{name}: {error}"))
+        });
+    }
+    let mut failed: Vec<String> = running.join_all().await.into_iter().flatten().collect();
+    failed.sort_unstable();
+    let failed = failed.join("\n");
+    assert!(failed.is_empty(), "rules that do not hold:\n{failed}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_conformance_suite() {
-    let cluster = Cluster::start();
-    let template = template(&cluster).await;
-    let mut failed = Vec::new();
-    for (name, rule) in conformance::all() {
-        let database = cluster.copy_of(&template).await;
-        let store = PostgresStore::connect(&cluster.url(&database), alone()).await;
-        let store = store.expect("connects");
-        let shared: Arc<dyn Store> = Arc::new(store.clone());
-        let done = tokio::spawn(rule(shared)).await;
-        if let Err(error) = done {
-            failed.push(format!("{name}: {error}"));
-        }
-        store.close().await;
-        cluster.drop_database(&database).await;
-    }
+    every_rule_holds(alone()).await;
+}
+
+/// As it is used through pgbouncer: no statement is kept, everything is in a transaction. The connections
+/// are a direct one's, so that this shows what we send, not what a pooler makes of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_conformance_suite_as_for_a_pooler() {
+    let options = PostgresOptions {
+        pooler_transaction: true,
+        ..alone()
+    };
+    every_rule_holds(options).await;
+}
+
+async fn refusal(url: &str, options: PostgresOptions) -> StoreError {
+    let refused = PostgresStore::connect(url, options).await;
+    let error = refused.expect_err("refused");
+    assert!(!error.to_string().contains('\n'), "one line: {error}");
     assert!(
-        failed.is_empty(),
-        "rules that do not hold:\n{}",
-        failed.join("\n")
+        !error.to_string().contains("secret"),
+        "no password: {error}"
     );
+    error
+}
+
+/// Each wrong start says in one line what is wrong and what would be right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_starts_are_explained() {
+    let cluster = Cluster::start_with("scram-sha-256", "");
+    let database = cluster.database().await;
+    let quick = || PostgresOptions {
+        connect_timeout: Duration::from_secs(2),
+        ..PostgresOptions::default()
+    };
+    let good = cluster.url(&database);
+    let permanent = [
+        ("mysql://localhost/x".to_owned(), "postgres://"),
+        (
+            "postgres://localhost:x/y".to_owned(),
+            "postgres://user:password@host",
+        ),
+        (cluster.url("nowhere"), "no database `nowhere`"),
+        (
+            good.replace("secret", "guess"),
+            "does not let `postgres` in",
+        ),
+        (good.clone(), "is empty"),
+    ];
+    for (url, words) in permanent {
+        let error = refusal(&url, quick()).await;
+        assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let nobody = "postgres://postgres@127.0.0.1:1/x";
+    let error = refusal(nobody, quick()).await;
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+
+    cluster
+        .run(&database, "CREATE ROLE guest LOGIN PASSWORD 'secret'")
+        .await;
+    let guest = good.replace("postgres:secret@", "guest:secret@");
+    let migrate = PostgresOptions {
+        migrate: true,
+        ..quick()
+    };
+    let error = refusal(&guest, migrate.clone()).await;
+    assert!(
+        error
+            .to_string()
+            .contains("GRANT CREATE, USAGE ON SCHEMA public TO guest"),
+        "{error}"
+    );
+
+    cluster
+        .run(&database, "CREATE TABLE hosts (theirs text)")
+        .await;
+    let error = refusal(&good, migrate.clone()).await;
+    assert!(error.to_string().contains("another program"), "{error}");
+    let apart = PostgresOptions {
+        schema: Some("apart".into()),
+        ..migrate
+    };
+    let store = PostgresStore::connect(&good, apart.clone())
+        .await
+        .expect("connects");
+    store.close().await;
+    let status = PostgresStore::status(&good, &apart).await.expect("answers");
+    assert_eq!((status.schema_version, status.pending), (status.latest, 0));
+    let newer =
+        "INSERT INTO apart.horarium_schema (version, name, runs_from) VALUES (99, 'later', 1)";
+    cluster.run(&database, newer).await;
+    let store = PostgresStore::connect(&good, apart.clone()).await;
+    store.expect("a newer schema that only adds").close().await;
+    cluster
+        .run(
+            &database,
+            "UPDATE apart.horarium_schema SET runs_from = 98 WHERE version = 99",
+        )
+        .await;
+    let error = refusal(&good, apart).await;
+    assert!(error.to_string().contains("99"), "{error}");
+}
+
+/// Hosts that start together: one migrates, the others wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_migrate_together() {
+    let cluster = Cluster::start();
+    let url = cluster.url(&cluster.database().await);
+    let options = PostgresOptions {
+        migrate: true,
+        schema: Some("shared".into()),
+        ..alone()
+    };
+    let starts = (0..6).map(|_| PostgresStore::connect(&url, options.clone()));
+    for started in futures_util::future::join_all(starts).await {
+        let store = started.expect("connects");
+        store
+            .start_host(conformance::at(0), "one of many")
+            .await
+            .expect("starts");
+        store.close().await;
+    }
+}
+
+/// Timeouts of statements and locks are the database's errors, which callers wait out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_held_too_long_is_unavailability() {
+    let cluster = Cluster::start();
+    let database = template(&cluster).await;
+    for pooler_transaction in [false, true] {
+        let options = PostgresOptions {
+            lock_timeout: Duration::from_millis(50),
+            pooler_transaction,
+            ..alone()
+        };
+        let store = PostgresStore::connect(&cluster.url(&database), options).await;
+        let store = store.expect("connects");
+        let mut holder = cluster.connect(&database).await;
+        let lock = "BEGIN; LOCK TABLE live_executions IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(lock)
+            .execute(&mut holder)
+            .await
+            .expect("locks");
+        let refused = store.queue_counts().await;
+        assert!(
+            matches!(refused, Err(StoreError::Unavailable(_))),
+            "{refused:?}"
+        );
+        sqlx::raw_sql("ROLLBACK")
+            .execute(&mut holder)
+            .await
+            .expect("lets go");
+        store.queue_counts().await.expect("answers again");
+        store.close().await;
+    }
 }

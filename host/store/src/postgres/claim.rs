@@ -1,8 +1,9 @@
 //! Claims (rule E2), within the bounds of run keys (E3) and of suspects (E6).
 //!
 //! Rows are taken with SKIP LOCKED, so that hosts do not wait for each other. For those with a run key the
-//! keys are locked next, in order; only then, in a statement of its own and so with a snapshot that has
-//! everything their last holder did, it is counted what runs.
+//! keys are locked next, in order; a page that would need one out of order is left to another transaction.
+//! Only then, in a statement of its own and so with a snapshot that has everything the keys' last holders
+//! did, it is counted what runs.
 
 use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
@@ -41,6 +42,7 @@ impl Candidate {
 #[derive(Default)]
 struct Running {
     keys: HashMap<Key, i64>,
+    highest: Option<Key>,
     suspect: Option<bool>,
 }
 
@@ -48,7 +50,7 @@ struct Running {
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) claimed: Vec<Claimed>,
-    /// Stopped before the end of the queue, with nothing found: go on in another transaction.
+    /// Stopped before the end of the queue, but not in vain: go on in another transaction.
     pub(super) unfinished: bool,
 }
 
@@ -61,6 +63,8 @@ struct Choice {
     spare: HashSet<Key>,
     looked_at: usize,
     unused: bool,
+    /// Something was marked: the next walk will not meet it.
+    moved: bool,
 }
 
 /// `Queue::claim`, one transaction of it.
@@ -74,6 +78,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part>
     let mut started = 0;
     let finished = loop {
         let finished = walk(tx, request, &mut running, &mut choice).await?;
+        choice.moved |= !choice.blocked.is_empty() || choice.chosen.len() > started;
         block(tx, &mut choice.blocked).await?;
         start(tx, request, &choice.chosen[started..]).await?;
         started = choice.chosen.len();
@@ -88,13 +93,13 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part>
         claimed.attempt += 1;
     }
     Ok(Part {
-        unfinished: !finished && choice.chosen.is_empty(),
+        unfinished: !finished && choice.moved,
         claimed: choice.chosen,
     })
 }
 
 /// Goes through the queue from its beginning until enough is chosen or nothing is left. False when it
-/// stopped because it had looked at too much.
+/// stopped before that, because it had looked at much or would have locked out of order.
 async fn walk(
     tx: &mut Tx,
     request: &ClaimRequest,
@@ -108,7 +113,9 @@ async fn walk(
         let page = page(tx, request, after, size).await?;
         let full = i64::try_from(page.len()).unwrap_or(i64::MAX) >= size;
         choice.looked_at += page.len();
-        count(tx, &page, running).await?;
+        if !count(tx, &page, running).await? {
+            return Ok(false);
+        }
         let mut candidates = page.into_iter();
         for candidate in candidates.by_ref() {
             after = (candidate.queue_key, candidate.claimed.id);
@@ -189,8 +196,9 @@ fn candidate(row: &PgRow) -> StoreResult<Candidate> {
     })
 }
 
-/// Locks the keys that this page meets for the first time, then counts what runs of them.
-async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResult<()> {
+/// Locks the keys that this page meets for the first time, then counts what runs of them. False when that
+/// would be out of order after those that are locked already.
+async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResult<bool> {
     let mut fresh: Vec<Key> = page
         .iter()
         .filter_map(Candidate::key)
@@ -200,10 +208,18 @@ async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResu
     if suspect {
         fresh.push(keys::suspects());
     }
-    if fresh.is_empty() {
-        return Ok(());
+    let Some(lowest) = fresh.iter().min() else {
+        return Ok(true);
+    };
+    if running
+        .highest
+        .as_ref()
+        .is_some_and(|highest| lowest < highest)
+    {
+        return Ok(false);
     }
     keys::lock(tx, &mut fresh).await?;
+    running.highest = fresh.last().cloned();
     let (tenants, names): (Vec<i64>, Vec<&str>) = fresh
         .iter()
         .map(|(tenant, key)| (*tenant, key.as_str()))
@@ -225,7 +241,7 @@ async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResu
             .await?;
         running.suspect = Some(runs);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes one candidate, or passes it over.

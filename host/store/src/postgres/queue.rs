@@ -75,18 +75,27 @@ impl Queue for PostgresStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
-        let request = Arc::new(request);
+        let mut claimed = Vec::new();
+        let mut request = request;
         loop {
-            let request = request.clone();
+            let part = Arc::new(request.clone());
             let part = self
                 .write(move |tx| {
-                    let request = request.clone();
-                    Box::pin(async move { claim::claim(tx, &request).await })
+                    let part = part.clone();
+                    Box::pin(async move { claim::claim(tx, &part).await })
                 })
-                .await?;
-            // What was looked at in vain is marked, so that this comes to an end.
-            if !part.unfinished {
-                return Ok(part.claimed);
+                .await;
+            let part = match part {
+                Ok(part) => part,
+                // What is claimed is claimed.
+                Err(_) if !claimed.is_empty() => return Ok(claimed),
+                Err(error) => return Err(error),
+            };
+            let found = u32::try_from(part.claimed.len()).unwrap_or(u32::MAX);
+            request.limit = request.limit.saturating_sub(found);
+            claimed.extend(part.claimed);
+            if !part.unfinished || request.limit == 0 {
+                return Ok(claimed);
             }
         }
     }

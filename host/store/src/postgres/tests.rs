@@ -1,1 +1,209 @@
+//! Every statement is prepared against a migrated database, and the hot ones are held to their indexes in
+//! a database as a busy one looks.
 
+use super::{PostgresOptions, PostgresStore, sql};
+use crate::testing::Cluster;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor};
+
+async fn database(cluster: &Cluster) -> String {
+    let name = cluster.database().await;
+    let options = PostgresOptions {
+        migrate: true,
+        ..PostgresOptions::default()
+    };
+    let store = PostgresStore::connect(&cluster.url(&name), options).await;
+    store.expect("connects").close().await;
+    name
+}
+
+#[tokio::test]
+async fn every_statement_prepares() {
+    let cluster = Cluster::start();
+    let name = database(&cluster).await;
+    let mut connection = cluster.connect(&name).await;
+    assert!(sql::ALL.len() > 80, "the table of statements is read");
+    let lists = [
+        ("LIST_LIVE", sql::LIST_LIVE),
+        ("LIST_ENDED", sql::LIST_ENDED),
+    ];
+    for (name, statement) in sql::ALL.iter().chain(&lists) {
+        let prepared = (&mut connection)
+            .prepare(sqlx::SqlStr::from_static(statement))
+            .await;
+        if let Err(error) = prepared {
+            panic!("{name}: {error}\n{statement}");
+        }
+    }
+}
+
+/// A million executions ended within the last two months, 100 000 wait (half of them for run keys, most of
+/// these passed over), 500 run, 100 000 configs have schedules.
+const BUSY: &str = r#"
+SELECT set_config('seed.now', database_now()::text, false);
+INSERT INTO hosts (name, started_at, seen_at, lease_until) VALUES ('a', 0, 0, 0), ('b', 0, 0, 0);
+INSERT INTO task_configs (tenant_id, name, name_folded, task_type, scheduler_type, parameters, schedule_config,
+    max_retries, timeout_seconds, priority, limits, retry_policy, chain, paused, version, created_at, updated_at)
+SELECT 1 + n % 10, 'c', 'c', 'type' || n % 50, 'cron', '{}', '{}', 3, 60, 0, '{}', '{}', '[]', false, 1, 0, 0
+FROM generate_series(1, 100000) n;
+INSERT INTO task_schedules (config_id, next_fire_at, anchor_at)
+SELECT n, current_setting('seed.now')::bigint + n * 1000000::bigint, 0 FROM generate_series(1, 100000) n;
+INSERT INTO task_executions (id, config_id, task_id, is_success, started_at, completed_at, duration_seconds,
+    tenant_id, task_type, state, trigger, priority, attempt, max_attempts, lost, created_at, ended_claim)
+SELECT n, 1 + n % 100000, 'h' || lpad(n::text, 12, '0'), n % 50 <> 0, 0,
+    current_setting('seed.now')::bigint + (n - 500000) * 5000000::bigint, 0.1, 1 + n % 10, 'type' || n % 50,
+    CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'succeeded' END, 'schedule', 0, 1, 4, 0, 0, 1
+FROM generate_series(1, 1000000) n;
+INSERT INTO live_executions (id, tenant_id, config_id, queue_key, due_at, created_at, priority, max_attempts,
+    run_max, state, trigger, task_id, task_type, run_key, blocked, incarnation, expires_at)
+SELECT 2000000 + n, 1 + n % 10, 1 + n % 100000, n, n, 0, 0, 4, 1,
+    CASE WHEN n > 100000 THEN 'running' WHEN n % 10 < 3 THEN 'scheduled' ELSE 'available' END, 'schedule',
+    'l' || lpad(n::text, 12, '0'), 'type' || n % 50, CASE WHEN n % 2 = 0 THEN 'k' || n % 1000 END,
+    n <= 100000 AND n % 10 >= 3 AND n % 2 = 0 AND n % 8 > 0, CASE WHEN n > 100000 THEN 1 + n % 2 END,
+    CASE WHEN n % 7 = 0 THEN n END
+FROM generate_series(1, 100500) n;
+INSERT INTO live_parameters SELECT id, '{}' FROM live_executions WHERE id % 10 = 0;
+INSERT INTO run_keys SELECT DISTINCT tenant_id, run_key FROM live_executions WHERE run_key IS NOT NULL;
+INSERT INTO run_keys SELECT 1, 'gone' || n FROM generate_series(1, 100000) n;
+ANALYZE;
+"#;
+
+/// The plan that a prepared statement gets once its parameters no longer matter, as this store's do.
+async fn plan(connection: &mut PgConnection, statement: &str, arguments: &str) -> String {
+    let script = format!(
+        "SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL; PREPARE it AS {statement}"
+    );
+    connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(script)))
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{statement}"));
+    let arguments = if arguments.is_empty() {
+        String::new()
+    } else {
+        format!("({arguments})")
+    };
+    let explain = format!("EXPLAIN (COSTS OFF) EXECUTE it{arguments}");
+    let lines: Vec<String> = {
+        use sqlx::Row;
+        let rows = connection
+            .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
+            .await;
+        let rows = rows.unwrap_or_else(|error| panic!("{error}\n{statement}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_indexes() {
+    let cluster = Cluster::start();
+    let name = database(&cluster).await;
+    cluster.run(&name, BUSY).await;
+    let mut connection = cluster.connect(&name).await;
+    let types = "ARRAY[1,2]::bigint[], ARRAY['type1','type2']";
+    let keys = "ARRAY[1]::bigint[], ARRAY['k2']";
+    let candidates = format!("{types}, -1, 0, 64, 1");
+    let unblock = format!("{keys}, ARRAY[1]::bigint[], 0");
+    let known = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0";
+    let ids = "ARRAY[2100001,2100002]::bigint[]";
+    let record = format!("{ids}{}", ", NULL".repeat(16));
+    let task = "1, 'h000000000001', 0";
+    for (name, statement, arguments, index) in [
+        (
+            "claim",
+            sql::CANDIDATES,
+            candidates.as_str(),
+            "live_executions_claim",
+        ),
+        (
+            "due schedules",
+            sql::DUE_SCHEDULES,
+            "0, 100",
+            "task_schedules_due",
+        ),
+        (
+            "sweep",
+            sql::SWEEP_AVAILABLE,
+            "0, 100",
+            "live_executions_due",
+        ),
+        ("expiry", sql::EXPIRED, "0, 100", "live_executions_expiry"),
+        ("next due", sql::NEXT_DUE, "", "task_schedules_due"),
+        ("next due", sql::NEXT_DUE, "", "live_executions_due"),
+        ("next due", sql::NEXT_DUE, "", "live_executions_expiry"),
+        (
+            "run keys",
+            sql::RUNNING_OF_KEYS,
+            keys,
+            "live_executions_run_key",
+        ),
+        ("suspects", sql::SUSPECT_RUNS, "", "live_executions_suspect"),
+        ("lock keys", sql::LOCK_KEYS, keys, "run_keys_pkey"),
+        (
+            "unblock",
+            sql::UNBLOCK,
+            unblock.as_str(),
+            "live_executions_blocked",
+        ),
+        (
+            "heartbeat",
+            sql::HEARTBEAT,
+            "1, 0",
+            "live_executions_running",
+        ),
+        ("held", sql::HELD, "1", "live_executions_running"),
+        (
+            "overlap",
+            sql::LIVE_COUNTS,
+            "ARRAY[1,2]::bigint[]",
+            "live_executions_config",
+        ),
+        ("known ids", sql::KNOWN_TASKS, known, "live_executions_task"),
+        (
+            "known ids",
+            sql::KNOWN_TASKS,
+            known,
+            "tenant_id_task_id_completed_at_idx",
+        ),
+        ("complete", sql::LOCK_RUNNING, ids, "live_executions_pkey"),
+        (
+            "record",
+            sql::RECORD,
+            record.as_str(),
+            "live_executions_pkey",
+        ),
+        (
+            "start",
+            sql::START,
+            "ARRAY[1]::bigint[], 1, 1",
+            "live_executions_pkey",
+        ),
+        (
+            "show",
+            sql::EXECUTION,
+            task,
+            "tenant_id_task_id_completed_at_idx",
+        ),
+    ] {
+        let plan = plan(&mut connection, statement, arguments).await;
+        assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
+        // Tables of a few rows are read whole, and nothing else.
+        let few = ["on hosts", "on meta", "_default"];
+        let scans: Vec<&str> = plan
+            .lines()
+            .filter(|line| line.contains("Seq Scan on "))
+            .filter(|line| !few.iter().any(|table| line.contains(table)))
+            .collect();
+        assert!(scans.is_empty(), "{name} reads a whole table:\n{plan}");
+    }
+    // A page of the history costs its rows, not the table.
+    let list = format!(
+        "{} WHERE l.tenant_id = 1 AND l.id < 900000 ORDER BY l.id DESC LIMIT 51",
+        sql::LIST_ENDED
+    );
+    let plan = plan(&mut connection, &list, "").await;
+    assert!(
+        plan.contains("Index Scan Backward") && !plan.contains("Sort"),
+        "{plan}"
+    );
+}

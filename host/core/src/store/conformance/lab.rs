@@ -69,6 +69,20 @@ impl Lab {
             .await
     }
 
+    /// Stores configs that fire every ten minutes.
+    pub async fn crons(&self, count: usize) -> Vec<ConfigId> {
+        let mut ids = Vec::with_capacity(count);
+        for _ in 0..count {
+            ids.push(self.cron().await.id);
+        }
+        ids
+    }
+
+    /// An order to fire this slot (seconds) of a config as it stands now, whatever else of it lives.
+    pub async fn fire_order(&self, id: ConfigId, slot: i64) -> FireOrder {
+        self.order(id, &[slot], Overlap::Allow).await
+    }
+
     /// An execution to enqueue, due at `due`.
     pub fn new_execution(&self, config: Option<ConfigId>, due: Timestamp) -> NewExecution {
         NewExecution {
