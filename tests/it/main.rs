@@ -16,6 +16,7 @@ mod isolation;
 mod limits;
 mod logs_and_errors;
 mod main_path;
+mod many_hosts;
 mod missed;
 mod network;
 mod parameters;

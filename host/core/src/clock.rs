@@ -20,6 +20,14 @@ pub trait Clock: Send + Sync + 'static {
     /// reference ignores it.
     fn adjust(&self, _by: chrono::Duration) {}
 
+    /// The database answered with the instant `database_now` when asked at the monotonic reading `sent`. The
+    /// answer is taken to have been given half-way.
+    fn meet(&self, database_now: Timestamp, sent: Duration) {
+        let half = self.monotonic().saturating_sub(sent) / 2;
+        let half = chrono::Duration::from_std(half).unwrap_or_default();
+        self.adjust(database_now + half - self.now());
+    }
+
     /// Waits until `instant` by the wall clock. Returns at once when it has passed. Long waits are cut
     /// into pieces, so that a changed wall clock is noticed.
     async fn sleep_until(&self, instant: Timestamp) {

@@ -25,7 +25,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     let token = files::admin_token(&settings.data_dir)?;
     let listener = listen(settings.listen).await?;
     let database = Database::open(&settings).await?;
-    let (store, clock) = (database.store(), database.clock(&settings));
+    let (store, clock) = (database.store(), database.clock(&settings).await?);
     let sandbox = Arc::new(Sandbox::new(sandbox_settings(&settings)?, clock.clone())?);
     let registry = Arc::new(Registry::new(store.clone(), sandbox.clone()));
     registry.refresh().await?;

@@ -57,12 +57,16 @@ impl Database {
         }
     }
 
-    /// The clock of a host on it: hosts that share a database follow the database's.
-    pub(super) fn clock(&self, settings: &Settings) -> Arc<dyn Clock> {
-        match self {
-            Self::Sqlite(_) => Arc::new(SystemClock::new()),
-            Self::Postgres(_) => Arc::new(SystemClock::following(settings.clock_ahead)),
-        }
+    /// The clock of a host on it: hosts that share a database follow the database's, from the start.
+    pub(super) async fn clock(&self, settings: &Settings) -> Result<Arc<dyn Clock>, StoreError> {
+        let Self::Postgres(store) = self else {
+            return Ok(Arc::new(SystemClock::new()));
+        };
+        let clock = SystemClock::following(settings.clock_ahead);
+        let sent = clock.monotonic();
+        let database_now = store.database_now().await?;
+        clock.meet(database_now, sent);
+        Ok(Arc::new(clock))
     }
 
     /// Closes it in order.

@@ -70,10 +70,7 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
         .heartbeat(parts.clock.now(), incarnation)
         .await?;
     if let Some(database_now) = beat.database_now {
-        // The answer was given about half-way.
-        let half = (parts.clock.monotonic().saturating_sub(sent)) / 2;
-        let half = chrono::Duration::from_std(half).unwrap_or_default();
-        parts.clock.adjust(database_now + half - parts.clock.now());
+        parts.clock.meet(database_now, sent);
     }
     if !beat.alive {
         return rebirth(executor).await;

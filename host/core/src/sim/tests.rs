@@ -96,7 +96,7 @@ async fn live_through(seed: u64) -> Vec<String> {
             after: 0.03,
         },
     };
-    let hosts = if seed % 2 == 0 { 1 } else { 4 };
+    let hosts = if seed.is_multiple_of(2) { 1 } else { 4 };
     let scenario = Scenario {
         seed,
         hosts,
