@@ -2,6 +2,7 @@
 
 mod demo;
 mod plugins;
+mod servers;
 mod setup;
 mod test;
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{plugins, setup};
+use crate::{plugins, servers, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -20,6 +20,7 @@ pub(crate) struct Arguments {
 /// Sets up, builds the plugins the tests run, then runs the workspace's tests and the guests' own.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
+    servers::ensure()?;
     println!("test: building the plugins, which the host's tests run");
     plugins::run(&plugins::Arguments::default())?;
 

@@ -7,7 +7,7 @@ use horarium_core::clock::Clock;
 use horarium_core::config_cache::{Overrides, freeze};
 use horarium_core::observe::{Observer, Recorded};
 use horarium_core::scheduler::new_task_id;
-use horarium_core::store::{EnqueueReceipt, NewExecution, Queue};
+use horarium_core::store::{EnqueueReceipt, NewExecution};
 use horarium_model::{State, Trigger};
 use horarium_sandbox::yardstick::Plain;
 use serde_json::{Value, json};

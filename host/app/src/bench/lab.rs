@@ -3,6 +3,7 @@
 
 use super::{BenchError, Options, cores};
 use crate::cli;
+use horarium::settings::DatabaseUrl;
 use horarium_core::clock::{Clock, SystemClock};
 use horarium_core::config_cache::{CompiledConfig, ConfigCache};
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
@@ -16,7 +17,7 @@ use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{ConfigId, DEFAULT_TENANT_ID};
 use horarium_sandbox::{Sandbox, SandboxSettings};
-use horarium_store::{Durability, SqliteOptions, SqliteStore};
+use horarium_store::{Durability, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,10 +44,12 @@ pub(super) struct Lab {
 
 /// Where databases are made.
 enum Place {
-    /// One for each run, in a directory that goes afterwards.
+    /// A SQLite file for each run, in a directory that goes afterwards.
     Temporary(TempDir),
-    /// This file, which must not exist and goes after each run.
+    /// This SQLite file, which must not exist and goes after each run.
     File(PathBuf),
+    /// A schema of its own for each run, in the PostgreSQL at this URL; it goes after each run.
+    Postgres(String),
 }
 
 impl Lab {
@@ -75,16 +78,71 @@ impl Lab {
     }
 
     /// What the store is, for the report.
-    pub(super) fn store_name(&self) -> String {
-        "sqlite, synchronous=FULL".to_owned()
+    pub(super) fn store_name(&self) -> &'static str {
+        match self.place {
+            Place::Temporary(_) | Place::File(_) => "sqlite, synchronous=FULL",
+            Place::Postgres(_) => "postgresql, its default durability",
+        }
     }
 
-    /// Where the database of the next run is.
-    pub(super) fn database(&self, run: usize) -> PathBuf {
-        match &self.place {
+    /// Makes the database of a run.
+    async fn database(&self, run: usize) -> Result<Database, BenchError> {
+        let file = match &self.place {
             Place::Temporary(directory) => directory.path().join(format!("run-{run}.db")),
             Place::File(file) => file.clone(),
+            Place::Postgres(url) => {
+                let options = PostgresOptions {
+                    schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
+                    migrate: true,
+                    ..PostgresOptions::default()
+                };
+                let store = PostgresStore::connect(url, options).await;
+                let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
+                return Ok(Database::Postgres(Arc::new(store)));
+            }
+        };
+        let options = SqliteOptions {
+            durability: Durability::Full,
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(&file, options)
+            .await
+            .map_err(BenchError::failed)?;
+        Ok(Database::Sqlite(Arc::new(store), file))
+    }
+}
+
+/// A database made for one run.
+enum Database {
+    Sqlite(Arc<SqliteStore>, PathBuf),
+    Postgres(Arc<PostgresStore>),
+}
+
+impl Database {
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store, _) => store.clone(),
+            Self::Postgres(store) => store.clone(),
         }
+    }
+
+    /// Closes it and removes what was made.
+    async fn remove(self) -> Result<(), BenchError> {
+        let (store, file) = match self {
+            Self::Sqlite(store, file) => (store, file),
+            Self::Postgres(store) => {
+                let store = PostgresStore::clone(&store);
+                return store.remove().await.map_err(BenchError::failed);
+            }
+        };
+        store.close().await.map_err(BenchError::failed)?;
+        for ending in ["", "-wal", "-shm", ".lock"] {
+            let mut name = file.clone().into_os_string();
+            name.push(ending);
+            // What is not there need not go.
+            let _ = std::fs::remove_file(name);
+        }
+        Ok(())
     }
 }
 
@@ -93,13 +151,10 @@ fn place(database_url: Option<&str>) -> Result<Place, BenchError> {
         let directory = tempfile::Builder::new().prefix("horarium-bench-").tempdir();
         return directory.map(Place::Temporary).map_err(BenchError::failed);
     };
-    let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(BenchError::Refused(format!(
-            "`{}` is not a database this version can use; write it like sqlite:/tmp/bench.db",
-            horarium_model::text::one_line(url, 80)
-        )));
+    let path = match url.parse().map_err(BenchError::Refused)? {
+        DatabaseUrl::Sqlite(path) => path,
+        DatabaseUrl::Postgres(url) => return Ok(Place::Postgres(url)),
     };
-    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
     if path.exists() {
         return Err(BenchError::Refused(format!(
             "{} exists; the benchmark makes its database itself and removes it afterwards",
@@ -120,28 +175,21 @@ fn runtime(name: &str, threads: u32) -> Result<Runtime, BenchError> {
 
 /// A host over one store, its guest registered and one manual task written.
 pub(super) struct LabHost {
-    pub(super) store: Arc<SqliteStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) services: Services,
     pub(super) version: Arc<PluginVersion>,
     pub(super) config: CompiledConfig,
     pub(super) registry: Arc<Registry>,
     pub(super) wakes: Arc<Wakes>,
     pub(super) clock: Arc<SystemClock>,
-    file: PathBuf,
+    database: Database,
 }
 
 impl LabHost {
     /// Opens a fresh database and registers the guest in it.
     pub(super) async fn open(lab: &Lab, run: usize) -> Result<Self, BenchError> {
-        let file = lab.database(run);
-        let options = SqliteOptions {
-            durability: Durability::Full,
-            ..SqliteOptions::default()
-        };
-        let store = SqliteStore::open(&file, options)
-            .await
-            .map_err(BenchError::failed)?;
-        let store = Arc::new(store);
+        let database = lab.database(run).await?;
+        let store = database.store();
         let runner: Arc<dyn Runner> = lab.sandbox.clone();
         let registry = Arc::new(Registry::new(store.clone(), runner));
         let (wakes, clock) = (Arc::new(Wakes::default()), Arc::new(SystemClock::new()));
@@ -173,7 +221,7 @@ impl LabHost {
             registry,
             wakes,
             clock,
-            file,
+            database,
         })
     }
 
@@ -193,7 +241,7 @@ impl LabHost {
         lab: &Lab,
         observer: Arc<dyn Observer>,
     ) -> Result<Executing, BenchError> {
-        let store: Arc<dyn Store> = self.store.clone();
+        let store = self.store.clone();
         let clock: Arc<dyn Clock> = self.clock.clone();
         let parts = Parts {
             store: store.clone(),
@@ -222,14 +270,7 @@ impl LabHost {
 
     /// Closes the database and removes it.
     pub(super) async fn close(self) -> Result<(), BenchError> {
-        self.store.close().await.map_err(BenchError::failed)?;
-        for ending in ["", "-wal", "-shm", ".lock"] {
-            let mut name = self.file.clone().into_os_string();
-            name.push(ending);
-            // What is not there need not go.
-            let _ = std::fs::remove_file(name);
-        }
-        Ok(())
+        self.database.remove().await
     }
 }
 

@@ -49,7 +49,8 @@ struct CommonArguments {
     /// The component to run, with parameters {} [default: an embedded hello]
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Where to make the database, sqlite:FILE [default: a temporary directory]
+    /// Where to make the database: sqlite:FILE, or postgres://USER@HOST/NAME, in a schema that is dropped afterwards
+    /// [default: a file in a temporary directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
 }

@@ -34,6 +34,7 @@ use hints::Notifier;
 use horarium_core::store::{StoreError, StoreResult};
 use horarium_core::wake::Hint;
 use horarium_model::Timestamp;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,6 +170,31 @@ impl PostgresStore {
             })
         })
         .await
+    }
+
+    /// Closes it and removes the schema that its options named, with everything in it. Without a named schema
+    /// nothing is removed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot be reached.
+    pub async fn remove(self) -> StoreResult<()> {
+        self.shared.notifier.flush().await;
+        if let Some(schema) = self.shared.options.schema.clone() {
+            // The name was checked when the store was opened.
+            let statement: Arc<str> = format!("DROP SCHEMA {schema} CASCADE").into();
+            self.write(move |tx| {
+                let statement = statement.clone();
+                Box::pin(async move {
+                    sqlx::query(AssertSqlSafe(statement.to_string()))
+                        .execute(tx.connection())
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await?;
+        }
+        self.close().await;
+        Ok(())
     }
 
     /// Sends the hints that wait and closes all connections. Operations that come later are refused.
