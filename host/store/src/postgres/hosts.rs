@@ -2,7 +2,7 @@
 
 use super::rows::{Cells as _, Reader};
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_scalar};
 use crate::columns::micros;
 use horarium_core::store::{Heartbeat, Held, StoreResult};
 use horarium_model::Timestamp;
@@ -19,7 +19,7 @@ pub(super) async fn start(
     name: &str,
     duration: Duration,
 ) -> PgResult<i64> {
-    Ok(sqlx::query_scalar(sql::START_HOST)
+    Ok(query_scalar(sql::START_HOST)
         .bind(super::jsonb::plain(name))
         .bind(lease(duration))
         .bind(micros(now))
@@ -29,7 +29,7 @@ pub(super) async fn start(
 
 /// `Queue::stop_host`.
 pub(super) async fn stop(tx: &mut Tx, now: Timestamp, incarnation: i64) -> PgResult<()> {
-    sqlx::query(sql::STOP_HOST)
+    query(sql::STOP_HOST)
         .bind(incarnation)
         .bind(micros(now))
         .execute(tx.connection())
@@ -45,7 +45,7 @@ pub(super) async fn heartbeat(
     incarnation: i64,
     duration: Duration,
 ) -> PgResult<(Heartbeat, i64)> {
-    let row = sqlx::query(sql::HEARTBEAT)
+    let row = query(sql::HEARTBEAT)
         .bind(incarnation)
         .bind(lease(duration))
         .fetch_one(tx.connection())
@@ -65,7 +65,7 @@ pub(super) async fn heartbeat(
 
 /// `Queue::held`.
 pub(super) async fn held(tx: &mut Tx, incarnation: i64) -> PgResult<Vec<Held>> {
-    let rows = sqlx::query(sql::HELD)
+    let rows = query(sql::HELD)
         .bind(incarnation)
         .fetch_all(tx.connection())
         .await?;

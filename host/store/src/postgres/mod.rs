@@ -148,7 +148,7 @@ impl PostgresStore {
     pub async fn database_now(&self) -> StoreResult<Timestamp> {
         self.read(|connection| {
             Box::pin(async move {
-                let (micros,): (i64,) = sqlx::query_as(sql::DATABASE_NOW)
+                let (micros,): (i64,) = tx::query_as(sql::DATABASE_NOW)
                     .fetch_one(connection)
                     .await?;
                 Timestamp::from_timestamp_micros(micros).ok_or_else(|| {
@@ -175,7 +175,7 @@ impl PostgresStore {
         partitions::ensure(self).await?;
         self.write(|tx| {
             Box::pin(async move {
-                sqlx::query(sql::TIDY_KEYS).execute(tx.connection()).await?;
+                tx::query(sql::TIDY_KEYS).execute(tx.connection()).await?;
                 Ok(())
             })
         })
