@@ -167,7 +167,8 @@ async fn hosts_migrate_together() {
     let url = cluster.url(&cluster.database().await);
     let options = PostgresOptions {
         migrate: true,
-        schema: Some("shared".into()),
+        // A word of SQL is a good name too.
+        schema: Some("table".into()),
         ..alone()
     };
     let starts = (0..6).map(|_| PostgresStore::connect(&url, options.clone()));

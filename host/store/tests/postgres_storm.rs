@@ -173,7 +173,7 @@ async fn everything_at_once() {
             stores[n % 3].clone(),
             lab.clone(),
             configs.clone(),
-            n as u64,
+            seed + n as u64,
         );
         tokio::spawn(life)
     });

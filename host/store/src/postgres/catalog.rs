@@ -1,5 +1,6 @@
 //! [`Catalog`] over the functions that do the work.
 
+use super::tx::query_scalar;
 use super::{PostgresStore, configs, deletions, plugins, sql, task_state};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
@@ -41,7 +42,7 @@ impl Catalog for PostgresStore {
     async fn tenant(&self, name: &str) -> StoreResult<Option<TenantId>> {
         let name = name.to_owned();
         read!(self, [name], |connection| async {
-            let id = sqlx::query_scalar(sql::TENANT)
+            let id = query_scalar(sql::TENANT)
                 .bind(name)
                 .fetch_optional(connection)
                 .await?;
@@ -51,7 +52,7 @@ impl Catalog for PostgresStore {
 
     async fn catalog_epoch(&self) -> StoreResult<i64> {
         read!(self, [], |connection| async {
-            Ok(sqlx::query_scalar(sql::EPOCH).fetch_one(connection).await?)
+            Ok(query_scalar(sql::EPOCH).fetch_one(connection).await?)
         })
     }
 

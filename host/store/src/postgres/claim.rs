@@ -8,7 +8,7 @@
 use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::columns::micros;
 use horarium_core::store::{ClaimRequest, Claimed, SUSPECT_AFTER_LOST, StoreResult};
 use horarium_model::Timestamp;
@@ -146,7 +146,7 @@ async fn page(
         .iter()
         .map(|(tenant, name)| (*tenant, name.as_str()))
         .unzip();
-    let rows = sqlx::query(sql::CANDIDATES)
+    let rows = query(sql::CANDIDATES)
         .bind(tenants)
         .bind(names)
         .bind(after.0)
@@ -224,7 +224,7 @@ async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResu
         .iter()
         .map(|(tenant, key)| (*tenant, key.as_str()))
         .unzip();
-    let counts: Vec<(i64, String, i64)> = sqlx::query_as(sql::RUNNING_OF_KEYS)
+    let counts: Vec<(i64, String, i64)> = query_as(sql::RUNNING_OF_KEYS)
         .bind(tenants)
         .bind(names)
         .fetch_all(tx.connection())
@@ -236,7 +236,7 @@ async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResu
         running.keys.entry(key).or_default();
     }
     if suspect {
-        let runs = sqlx::query_scalar(sql::SUSPECT_RUNS)
+        let runs = query_scalar(sql::SUSPECT_RUNS)
             .fetch_one(tx.connection())
             .await?;
         running.suspect = Some(runs);
@@ -254,7 +254,7 @@ fn consider(
     let key = candidate.key();
     if candidate.expires_at.is_some_and(|at| at <= request.now) {
         // The sweep ends it. Claims look no more at one with a key, but at those behind it.
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|_| !candidate.suspect) {
             choice.blocked.push(candidate.claimed.id);
             choice.spare.insert(key);
         }
@@ -266,7 +266,10 @@ fn consider(
     if let Some(key) = key {
         let count = running.keys.entry(key).or_default();
         if *count >= candidate.run_max {
-            choice.blocked.push(candidate.claimed.id);
+            // Suspects are few and wait for one another too: they are always looked at.
+            if !candidate.suspect {
+                choice.blocked.push(candidate.claimed.id);
+            }
             return;
         }
         *count += 1;
@@ -280,7 +283,7 @@ fn consider(
 /// Hides what waits for a key from the claims to come, until a place of the key is free.
 async fn block(tx: &mut Tx, blocked: &mut Vec<i64>) -> PgResult<()> {
     if !blocked.is_empty() {
-        sqlx::query(sql::BLOCK)
+        query(sql::BLOCK)
             .bind(std::mem::take(blocked))
             .execute(tx.connection())
             .await?;
@@ -302,7 +305,7 @@ async fn unblock(tx: &mut Tx, request: &ClaimRequest, choice: &mut Choice) -> Pg
 async fn start(tx: &mut Tx, request: &ClaimRequest, chosen: &[Claimed]) -> PgResult<()> {
     if !chosen.is_empty() {
         let ids: Vec<i64> = chosen.iter().map(|claimed| claimed.id).collect();
-        sqlx::query(sql::START)
+        query(sql::START)
             .bind(ids)
             .bind(request.incarnation)
             .bind(micros(request.now))

@@ -2,7 +2,7 @@
 
 use super::enqueue::chunks;
 use super::rows::{Cells as _, Reader};
-use super::tx::{Fault, PgResult, Tx};
+use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
 use super::{end, jsonb, keys, sql};
 use crate::columns::{micros, text};
 use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
@@ -19,7 +19,7 @@ pub(super) async fn lock_running(
     tx: &mut Tx,
     ids: &[i64],
 ) -> PgResult<(HashMap<i64, RunningRow>, HashSet<i64>)> {
-    let rows = sqlx::query(sql::LOCK_RUNNING)
+    let rows = query(sql::LOCK_RUNNING)
         .bind(ids)
         .fetch_all(tx.connection())
         .await?;
@@ -91,7 +91,7 @@ pub(super) async fn configs(
     if ids.is_empty() {
         return Ok(configs);
     }
-    let rows = sqlx::query(sql::CONFIGS_OF)
+    let rows = query(sql::CONFIGS_OF)
         .bind(ids)
         .fetch_all(tx.connection())
         .await?;
@@ -135,7 +135,7 @@ pub(super) async fn complete_many(
     let locked: HashSet<ConfigId> = if writers.is_empty() {
         HashSet::new()
     } else {
-        let locked: Vec<i64> = sqlx::query_scalar(sql::LOCK_SCHEDULES_OF)
+        let locked: Vec<i64> = query_scalar(sql::LOCK_SCHEDULES_OF)
             .bind(writers)
             .fetch_all(tx.connection())
             .await?;
@@ -191,10 +191,7 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Vec<keys::Key>> 
     ] {
         let ids: Vec<i64> = ids;
         if !ids.is_empty() {
-            sqlx::query(statement)
-                .bind(ids)
-                .execute(tx.connection())
-                .await?;
+            query(statement).bind(ids).execute(tx.connection()).await?;
         }
     }
     end::forget(tx, &batch.forgotten).await?;
@@ -209,7 +206,7 @@ async fn write_logs(tx: &mut Tx, logs: Vec<(i64, i64, i64, String)>) -> PgResult
         claims.push(claim);
         lines.push(text);
     }
-    sqlx::query(sql::INSERT_LOGS)
+    query(sql::INSERT_LOGS)
         .bind(tenants)
         .bind(ids)
         .bind(claims)
@@ -227,7 +224,7 @@ async fn write_retries(tx: &mut Tx, retries: &[Retried]) -> PgResult<()> {
         .iter()
         .map(|r| r.progress.as_deref().map(jsonb::text))
         .collect();
-    sqlx::query(sql::RETRY)
+    query(sql::RETRY)
         .bind(retries.iter().map(|r| r.id).collect::<Vec<_>>())
         .bind(retries.iter().map(|r| r.due_at).collect::<Vec<_>>())
         .bind(retries.iter().map(|r| r.started_at).collect::<Vec<_>>())
@@ -260,7 +257,7 @@ async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
         .map(|u| u.as_deref().map(jsonb::text))
         .collect();
     let plain = |text: &Option<String>| text.as_deref().map(|t| jsonb::plain(t).into_owned());
-    sqlx::query(sql::RECORD)
+    query(sql::RECORD)
         .bind(column(ends, |e| e.item.id))
         .bind(column(ends, |e| e.settled.state.as_str()))
         .bind(column(ends, |e| e.settled.state.is_success()))
@@ -286,7 +283,7 @@ async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
 async fn read_states(tx: &mut Tx, mut states: States) -> PgResult<States> {
     let configs = states.configs();
     if !configs.is_empty() {
-        let versions: Vec<(i64, String, i64)> = sqlx::query_as(sql::STATE_VERSIONS)
+        let versions: Vec<(i64, String, i64)> = query_as(sql::STATE_VERSIONS)
             .bind(configs)
             .fetch_all(tx.connection())
             .await?;
@@ -301,20 +298,18 @@ async fn write_states(tx: &mut Tx, now: Timestamp, states: States) -> PgResult<(
     let touched = states.touched();
     for write in states.writes {
         let query = match write.value {
-            Some(value) => sqlx::query(sql::SET_STATE)
+            Some(value) => query(sql::SET_STATE)
                 .bind(write.config)
                 .bind(write.key)
                 .bind(write.version)
                 .bind(micros(now))
                 .bind(value),
-            None => sqlx::query(sql::DELETE_STATE)
-                .bind(write.config)
-                .bind(write.key),
+            None => query(sql::DELETE_STATE).bind(write.config).bind(write.key),
         };
         query.execute(tx.connection()).await?;
     }
     for (config, last) in touched {
-        sqlx::query(sql::KEEP_STATE_VERSION)
+        query(sql::KEEP_STATE_VERSION)
             .bind(config)
             .bind(last)
             .execute(tx.connection())
@@ -331,20 +326,20 @@ async fn write_failures(tx: &mut Tx, now: Timestamp, failures: Failures) -> PgRe
         .map(|(config, count)| (config, i64::from(count)))
         .unzip();
     if !configs.is_empty() {
-        sqlx::query(sql::COUNT_FAILURES)
+        query(sql::COUNT_FAILURES)
             .bind(configs)
             .bind(counts)
             .execute(tx.connection())
             .await?;
     }
     for (config, failures) in &failures.paused {
-        sqlx::query(sql::PAUSE_CONFIG)
+        query(sql::PAUSE_CONFIG)
             .bind(config)
             .bind(rules::pause_reason(*failures))
             .bind(micros(now))
             .execute(tx.connection())
             .await?;
-        sqlx::query(sql::STOP_SCHEDULE)
+        query(sql::STOP_SCHEDULE)
             .bind(config)
             .execute(tx.connection())
             .await?;

@@ -1,7 +1,7 @@
 //! Configs: creating, reading and changing them.
 
 use super::fire::write_skips;
-use super::tx::{Fault, PgResult, Tx};
+use super::tx::{Fault, PgResult, Tx, query, query_scalar};
 use super::{enqueue, jsonb, rows, sql};
 use crate::columns::{cut, micros, opt_micros, text};
 use crate::firing::{Skip, SkippedOf};
@@ -21,7 +21,7 @@ pub(super) async fn config(
     tenant: TenantId,
     id: ConfigId,
 ) -> PgResult<Option<TaskConfig>> {
-    let row = sqlx::query(sql::CONFIG)
+    let row = query(sql::CONFIG)
         .bind(tenant)
         .bind(id)
         .fetch_optional(connection)
@@ -45,7 +45,7 @@ pub(super) async fn by_key(
     tenant: TenantId,
     key: &str,
 ) -> PgResult<Option<TaskConfig>> {
-    let row = sqlx::query(sql::CONFIG_BY_KEY)
+    let row = query(sql::CONFIG_BY_KEY)
         .bind(tenant)
         .bind(key)
         .fetch_optional(connection)
@@ -57,7 +57,7 @@ pub(super) async fn by_ids(
     connection: &mut PgConnection,
     ids: &[ConfigId],
 ) -> PgResult<Vec<TaskConfig>> {
-    let found = sqlx::query(sql::CONFIGS_BY_IDS)
+    let found = query(sql::CONFIGS_BY_IDS)
         .bind(ids)
         .fetch_all(connection)
         .await?;
@@ -70,7 +70,7 @@ pub(super) async fn list(
     filter: &ConfigFilter,
     page: &Page,
 ) -> PgResult<Listing<TaskConfig>> {
-    let found = sqlx::query(sql::LIST_CONFIGS)
+    let found = query(sql::LIST_CONFIGS)
         .bind(tenant)
         .bind(page.after.unwrap_or(ConfigId::MAX))
         .bind(filter.task_type.as_deref())
@@ -103,7 +103,7 @@ fn spec_query(
     let expires = spec
         .expires_after_seconds
         .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-    Ok(sqlx::query(statement)
+    Ok(query(statement)
         .bind(micros(now))
         .bind(second)
         .bind(spec.key.clone())
@@ -135,7 +135,7 @@ async fn check_key(
     key: Option<&str>,
 ) -> PgResult<()> {
     let Some(key) = key else { return Ok(()) };
-    let owner: Option<i64> = sqlx::query_scalar(sql::KEY_OWNER)
+    let owner: Option<i64> = query_scalar(sql::KEY_OWNER)
         .bind(tenant)
         .bind(key)
         .fetch_optional(tx.connection())
@@ -162,15 +162,13 @@ fn taken(error: sqlx::Error, spec: &TaskSpec) -> Fault {
 /// Tells caches that configs, plugins or grants changed. The last lock a transaction takes.
 pub(super) async fn bump_epoch(tx: &mut Tx) -> PgResult<()> {
     tx.tidings.catalog = true;
-    sqlx::query(sql::BUMP_EPOCH)
-        .execute(tx.connection())
-        .await?;
+    query(sql::BUMP_EPOCH).execute(tx.connection()).await?;
     Ok(())
 }
 
 /// Locks the schedule of a config: whoever changes a config holds it.
 pub(super) async fn lock_schedule(tx: &mut Tx, id: ConfigId) -> PgResult<()> {
-    sqlx::query(sql::LOCK_SCHEDULES)
+    query(sql::LOCK_SCHEDULES)
         .bind(vec![id])
         .execute(tx.connection())
         .await?;
@@ -190,7 +188,7 @@ pub(super) async fn create(
     let id: ConfigId = sqlx::Row::try_get(&row, 0)?;
     // The jitter depends on the id, so the first fire is known only now.
     let next_fire_at = rules::first_fire(spec, id, now)?;
-    sqlx::query(sql::INSERT_SCHEDULE)
+    query(sql::INSERT_SCHEDULE)
         .bind(id)
         .bind(opt_micros(next_fire_at))
         .bind(micros(now))
@@ -249,7 +247,7 @@ pub(super) async fn update(
 
 async fn write_schedule(tx: &mut Tx, id: ConfigId, state: &ScheduleState) -> PgResult<()> {
     let skip = state.open_skip.as_ref();
-    sqlx::query(sql::UPDATE_SCHEDULE)
+    query(sql::UPDATE_SCHEDULE)
         .bind(id)
         .bind(opt_micros(state.next_fire_at))
         .bind(opt_micros(state.last_slot))

@@ -93,6 +93,11 @@ impl Target {
             (_, sqlx::Error::Tls(_)) => StoreError::Unavailable(format!(
                 "no TLS with PostgreSQL at {place}: {error}; see sslmode and sslrootcert in the URL"
             )),
+            (_, sqlx::Error::Io(error)) if error.to_string().contains("certificate") => {
+                StoreError::Unavailable(format!(
+                    "the certificate of PostgreSQL at {place} is not accepted: {error}; give its CA as sslrootcert in the URL"
+                ))
+            }
             (_, sqlx::Error::Io(_)) => {
                 StoreError::Unavailable(format!("no PostgreSQL answers at {place}: {error}"))
             }
@@ -146,7 +151,7 @@ fn session(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOpti
         ),
     ]);
     match &options.schema {
-        Some(schema) => target.options([("search_path", schema.as_str())]),
+        Some(schema) => target.options([("search_path", format!("\"{schema}\""))]),
         None => target,
     }
 }
@@ -163,7 +168,7 @@ pub(super) fn begin(options: &PostgresOptions) -> String {
             millis(options.idle_in_transaction_timeout)
         ));
         if let Some(schema) = &options.schema {
-            begin.push_str(&format!("; SET LOCAL search_path = {schema}"));
+            begin.push_str(&format!("; SET LOCAL search_path = \"{schema}\""));
         }
     }
     begin

@@ -3,7 +3,7 @@
 use super::configs::{bump_epoch, found, lock_schedule, write_streaks};
 use super::end::{end_bare, forget, lock_live_of};
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::columns::micros;
 use horarium_core::store::{Deleted, HistoryOnDelete, rules};
 use horarium_model::execution::State;
@@ -19,23 +19,20 @@ pub(super) async fn delete(
     lock_schedule(tx, id).await?;
     let config = found(tx.connection(), tenant, id).await?;
     // Waits for whoever is enqueueing for it.
-    sqlx::query(sql::LOCK_CONFIG)
+    query(sql::LOCK_CONFIG)
         .bind(id)
         .execute(tx.connection())
         .await?;
     let removes = history == HistoryOnDelete::Delete;
     // The tombstone comes first: the end of an execution looks at it.
-    sqlx::query(sql::DELETE_CONFIG)
+    query(sql::DELETE_CONFIG)
         .bind(id)
         .bind(micros(now))
         .bind(removes)
         .execute(tx.connection())
         .await?;
     for statement in [sql::PARK_SCHEDULE, sql::RESET_STATE] {
-        sqlx::query(statement)
-            .bind(id)
-            .execute(tx.connection())
-            .await?;
+        query(statement).bind(id).execute(tx.connection()).await?;
     }
     if !removes {
         let open = config.schedule_state.open_skip.clone();
@@ -53,9 +50,7 @@ pub(super) async fn delete(
 
 /// One batch of what deletions left behind. Returns whether there is more.
 pub(super) async fn purge(tx: &mut Tx, limit: u32) -> PgResult<bool> {
-    let tombstones: Vec<(i64, bool)> = sqlx::query_as(sql::TOMBSTONES)
-        .fetch_all(tx.connection())
-        .await?;
+    let tombstones: Vec<(i64, bool)> = query_as(sql::TOMBSTONES).fetch_all(tx.connection()).await?;
     let mut left = u64::from(limit);
     for (id, removes) in tombstones {
         let done = if removes {
@@ -73,7 +68,7 @@ pub(super) async fn purge(tx: &mut Tx, limit: u32) -> PgResult<bool> {
 }
 
 async fn orphan_history(tx: &mut Tx, id: ConfigId, limit: u64) -> PgResult<u64> {
-    let done = sqlx::query(sql::ORPHAN_HISTORY)
+    let done = query(sql::ORPHAN_HISTORY)
         .bind(id)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .execute(tx.connection())
@@ -82,7 +77,7 @@ async fn orphan_history(tx: &mut Tx, id: ConfigId, limit: u64) -> PgResult<u64> 
 }
 
 async fn remove_history(tx: &mut Tx, id: ConfigId, limit: u64) -> PgResult<u64> {
-    let removed: Vec<(i64, i64)> = sqlx::query_as(sql::REMOVE_HISTORY)
+    let removed: Vec<(i64, i64)> = query_as(sql::REMOVE_HISTORY)
         .bind(id)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(tx.connection())
@@ -94,7 +89,7 @@ async fn remove_history(tx: &mut Tx, id: ConfigId, limit: u64) -> PgResult<u64> 
 /// Removes a tombstone nothing refers to any more. What still runs must find that its config is gone,
 /// not that it never had one.
 async fn drop_tombstone(tx: &mut Tx, id: ConfigId) -> PgResult<()> {
-    let lives: bool = sqlx::query_scalar(sql::HAS_LIVE)
+    let lives: bool = query_scalar(sql::HAS_LIVE)
         .bind(id)
         .fetch_one(tx.connection())
         .await?;
@@ -102,10 +97,7 @@ async fn drop_tombstone(tx: &mut Tx, id: ConfigId) -> PgResult<()> {
         return Ok(());
     }
     for statement in [sql::RESET_STATE, sql::DROP_SCHEDULE, sql::DROP_TOMBSTONE] {
-        sqlx::query(statement)
-            .bind(id)
-            .execute(tx.connection())
-            .await?;
+        query(statement).bind(id).execute(tx.connection()).await?;
     }
     Ok(())
 }

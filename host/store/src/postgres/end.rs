@@ -5,7 +5,7 @@ use super::enqueue::floor;
 use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
 use crate::settle::{GivenBack, Returned};
 use horarium_core::store::{
@@ -30,7 +30,7 @@ pub(super) async fn end_rows(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let gone: Vec<(i64, i64, Option<String>, bool)> = sqlx::query_as(sql::END_BARE)
+    let gone: Vec<(i64, i64, Option<String>, bool)> = query_as(sql::END_BARE)
         .bind(ids)
         .bind(micros(now))
         .bind(state.as_str())
@@ -70,7 +70,7 @@ pub(super) async fn forget(tx: &mut Tx, executions: &[(i64, i64)]) -> PgResult<(
     }
     let (tenants, ids): (Vec<i64>, Vec<i64>) = executions.iter().copied().unzip();
     for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS] {
-        sqlx::query(statement)
+        query(statement)
             .bind(&tenants)
             .bind(&ids)
             .execute(tx.connection())
@@ -87,7 +87,7 @@ pub(super) struct LiveOf {
 
 /// What lives of a config, locked until the transaction ends.
 pub(super) async fn lock_live_of(tx: &mut Tx, config: ConfigId) -> PgResult<LiveOf> {
-    let rows: Vec<(i64, String)> = sqlx::query_as(sql::LOCK_LIVE_OF_CONFIG)
+    let rows: Vec<(i64, String)> = query_as(sql::LOCK_LIVE_OF_CONFIG)
         .bind(config)
         .fetch_all(tx.connection())
         .await?;
@@ -102,8 +102,8 @@ pub(super) async fn lock_live_of(tx: &mut Tx, config: ConfigId) -> PgResult<Live
 
 /// `Queue::sweep_due`.
 pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResult<Swept> {
-    let available = sqlx::query(sql::SWEEP_AVAILABLE);
-    let expired: Vec<i64> = sqlx::query_scalar(sql::EXPIRED)
+    let available = query(sql::SWEEP_AVAILABLE);
+    let expired: Vec<i64> = query_scalar(sql::EXPIRED)
         .bind(micros(now))
         .bind(i64::from(limit))
         .fetch_all(tx.connection())
@@ -131,7 +131,7 @@ pub(super) async fn cancel(
     tenant: TenantId,
     task_id: TaskId,
 ) -> PgResult<CancelReceipt> {
-    let live = sqlx::query(sql::LOCK_LIVE)
+    let live = query(sql::LOCK_LIVE)
         .bind(tenant)
         .bind(task_id.to_string())
         .fetch_optional(tx.connection())
@@ -141,7 +141,7 @@ pub(super) async fn cancel(
     };
     let mut r = Reader::new(&row, "live_executions")?;
     let state: State = r.word("state")?;
-    sqlx::query(sql::ASK_CANCEL)
+    query(sql::ASK_CANCEL)
         .bind(r.id())
         .bind(micros(now))
         .execute(tx.connection())
@@ -159,7 +159,7 @@ pub(super) async fn cancel(
 async fn ended(tx: &mut Tx, tenant: TenantId, task_id: TaskId) -> PgResult<CancelReceipt> {
     let task = task_id.to_string();
     for oldest in [floor([task_id].iter()), i64::MIN] {
-        let row = sqlx::query(sql::FIND_ENDED)
+        let row = query(sql::FIND_ENDED)
             .bind(tenant)
             .bind(&task)
             .bind(oldest)
@@ -186,7 +186,7 @@ async fn give_back(
         return Ok(returned.counts());
     }
     let rows = &returned.rows;
-    sqlx::query(sql::GIVE_BACK)
+    query(sql::GIVE_BACK)
         .bind(rows.iter().map(|r| r.id).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.state.as_str()).collect::<Vec<_>>())
         .bind(
@@ -252,7 +252,7 @@ pub(super) async fn insert_attempts(
     }
     for chunk in super::enqueue::chunks(rows, |(_, text)| text.len()) {
         let (tenants, texts): (Vec<i64>, Vec<String>) = chunk.into_iter().unzip();
-        sqlx::query(sql::INSERT_ATTEMPTS)
+        query(sql::INSERT_ATTEMPTS)
             .bind(tenants)
             .bind(texts)
             .execute(tx.connection())
@@ -273,7 +273,7 @@ struct LostRun {
 }
 
 async fn lost_runs(tx: &mut Tx, now: Timestamp) -> PgResult<Vec<LostRun>> {
-    let rows = sqlx::query(sql::LOST_RUNS)
+    let rows = query(sql::LOST_RUNS)
         .bind(TAKE_OVER_BATCH)
         .fetch_all(tx.connection())
         .await?;
@@ -333,7 +333,7 @@ pub(super) async fn take_over(tx: &mut Tx, now: Timestamp) -> PgResult<(TakenOve
 
 /// Marks the hosts as gone whose lease is over.
 pub(super) async fn bury(tx: &mut Tx, now: Timestamp, mine: i64) -> PgResult<()> {
-    sqlx::query(sql::BURY_OTHERS)
+    query(sql::BURY_OTHERS)
         .bind(mine)
         .bind(micros(now))
         .execute(tx.connection())

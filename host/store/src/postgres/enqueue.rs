@@ -2,7 +2,7 @@
 
 use super::jsonb;
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::columns::{micros, opt_micros};
 use crate::firing::Fresh;
 use horarium_core::store::{EnqueueReceipt, NewExecution, rules};
@@ -68,7 +68,7 @@ impl<'a> Columns<'a> {
 
     /// Inserts them; the ids of those that were not there before.
     async fn insert(self, tx: &mut Tx, now: Timestamp) -> PgResult<Vec<i64>> {
-        Ok(sqlx::query_scalar(sql::INSERT_LIVE)
+        Ok(query_scalar(sql::INSERT_LIVE)
             .bind(self.id)
             .bind(self.tenant_id)
             .bind(self.task_id)
@@ -118,7 +118,7 @@ pub(super) async fn insert(
         .collect();
     for chunk in chunks(large, |(_, text)| text.len()) {
         let (ids, texts): (Vec<i64>, Vec<Cow<'_, str>>) = chunk.into_iter().unzip();
-        sqlx::query(sql::INSERT_PARAMETERS)
+        query(sql::INSERT_PARAMETERS)
             .bind(ids)
             .bind(texts)
             .execute(tx.connection())
@@ -150,10 +150,12 @@ pub(super) fn chunks<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>
     parts
 }
 
+/// By how much the hosts' clocks may differ, in microseconds, for lookups by time to be right.
+const DAY: i64 = 86_400_000_000;
+
 /// Before this no execution can have ended, by the instants that are in the ids themselves (UUIDv7); a day
 /// is left for clocks that differ. Keeps lookups out of older partitions.
 pub(super) fn floor<'a>(task_ids: impl Iterator<Item = &'a TaskId>) -> i64 {
-    const DAY: i64 = 86_400_000_000;
     task_ids
         .map(|id| match id.get_timestamp() {
             Some(instant) if id.get_version_num() == 7 => {
@@ -178,7 +180,7 @@ pub(super) async fn live_counts(
     if configs.is_empty() {
         return Ok(counts);
     }
-    let rows: Vec<(i64, bool, i64)> = sqlx::query_as(sql::LIVE_COUNTS)
+    let rows: Vec<(i64, bool, i64)> = query_as(sql::LIVE_COUNTS)
         .bind(configs)
         .fetch_all(tx.connection())
         .await?;
@@ -199,7 +201,7 @@ pub(super) async fn execution_ids(tx: &mut Tx, count: usize) -> PgResult<Vec<i64
     if count == 0 {
         return Ok(Vec::new());
     }
-    Ok(sqlx::query_scalar(sql::EXECUTION_IDS)
+    Ok(query_scalar(sql::EXECUTION_IDS)
         .bind(i64::try_from(count).unwrap_or(i64::MAX))
         .fetch_all(tx.connection())
         .await?)
@@ -223,13 +225,13 @@ pub(super) async fn enqueue_many(
     // Who refuses because of what lives waits for others who do the same.
     let watched = distinct(items, |item| item.refuse_if_live);
     if !watched.is_empty() {
-        sqlx::query(sql::LOCK_SCHEDULES)
+        query(sql::LOCK_SCHEDULES)
             .bind(&watched)
             .execute(tx.connection())
             .await?;
     }
     let alive = configs_alive(tx, items).await?;
-    let mut known = known_tasks(tx, items).await?;
+    let mut known = known_tasks(tx, now, items).await?;
     let mut live = live_counts(tx, &watched).await?;
     let mut receipts = Vec::with_capacity(items.len());
     let mut fresh = Vec::new();
@@ -265,7 +267,7 @@ pub(super) async fn enqueue_many(
         })
         .collect();
     let states = insert(tx, now, &new).await?;
-    let ended = ended_before(tx, &new).await?;
+    let ended = ended_before(tx, now, &new).await?;
     for (((place, _), id), state) in fresh.iter().zip(&ids).zip(states) {
         receipts[*place] = match state {
             Some(state) if !ended.contains(id) => EnqueueReceipt::Enqueued { id: *id, state },
@@ -291,15 +293,20 @@ fn refusal(
 }
 
 /// Those that live or have ended already.
-async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> PgResult<HashSet<(i64, TaskId)>> {
+async fn known_tasks(
+    tx: &mut Tx,
+    now: Timestamp,
+    items: &[NewExecution],
+) -> PgResult<HashSet<(i64, TaskId)>> {
     let (tenants, ids): (Vec<i64>, Vec<String>) = items
         .iter()
         .map(|item| (item.tenant_id, item.task_id.to_string()))
         .unzip();
-    let places: Vec<i64> = sqlx::query_scalar(sql::KNOWN_TASKS)
+    let places: Vec<i64> = query_scalar(sql::KNOWN_TASKS)
         .bind(tenants)
         .bind(ids)
         .bind(floor(items.iter().map(|item| &item.task_id)))
+        .bind(micros(now).saturating_add(DAY))
         .fetch_all(tx.connection())
         .await?;
     let item = |place: i64| usize::try_from(place - 1).ok().and_then(|i| items.get(i));
@@ -313,19 +320,24 @@ async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> PgResult<HashSet<(i
 /// Removes what ended, under the same task id, between the first look and the insert: together with the
 /// live table's key this keeps task ids unique. (The insert waited for whoever had the id alive, so that
 /// this statement sees his end.) Returns the ids that are gone again.
-async fn ended_before(tx: &mut Tx, new: &[Fresh<'_>]) -> PgResult<HashSet<i64>> {
+async fn ended_before(tx: &mut Tx, now: Timestamp, new: &[Fresh<'_>]) -> PgResult<HashSet<i64>> {
     if new.is_empty() {
         return Ok(HashSet::new());
     }
     let ids: Vec<i64> = new.iter().map(|item| item.id).collect();
-    let ended: Vec<i64> = sqlx::query_scalar(sql::ENDED_BEFORE)
-        .bind(&ids)
+    let tenants: Vec<i64> = new.iter().map(|item| item.template.tenant_id).collect();
+    let tasks: Vec<String> = new.iter().map(|item| item.task_id.to_string()).collect();
+    let ended: Vec<i64> = query_scalar(sql::ENDED_BEFORE)
+        .bind(ids)
+        .bind(tenants)
+        .bind(tasks)
         .bind(floor(new.iter().map(|item| &item.task_id)))
+        .bind(micros(now).saturating_add(DAY))
         .fetch_all(tx.connection())
         .await?;
     if !ended.is_empty() {
         for statement in [sql::DELETE_LIVE, sql::DELETE_PARAMETERS] {
-            sqlx::query(statement)
+            query(statement)
                 .bind(&ended)
                 .execute(tx.connection())
                 .await?;
@@ -340,7 +352,7 @@ async fn configs_alive(tx: &mut Tx, items: &[NewExecution]) -> PgResult<HashSet<
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
-    let alive: Vec<(i64, i64)> = sqlx::query_as(sql::CONFIGS_ALIVE)
+    let alive: Vec<(i64, i64)> = query_as(sql::CONFIGS_ALIVE)
         .bind(&wanted)
         .fetch_all(tx.connection())
         .await?;

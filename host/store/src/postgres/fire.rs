@@ -3,7 +3,7 @@
 
 use super::keys::{self, Key};
 use super::rows::{self, Cells as _, Reader};
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query};
 use super::{end, enqueue, sql};
 use crate::columns::{micros, opt_micros};
 use crate::firing::{FirePlan, Position, Skip, SkippedOf};
@@ -26,7 +26,7 @@ pub(super) async fn write_skips(tx: &mut Tx, now: Timestamp, skips: &[Skip]) -> 
         skips.iter().map(value).collect()
     }
     let task_types: Vec<&str> = skips.iter().map(|s| s.of.task_type.as_str()).collect();
-    sqlx::query(sql::INSERT_SKIPPED)
+    query(sql::INSERT_SKIPPED)
         .bind(column(skips, |s| s.id))
         .bind(column(skips, |s| s.of.config_id))
         .bind(column(skips, task_id))
@@ -91,7 +91,7 @@ async fn cancel_live(
     let waiting = end::lock_live_of(tx, config).await?.waiting;
     let (to, kind) = (State::Cancelled, ErrorKind::Cancelled);
     freed.extend(end::end_rows(tx, now, &waiting, to, kind, rules::CANCELLED_OVERLAP).await?);
-    let asked = sqlx::query(sql::FLAG_RUNNING)
+    let asked = query(sql::FLAG_RUNNING)
         .bind(config)
         .bind(micros(now))
         .fetch_all(tx.connection())
@@ -110,12 +110,12 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> PgResult<HashMap<Config
     let mut ids: Vec<ConfigId> = orders.iter().map(|o| o.seen.config_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    sqlx::query(sql::LOCK_SCHEDULES)
+    query(sql::LOCK_SCHEDULES)
         .bind(&ids)
         .execute(tx.connection())
         .await?;
     let live = enqueue::live_counts(tx, &ids).await?;
-    let found = sqlx::query(sql::SCHEDULES)
+    let found = query(sql::SCHEDULES)
         .bind(&ids)
         .fetch_all(tx.connection())
         .await?;
@@ -177,7 +177,7 @@ async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> PgResu
         .map(|(_, p)| skip(p, |s| micros(s.last)))
         .collect();
     let counts: Vec<Option<i64>> = moved.iter().map(|(_, p)| skip(p, |s| s.count)).collect();
-    sqlx::query(sql::ADVANCE_SCHEDULES)
+    query(sql::ADVANCE_SCHEDULES)
         .bind(ids)
         .bind(next)
         .bind(last)

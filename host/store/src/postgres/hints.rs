@@ -147,7 +147,10 @@ async fn notify(
     channel: &str,
     payload: &str,
 ) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(sql::NOTIFY).bind(channel).bind(payload);
+    let query = sqlx::query(sql::NOTIFY)
+        .persistent(begin.is_none())
+        .bind(channel)
+        .bind(payload);
     match begin {
         None => query.execute(pool).await.map(drop),
         Some(begin) => {

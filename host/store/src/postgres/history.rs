@@ -2,7 +2,7 @@
 
 use super::enqueue::floor;
 use super::rows::Cells as _;
-use super::tx::PgResult;
+use super::tx::{PgResult, kept, query, query_scalar};
 use super::{PostgresStore, rows, sql};
 use crate::columns::{cut, cut_counted, micros, seen};
 use horarium_core::store::{ExecutionFilter, History, Listing, Page, StoreResult};
@@ -59,7 +59,7 @@ async fn execution(
 ) -> PgResult<Option<Execution>> {
     let task = task_id.to_string();
     for oldest in [floor([task_id].iter()), i64::MIN] {
-        let row = sqlx::query(sql::EXECUTION)
+        let row = query(sql::EXECUTION)
             .bind(tenant)
             .bind(&task)
             .bind(oldest)
@@ -97,22 +97,26 @@ async fn executions(
 ) -> PgResult<Listing<Execution>> {
     let limit = i64::from(page.limit) + 1;
     let before = page.after.unwrap_or(ExecutionId::MAX);
-    let mut query = QueryBuilder::<Postgres>::new("");
+    let mut listing = QueryBuilder::<Postgres>::new("");
     for half in [Half::Live, Half::Ended] {
         if !half.holds(&filter.states) {
             continue;
         }
-        if !query.sql().as_str().is_empty() {
-            query.push(" UNION ALL ");
+        if !listing.sql().as_str().is_empty() {
+            listing.push(" UNION ALL ");
         }
         // Each half stops by itself, so that a page costs no more than its rows.
-        query.push("SELECT * FROM (");
-        push_half(&mut query, half, tenant, filter, before);
-        query.push(" ORDER BY l.id DESC LIMIT ").push_bind(limit);
-        query.push(") half");
+        listing.push("SELECT * FROM (");
+        push_half(&mut listing, half, tenant, filter, before);
+        listing.push(" ORDER BY l.id DESC LIMIT ").push_bind(limit);
+        listing.push(") half");
     }
-    query.push(" ORDER BY 1 DESC LIMIT ").push_bind(limit);
-    let found = query.build().fetch_all(connection).await?;
+    listing.push(" ORDER BY 1 DESC LIMIT ").push_bind(limit);
+    let found = listing
+        .build()
+        .persistent(kept())
+        .fetch_all(connection)
+        .await?;
     let items = found
         .iter()
         .map(rows::execution)
@@ -189,7 +193,7 @@ async fn visible(
 ) -> PgResult<Option<ExecutionId>> {
     let task = task_id.to_string();
     for oldest in [floor([task_id].iter()), i64::MIN] {
-        let id = sqlx::query_scalar(sql::VISIBLE)
+        let id = query_scalar(sql::VISIBLE)
             .bind(tenant)
             .bind(&task)
             .bind(oldest)
@@ -210,7 +214,7 @@ async fn attempts(
     let Some(id) = visible(connection, tenant, task_id).await? else {
         return Ok(Vec::new());
     };
-    let found = sqlx::query(sql::ATTEMPTS)
+    let found = query(sql::ATTEMPTS)
         .bind(tenant)
         .bind(id)
         .fetch_all(connection)
@@ -230,7 +234,7 @@ async fn logs(
     let Some(id) = visible(connection, tenant, task_id).await? else {
         return Ok(cut_counted(Vec::new(), page));
     };
-    let found = sqlx::query(sql::LOGS)
+    let found = query(sql::LOGS)
         .bind(tenant)
         .bind(id)
         .bind(i64::from(page.limit) + 1)

@@ -3,7 +3,7 @@
 use super::configs::json;
 use super::rows::{Cells as _, Reader};
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_scalar};
 use crate::columns::micros;
 use crate::rows;
 use horarium_core::store::{Heartbeat, Held, HostFacts, HostRow, StoreResult};
@@ -22,7 +22,7 @@ pub(super) async fn start(
     name: &str,
     duration: Duration,
 ) -> PgResult<i64> {
-    Ok(sqlx::query_scalar(sql::START_HOST)
+    Ok(query_scalar(sql::START_HOST)
         .bind(super::jsonb::plain(name))
         .bind(lease(duration))
         .bind(micros(now))
@@ -32,7 +32,7 @@ pub(super) async fn start(
 
 /// `Queue::stop_host`.
 pub(super) async fn stop(tx: &mut Tx, now: Timestamp, incarnation: i64) -> PgResult<()> {
-    sqlx::query(sql::STOP_HOST)
+    query(sql::STOP_HOST)
         .bind(incarnation)
         .bind(micros(now))
         .execute(tx.connection())
@@ -44,7 +44,7 @@ pub(super) async fn stop(tx: &mut Tx, now: Timestamp, incarnation: i64) -> PgRes
 
 /// `Queue::describe_host`.
 pub(super) async fn describe(tx: &mut Tx, incarnation: i64, facts: &HostFacts) -> PgResult<()> {
-    sqlx::query(sql::DESCRIBE_HOST)
+    query(sql::DESCRIBE_HOST)
         .bind(incarnation)
         .bind(json(facts)?)
         .execute(tx.connection())
@@ -54,8 +54,8 @@ pub(super) async fn describe(tx: &mut Tx, incarnation: i64, facts: &HostFacts) -
 
 /// `Queue::hosts`.
 pub(super) async fn hosts(connection: &mut PgConnection) -> PgResult<Vec<HostRow>> {
-    let found = sqlx::query(sql::HOSTS).fetch_all(&mut *connection).await?;
-    let runs = sqlx::query(sql::HOST_RUNS).fetch_all(connection).await?;
+    let found = query(sql::HOSTS).fetch_all(&mut *connection).await?;
+    let runs = query(sql::HOST_RUNS).fetch_all(connection).await?;
     Ok(rows::hosts(
         found.iter().map(|row| Reader::new(row, "hosts")),
         runs.iter().map(|row| Reader::new(row, "live_executions")),
@@ -68,7 +68,7 @@ pub(super) async fn heartbeat(
     incarnation: i64,
     duration: Duration,
 ) -> PgResult<Heartbeat> {
-    let row = sqlx::query(sql::HEARTBEAT)
+    let row = query(sql::HEARTBEAT)
         .bind(incarnation)
         .bind(lease(duration))
         .fetch_one(tx.connection())
@@ -91,7 +91,7 @@ pub(super) async fn heartbeat(
 
 /// `Queue::held`.
 pub(super) async fn held(tx: &mut Tx, incarnation: i64) -> PgResult<Vec<Held>> {
-    let rows = sqlx::query(sql::HELD)
+    let rows = query(sql::HELD)
         .bind(incarnation)
         .fetch_all(tx.connection())
         .await?;

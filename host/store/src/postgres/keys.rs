@@ -1,7 +1,7 @@
 //! Run keys: their locks, and what a freed place of one lets in.
 
 use super::sql;
-use super::tx::{Fault, PgResult, Tx};
+use super::tx::{Fault, PgResult, Tx, query};
 use horarium_model::Timestamp;
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(super) async fn lock(tx: &mut Tx, keys: &mut Vec<Key>) -> PgResult<()> {
     keys.dedup();
     let (tenants, names) = columns(keys.iter());
     for _ in 0..2 {
-        let locked = sqlx::query(sql::LOCK_KEYS)
+        let locked = query(sql::LOCK_KEYS)
             .bind(&tenants)
             .bind(&names)
             .execute(tx.connection())
@@ -39,7 +39,7 @@ pub(super) async fn lock(tx: &mut Tx, keys: &mut Vec<Key>) -> PgResult<()> {
         }
         // Tidied away between enqueue and now. Out of order this may end in a deadlock, which the database
         // finds and the transaction survives by being run anew.
-        sqlx::query(sql::ADD_KEYS)
+        query(sql::ADD_KEYS)
             .bind(&tenants)
             .bind(&names)
             .execute(tx.connection())
@@ -72,7 +72,7 @@ pub(super) async fn unblock(
 ) -> PgResult<u64> {
     let (tenants, names) = columns(counts.keys().copied());
     let counts: Vec<i64> = counts.values().copied().collect();
-    let unblocked = sqlx::query(sql::UNBLOCK)
+    let unblocked = query(sql::UNBLOCK)
         .bind(&tenants)
         .bind(&names)
         .bind(&counts)

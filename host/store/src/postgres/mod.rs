@@ -145,7 +145,7 @@ impl PostgresStore {
     pub async fn database_now(&self) -> StoreResult<Timestamp> {
         self.read(|connection| {
             Box::pin(async move {
-                let (micros,): (i64,) = sqlx::query_as(sql::DATABASE_NOW)
+                let (micros,): (i64,) = tx::query_as(sql::DATABASE_NOW)
                     .fetch_one(connection)
                     .await?;
                 Timestamp::from_timestamp_micros(micros).ok_or_else(|| {
@@ -165,7 +165,7 @@ impl PostgresStore {
         partitions::ensure(self).await?;
         self.write(|tx| {
             Box::pin(async move {
-                sqlx::query(sql::TIDY_KEYS).execute(tx.connection()).await?;
+                tx::query(sql::TIDY_KEYS).execute(tx.connection()).await?;
                 Ok(())
             })
         })
@@ -181,7 +181,7 @@ impl PostgresStore {
         self.shared.notifier.flush().await;
         if let Some(schema) = self.shared.options.schema.clone() {
             // The name was checked when the store was opened.
-            let statement: Arc<str> = format!("DROP SCHEMA {schema} CASCADE").into();
+            let statement: Arc<str> = format!("DROP SCHEMA \"{schema}\" CASCADE").into();
             self.write(move |tx| {
                 let statement = statement.clone();
                 Box::pin(async move {

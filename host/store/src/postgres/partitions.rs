@@ -1,6 +1,6 @@
 //! The history's partitions by time, made ahead of what will end.
 
-use super::tx::{Fault, PgResult, Tx};
+use super::tx::{Fault, PgResult, Tx, query, query_as};
 use super::{PostgresStore, sql};
 use chrono::{Datelike, Duration, NaiveDate};
 use horarium_core::store::{StoreError, StoreResult};
@@ -76,13 +76,13 @@ pub(super) async fn ensure(store: &PostgresStore) -> StoreResult<()> {
 
 /// Makes the next partition, if one is missing before `until`.
 async fn make_next(tx: &mut Tx, now: Timestamp, span: PartitionSpan, until: i64) -> PgResult<bool> {
-    let (mine,): (bool,) = sqlx::query_as(sql::LOCK_PARTITIONS)
+    let (mine,): (bool,) = query_as(sql::LOCK_PARTITIONS)
         .fetch_one(tx.connection())
         .await?;
     if !mine {
         return Ok(false);
     }
-    let (last,): (Option<i64>,) = sqlx::query_as(sql::LAST_PARTITION)
+    let (last,): (Option<i64>,) = query_as(sql::LAST_PARTITION)
         .fetch_one(tx.connection())
         .await?;
     let today = span.start(now.date_naive());
@@ -115,7 +115,7 @@ async fn make(tx: &mut Tx, from: NaiveDate, until: NaiveDate) -> PgResult<()> {
         .execute(tx.connection())
         .await
         .map_err(Fault::from)?;
-    sqlx::query(sql::NOTE_PARTITION)
+    query(sql::NOTE_PARTITION)
         .bind(&name)
         .bind(from)
         .bind(until)

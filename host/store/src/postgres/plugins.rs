@@ -1,7 +1,7 @@
 //! Registered names and the versions of their plugins.
 
 use super::configs::{bump_epoch, json};
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_scalar};
 use super::{rows, sql};
 use crate::columns::{cut_counted, micros, seen};
 use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, rules};
@@ -16,7 +16,7 @@ async fn version(
     task_type: &str,
     digest: &str,
 ) -> PgResult<Option<(i64, PluginVersion)>> {
-    let row = sqlx::query(sql::VERSION)
+    let row = query(sql::VERSION)
         .bind(tenant)
         .bind(task_type)
         .bind(digest)
@@ -59,12 +59,12 @@ async fn written(
 
 /// Locks a type, and the bytes of a digest, which types may share.
 async fn lock(tx: &mut Tx, tenant: TenantId, task_type: &str, digest: &str) -> PgResult<()> {
-    sqlx::query(sql::LOCK_TYPE)
+    query(sql::LOCK_TYPE)
         .bind(tenant)
         .bind(task_type)
         .execute(tx.connection())
         .await?;
-    sqlx::query(sql::LOCK_BYTES)
+    query(sql::LOCK_BYTES)
         .bind(digest)
         .execute(tx.connection())
         .await?;
@@ -78,7 +78,7 @@ pub(super) async fn add_version(
     bytes: &[u8],
 ) -> PgResult<PluginVersion> {
     let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
-    sqlx::query(sql::INSERT_TYPE)
+    query(sql::INSERT_TYPE)
         .bind(tenant)
         .bind(task_type)
         .bind(micros(now))
@@ -87,14 +87,14 @@ pub(super) async fn add_version(
     lock(tx, tenant, task_type, digest).await?;
     match version(tx.connection(), tenant, task_type, digest).await? {
         Some((id, known)) if known.state != VersionState::Failed => {
-            sqlx::query(sql::SET_GRANTS)
+            query(sql::SET_GRANTS)
                 .bind(id)
                 .bind(json(&new.grants)?)
                 .execute(tx.connection())
                 .await?;
         }
         Some(_) => {
-            sqlx::query(sql::DELETE_VERSION)
+            query(sql::DELETE_VERSION)
                 .bind(tenant)
                 .bind(task_type)
                 .bind(digest)
@@ -114,7 +114,7 @@ async fn insert_version(
     new: &PluginVersion,
     bytes: &[u8],
 ) -> PgResult<()> {
-    sqlx::query(sql::INSERT_VERSION)
+    query(sql::INSERT_VERSION)
         .bind(new.tenant_id)
         .bind(new.task_type.as_str())
         .bind(new.digest.as_str())
@@ -128,7 +128,7 @@ async fn insert_version(
         .bind(micros(now))
         .execute(tx.connection())
         .await?;
-    sqlx::query(sql::INSERT_BYTES)
+    query(sql::INSERT_BYTES)
         .bind(new.digest.as_str())
         .bind(bytes)
         .execute(tx.connection())
@@ -152,7 +152,7 @@ pub(super) async fn finish_version(
             warnings,
             activate,
         } => {
-            sqlx::query(sql::VERSION_READY)
+            query(sql::VERSION_READY)
                 .bind(id)
                 .bind(json(descriptor)?)
                 .bind(json(warnings)?)
@@ -163,12 +163,12 @@ pub(super) async fn finish_version(
             }
         }
         FinishVersion::Failed { error } => {
-            sqlx::query(sql::VERSION_FAILED)
+            query(sql::VERSION_FAILED)
                 .bind(id)
                 .bind(super::jsonb::plain(error))
                 .execute(tx.connection())
                 .await?;
-            sqlx::query(sql::DROP_BYTES)
+            query(sql::DROP_BYTES)
                 .bind(digest)
                 .execute(tx.connection())
                 .await?;
@@ -185,7 +185,7 @@ async fn make_active(
     task_type: &str,
     digest: &str,
 ) -> PgResult<()> {
-    sqlx::query(sql::ACTIVATE)
+    query(sql::ACTIVATE)
         .bind(tenant)
         .bind(task_type)
         .bind(digest)
@@ -218,7 +218,7 @@ pub(super) async fn set_disabled(
     disabled: bool,
 ) -> PgResult<TaskType> {
     existing_type(tx, tenant, task_type).await?;
-    sqlx::query(sql::DISABLE)
+    query(sql::DISABLE)
         .bind(tenant)
         .bind(task_type)
         .bind(disabled)
@@ -241,7 +241,7 @@ pub(super) async fn one_type(
     tenant: TenantId,
     task_type: &str,
 ) -> PgResult<Option<TaskType>> {
-    let row = sqlx::query(sql::TYPE)
+    let row = query(sql::TYPE)
         .bind(tenant)
         .bind(task_type)
         .fetch_optional(connection)
@@ -254,7 +254,7 @@ pub(super) async fn types(
     tenant: TenantId,
     page: &Page,
 ) -> PgResult<Listing<TaskType>> {
-    let found = sqlx::query(sql::TYPES)
+    let found = query(sql::TYPES)
         .bind(tenant)
         .bind(i64::from(page.limit) + 1)
         .bind(seen(page))
@@ -268,7 +268,7 @@ pub(super) async fn types(
 }
 
 pub(super) async fn all_types(connection: &mut PgConnection) -> PgResult<Vec<TaskType>> {
-    let found = sqlx::query(sql::ALL_TYPES).fetch_all(connection).await?;
+    let found = query(sql::ALL_TYPES).fetch_all(connection).await?;
     Ok(found
         .iter()
         .map(rows::task_type)
@@ -280,7 +280,7 @@ pub(super) async fn versions(
     tenant: TenantId,
     task_type: &str,
 ) -> PgResult<Vec<PluginVersion>> {
-    let found = sqlx::query(sql::VERSIONS)
+    let found = query(sql::VERSIONS)
         .bind(tenant)
         .bind(task_type)
         .fetch_all(connection)
@@ -290,7 +290,7 @@ pub(super) async fn versions(
 }
 
 pub(super) async fn all_versions(connection: &mut PgConnection) -> PgResult<Vec<PluginVersion>> {
-    let found = sqlx::query(sql::ALL_VERSIONS).fetch_all(connection).await?;
+    let found = query(sql::ALL_VERSIONS).fetch_all(connection).await?;
     let version = |row| Ok(rows::version(row)?.1);
     Ok(found.iter().map(version).collect::<StoreResult<_>>()?)
 }
@@ -299,7 +299,7 @@ pub(super) async fn bytes(
     connection: &mut PgConnection,
     digest: &str,
 ) -> PgResult<Option<Vec<u8>>> {
-    Ok(sqlx::query_scalar(sql::BYTES)
+    Ok(query_scalar(sql::BYTES)
         .bind(digest)
         .fetch_optional(connection)
         .await?)

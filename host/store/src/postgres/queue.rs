@@ -1,6 +1,7 @@
 //! The live side.
 
 use super::rows::{self, Cells as _, Reader};
+use super::tx::query;
 use super::{PostgresStore, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state};
 use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
@@ -19,7 +20,7 @@ impl Queue for PostgresStore {
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
         self.read(move |connection| {
             Box::pin(async move {
-                let rows = sqlx::query(sql::DUE_SCHEDULES)
+                let rows = query(sql::DUE_SCHEDULES)
                     .bind(micros(now))
                     .bind(i64::from(limit))
                     .fetch_all(connection)
@@ -36,7 +37,7 @@ impl Queue for PostgresStore {
     async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
         self.read(|connection| {
             Box::pin(async move {
-                let row = sqlx::query(sql::NEXT_DUE).fetch_one(connection).await?;
+                let row = query(sql::NEXT_DUE).fetch_one(connection).await?;
                 Ok(Reader::plain(&row, "live_executions").opt_instant("due_at")?)
             })
         })
@@ -153,7 +154,7 @@ impl Queue for PostgresStore {
         self.write(move |tx| {
             let columns = columns.clone();
             Box::pin(async move {
-                sqlx::query(sql::PROGRESS)
+                query(sql::PROGRESS)
                     .bind(&columns.0)
                     .bind(&columns.1)
                     .bind(&columns.2)
@@ -233,7 +234,7 @@ impl Queue for PostgresStore {
     async fn queue_counts(&self) -> StoreResult<QueueCounts> {
         self.read(|connection| {
             Box::pin(async move {
-                let row = sqlx::query(sql::QUEUE_COUNTS).fetch_one(connection).await?;
+                let row = query(sql::QUEUE_COUNTS).fetch_one(connection).await?;
                 let mut r = Reader::plain(&row, "live_executions");
                 Ok(QueueCounts {
                     scheduled: r.number("scheduled")?,

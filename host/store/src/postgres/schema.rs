@@ -2,7 +2,7 @@
 
 use super::PostgresOptions;
 use super::connect::{Target, begin, refuse};
-use super::tx::{PgResult, db};
+use super::tx::{self, PgResult, db};
 use horarium_core::store::{StoreError, StoreResult};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
@@ -62,13 +62,13 @@ pub struct PostgresStatus {
 
 /// (version, oldest binary that may use it); none when it is empty.
 async fn version(connection: &mut PgConnection) -> PgResult<Option<(i64, i64)>> {
-    let (exists,): (bool,) = sqlx::query_as(VERSIONS_TABLE)
+    let (exists,): (bool,) = tx::query_as(VERSIONS_TABLE)
         .fetch_one(&mut *connection)
         .await?;
     if !exists {
         return Ok(None);
     }
-    Ok(sqlx::query_as(NEWEST).fetch_optional(connection).await?)
+    Ok(tx::query_as(NEWEST).fetch_optional(connection).await?)
 }
 
 /// Refuses a schema that a newer binary made and this one cannot use.
@@ -94,7 +94,7 @@ async fn in_transaction<T>(
 ) -> StoreResult<T> {
     let mut connection = target.connect().await?;
     let explained = |fault| match fault {
-        super::tx::Fault::Db(error) => target.explain(&error),
+        tx::Fault::Db(error) => target.explain(&error),
         other => StoreError::from(other),
     };
     let begin = AssertSqlSafe(begin(options));
@@ -150,7 +150,11 @@ async fn apply(connection: &mut PgConnection, options: &PostgresOptions) -> PgRe
     .await?;
     run(connection, LOCK).await?;
     if let Some(schema) = &options.schema {
-        run(connection, &format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
+        run(
+            connection,
+            &format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""),
+        )
+        .await?;
     }
     let found = check(version(connection).await?)?;
     if found == 0 {
@@ -184,7 +188,7 @@ async fn apply(connection: &mut PgConnection, options: &PostgresOptions) -> PgRe
 
 async fn note(connection: &mut PgConnection, number: i64) -> PgResult<()> {
     let step = &MIGRATIONS[usize::try_from(number - 1).unwrap_or(0)];
-    sqlx::query(NOTE_VERSION)
+    tx::query(NOTE_VERSION)
         .bind(number)
         .bind(step.name)
         .bind(step.runs_from)
@@ -203,7 +207,7 @@ pub(super) async fn channel(target: &Target) -> StoreResult<String> {
     let mut connection = target.connect().await?;
     let name: Result<(Option<String>,), _> = match &target.schema {
         Some(schema) => Ok((Some(schema.clone()),)),
-        None => sqlx::query_as(CURRENT).fetch_one(&mut connection).await,
+        None => tx::query_as(CURRENT).fetch_one(&mut connection).await,
     };
     let _ = connection.close().await;
     let (schema,) = name.map_err(|error| db(&error))?;
@@ -232,7 +236,7 @@ pub(super) async fn status(url: &str, options: &PostgresOptions) -> StoreResult<
         };
         if version > 0 {
             let mut number = async |sql: &'static str| -> PgResult<i64> {
-                let (n,): (i64,) = sqlx::query_as(sql).fetch_one(&mut *connection).await?;
+                let (n,): (i64,) = tx::query_as(sql).fetch_one(&mut *connection).await?;
                 Ok(n)
             };
             status.size_bytes = number(SIZE).await?;

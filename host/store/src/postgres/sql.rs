@@ -1,5 +1,10 @@
 //! Every statement of the PostgreSQL store. Batches come as one array a column, read by `unnest`. A test
 //! prepares each statement against a migrated database, another holds the hot ones to their indexes.
+//!
+//! The planner knows little of tables that fill and empty by the second. Where a wrong guess would be
+//! costly, statements leave it one way: rows by id are taken in a materialised CTE without a condition
+//! that some partial index has (its dead entries would all be walked), and single rows are looked up by
+//! scalar subqueries, which cannot become a hash of the whole table.
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
@@ -168,11 +173,12 @@ statements! {
         WHERE d.tenant_id = t.tenant_id AND d.run_key = t.run_key";
 
     // ---- enqueue
-    /// Tenants, task ids; `$3` = no end in the history is older. The places, from 1.
+    /// Tenants, task ids; `$3`, `$4`: between these they ended, if at all. The places, from 1.
     KNOWN_TASKS = "SELECT u.place FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_id, place) \
-        WHERE EXISTS (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_id = u.task_id) \
-        OR EXISTS (SELECT 1 FROM task_executions e \
-            WHERE e.tenant_id = u.tenant_id AND e.task_id = u.task_id AND e.completed_at >= $3)";
+        WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_id = u.task_id) \
+            IS NOT NULL \
+        OR (SELECT 1 FROM task_executions e WHERE e.tenant_id = u.tenant_id AND e.task_id = u.task_id \
+            AND e.completed_at >= $3 AND e.completed_at <= $4 LIMIT 1) IS NOT NULL";
     LIVE_COUNTS = "SELECT config_id, state = 'running', count(*) FROM live_executions \
         WHERE config_id = ANY ($1) AND config_id IS NOT NULL GROUP BY 1, 2";
     /// `$19` = now. What is there already is left out. Keys are noted, so that claims find what to lock.
@@ -192,10 +198,10 @@ statements! {
         FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT id, parameters::jsonb FROM unnest($1::bigint[], $2::text[]) u(id, parameters)";
-    /// Those of `$1` that ended before, under the same task id, while they were being inserted.
-    ENDED_BEFORE = "SELECT l.id FROM live_executions l WHERE l.id = ANY ($1) AND EXISTS ( \
-        SELECT 1 FROM task_executions e WHERE e.tenant_id = l.tenant_id AND e.task_id = l.task_id \
-        AND e.completed_at >= $2)";
+    /// Ids, tenants, task ids, bounds as above: those that ended before, while they were being inserted.
+    ENDED_BEFORE = "SELECT u.id FROM unnest($1::bigint[], $2::bigint[], $3::text[]) u(id, tenant_id, task_id) \
+        WHERE (SELECT 1 FROM task_executions e WHERE e.tenant_id = u.tenant_id \
+            AND e.task_id = u.task_id AND e.completed_at >= $4 AND e.completed_at <= $5 LIMIT 1) IS NOT NULL";
 
     // ---- fire
     SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
@@ -246,9 +252,7 @@ statements! {
     START = "UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
         incarnation = $2, started_at = $3, first_started_at = coalesce(first_started_at, $3) \
         WHERE id = ANY ($1)";
-    // Suspects are few and wait for one another too: they are always looked at.
-    BLOCK = "UPDATE live_executions SET blocked = true \
-        WHERE id = ANY ($1) AND state = 'available' AND lost < 3";
+    BLOCK = "UPDATE live_executions SET blocked = true WHERE id = ANY ($1)";
     /// Tenants, keys, how many of each and each type; `$4` = now. The types are found one after another in
     /// the index, because what a host cannot load must not stand before what it can.
     UNBLOCK = "WITH RECURSIVE kinds AS ( \
@@ -268,10 +272,11 @@ statements! {
                 ORDER BY b.queue_key, b.id LIMIT k.places FOR UPDATE SKIP LOCKED) w))";
 
     // ---- the end of attempts
-    LOCK_RUNNING = "SELECT l.id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
+    LOCK_RUNNING = "WITH l AS MATERIALIZED (SELECT * FROM live_executions WHERE id = ANY ($1) ORDER BY id FOR UPDATE) \
+        SELECT l.id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, l.parameters IS NULL, l.run_key, l.lost, \
-        EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL) \
-        FROM live_executions l WHERE l.id = ANY ($1) AND l.state = 'running' ORDER BY l.id FOR UPDATE OF l";
+        l.incarnation = ANY (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)) \
+        FROM l WHERE l.state = 'running'";
     CONFIGS_OF = "SELECT c.id, c.deleted_at IS NOT NULL, c.delete_history, c.paused, s.failures_in_a_row, \
         s.state_version FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.id = ANY ($1)";
     RECORD = concat!("WITH ended AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], \
@@ -352,7 +357,7 @@ statements! {
     LOST_RUNS = "SELECT l.id, l.claim, l.attempt, l.lost, l.started_at, l.cancel_requested_at IS NOT NULL, \
         l.config_id, (SELECT h.name FROM hosts h WHERE h.incarnation = l.incarnation), l.tenant_id, l.run_key \
         FROM live_executions l WHERE l.state = 'running' \
-        AND NOT EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL) \
+        AND l.incarnation <> ALL (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)) \
         ORDER BY l.id LIMIT $1 FOR UPDATE OF l SKIP LOCKED";
 
     // ---- cancel

@@ -2,7 +2,7 @@
 
 use super::configs::{found, lock_schedule};
 use super::sql;
-use super::tx::{PgResult, Tx};
+use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::columns::micros;
 use horarium_core::runner::StateEntry;
 use horarium_model::{ConfigId, TenantId, Timestamp};
@@ -14,10 +14,8 @@ pub(super) async fn entries(
     connection: &mut PgConnection,
     id: ConfigId,
 ) -> PgResult<BTreeMap<String, StateEntry>> {
-    let rows: Vec<(String, Vec<u8>, i64)> = sqlx::query_as(sql::STATE)
-        .bind(id)
-        .fetch_all(connection)
-        .await?;
+    let rows: Vec<(String, Vec<u8>, i64)> =
+        query_as(sql::STATE).bind(id).fetch_all(connection).await?;
     let entry = |(key, value, version)| (key, StateEntry { value, version });
     Ok(rows.into_iter().map(entry).collect())
 }
@@ -43,7 +41,7 @@ pub(super) async fn set_state(
     lock_schedule(tx, id).await?;
     found(tx.connection(), tenant, id).await?;
     let Some(value) = value else {
-        sqlx::query(sql::DELETE_STATE)
+        query(sql::DELETE_STATE)
             .bind(id)
             .bind(key)
             .execute(tx.connection())
@@ -51,11 +49,11 @@ pub(super) async fn set_state(
         return Ok(());
     };
     // Kept beside the keys: a key that was deleted and comes again must not repeat a version.
-    let version: i64 = sqlx::query_scalar(sql::RAISE_STATE_VERSION)
+    let version: i64 = query_scalar(sql::RAISE_STATE_VERSION)
         .bind(id)
         .fetch_one(tx.connection())
         .await?;
-    sqlx::query(sql::SET_STATE)
+    query(sql::SET_STATE)
         .bind(id)
         .bind(key)
         .bind(version)
@@ -70,7 +68,7 @@ pub(super) async fn set_state(
 pub(super) async fn reset_state(tx: &mut Tx, tenant: TenantId, id: ConfigId) -> PgResult<u64> {
     lock_schedule(tx, id).await?;
     found(tx.connection(), tenant, id).await?;
-    let done = sqlx::query(sql::RESET_STATE)
+    let done = query(sql::RESET_STATE)
         .bind(id)
         .execute(tx.connection())
         .await?;

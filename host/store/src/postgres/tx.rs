@@ -5,8 +5,9 @@ use futures_util::future::BoxFuture;
 use horarium_core::store::{StoreError, StoreResult};
 use horarium_model::TaskId;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::{PgConnection, Postgres};
-use sqlx::{AssertSqlSafe, Transaction};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::query::{Query, QueryAs, QueryScalar};
+use sqlx::{AssertSqlSafe, FromRow, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,7 +196,7 @@ impl PostgresStore {
         F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, PgResult<T>> + Send + Sync + 'static,
     {
         let shared = self.shared.clone();
-        detached(async move {
+        detached(&self.shared, async move {
             let mut tried = 1;
             loop {
                 match run(&shared, &operation).await {
@@ -229,7 +230,7 @@ impl PostgresStore {
                 .await;
         }
         let shared = self.shared.clone();
-        detached(async move {
+        detached(&self.shared, async move {
             let mut tries = 0;
             loop {
                 let done = match shared.pool.acquire().await {
@@ -250,10 +251,43 @@ impl PostgresStore {
     }
 }
 
+tokio::task_local! {
+    /// Whether the statements of the running operation are kept prepared on the connection.
+    static KEPT: bool;
+}
+
+/// Whether statements are kept: behind a transaction pooler a statement with a name would meet one of
+/// another client with the same name.
+pub(super) fn kept() -> bool {
+    KEPT.try_with(|kept| *kept).unwrap_or(false)
+}
+
+/// A statement of `sql.rs`.
+pub(super) fn query<'q>(sql: &'static str) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(kept())
+}
+
+/// A statement of `sql.rs` whose rows are tuples.
+pub(super) fn query_as<'q, O>(sql: &'static str) -> QueryAs<'q, Postgres, O, PgArguments>
+where
+    O: for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_as(sql).persistent(kept())
+}
+
+/// A statement of `sql.rs` whose rows are single values.
+pub(super) fn query_scalar<'q, O>(sql: &'static str) -> QueryScalar<'q, Postgres, O, PgArguments>
+where
+    (O,): for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_scalar(sql).persistent(kept())
+}
+
 async fn detached<T: Send + 'static>(
+    shared: &Shared,
     work: impl Future<Output = StoreResult<T>> + Send + 'static,
 ) -> StoreResult<T> {
-    tokio::spawn(work)
+    tokio::spawn(KEPT.scope(!shared.options.pooler_transaction, work))
         .await
         .map_err(|error| StoreError::Internal(format!("a database call broke off: {error}")))?
 }

@@ -205,10 +205,10 @@ impl Side {
                 let host = store.start_host(now, &format!("host {}", self.now)).await;
                 self.host = host.as_ref().copied().unwrap_or(0);
                 let taken = store.take_over(now, self.host).await;
-                format!(
-                    "{host:?} {taken:?} {:?}",
-                    store.heartbeat(now, self.host).await
-                )
+                // The database's clock and the leases are each store's own.
+                let beat = store.heartbeat(now, self.host).await;
+                let beat = beat.map(|b| (b.alive, b.cancels, b.catalog_epoch));
+                format!("{host:?} {taken:?} {beat:?}")
             }
             Op::SetState {
                 config,
