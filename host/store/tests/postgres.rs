@@ -1,8 +1,8 @@
-//! PostgreSQL keeps every rule that the conformance suite knows, directly and as a pooler wants it; how it
+//! PostgreSQL keeps every rule that the conformance suite knows, directly and through a pooler; how it
 //! starts, and what it says when it cannot.
 
 use horarium_core::store::{Queue, StoreError, conformance};
-use horarium_store::testing::Cluster;
+use horarium_store::testing::{Bouncer, Cluster};
 use horarium_store::{PostgresOptions, PostgresStore};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +28,23 @@ async fn template(cluster: &Cluster) -> String {
     name
 }
 
-/// Every rule on a database of its own; one server for all of them, a few rules at a time.
-async fn every_rule_holds(options: PostgresOptions) {
-    let cluster = Arc::new(Cluster::start());
+/// Every rule on a database of its own; one server for all of them, a few rules at a time. `url` leads to a
+/// database.
+async fn every_rule_holds(
+    cluster: Arc<Cluster>,
+    options: PostgresOptions,
+    url: impl Fn(&Cluster, &str) -> String + Clone + Send + 'static,
+) {
     let template = template(&cluster).await;
     let turns = Arc::new(Semaphore::new(4));
     let mut running = JoinSet::new();
     for (name, rule) in conformance::all() {
         let (cluster, template) = (cluster.clone(), template.clone());
-        let (turns, options) = (turns.clone(), options.clone());
+        let (turns, options, url) = (turns.clone(), options.clone(), url.clone());
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("open");
             let database = cluster.copy_of(&template).await;
-            let store = PostgresStore::connect(&cluster.url(&database), options).await;
+            let store = PostgresStore::connect(&url(&cluster, &database), options).await;
             let store = store.expect("connects");
             let done = tokio::spawn(rule(Arc::new(store.clone()))).await;
             store.close().await;
@@ -56,18 +60,21 @@ async fn every_rule_holds(options: PostgresOptions) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_conformance_suite() {
-    every_rule_holds(alone()).await;
+    let cluster = Arc::new(Cluster::start());
+    every_rule_holds(cluster, alone(), Cluster::url).await;
 }
 
-/// As it is used through pgbouncer: no statement is kept, everything is in a transaction. The connections
-/// are a direct one's, so that this shows what we send, not what a pooler makes of it.
+/// Through the real pgbouncer in transaction mode, over two connections to the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_conformance_suite_as_for_a_pooler() {
+async fn the_conformance_suite_through_a_pooler() {
+    let cluster = Arc::new(Cluster::start());
+    let bouncer = Arc::new(Bouncer::start(&cluster));
     let options = PostgresOptions {
         pooler_transaction: true,
         ..alone()
     };
-    every_rule_holds(options).await;
+    let url = move |_: &Cluster, database: &str| bouncer.url(database);
+    every_rule_holds(cluster, options, url).await;
 }
 
 async fn refusal(url: &str, options: PostgresOptions) -> StoreError {

@@ -2,6 +2,10 @@
 //! temporary folder. It ends with the process that started it, however that ends: a watching shell holds
 //! the other end of a pipe, and when that closes, it stops the server and removes the folder.
 
+mod bouncer;
+
+pub use bouncer::Bouncer;
+
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use std::io::{BufRead, BufReader};
@@ -72,13 +76,27 @@ fn find_bin() -> Option<PathBuf> {
         .or_else(|| std::env::split_paths(&path).find(has_server))
 }
 
-/// As whom the server runs: it refuses root.
-fn command(program: &str) -> Command {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|own| {
+/// A program as the server's user, which ends when this process does.
+fn command_as_server(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]);
+    if is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command.args(["--", program]);
+    command
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| {
         use std::os::unix::fs::MetadataExt;
         own.uid() == 0
-    });
-    if root {
+    })
+}
+
+/// As whom the server runs: it refuses root.
+fn command(program: &str) -> Command {
+    if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--", program]);
         command
