@@ -21,11 +21,16 @@ pub trait Clock: Send + Sync + 'static {
     fn adjust(&self, _by: chrono::Duration) {}
 
     /// The database answered with the instant `database_now` when asked at the monotonic reading `sent`. The
-    /// answer is taken to have been given half-way.
+    /// answer is taken to have been given half-way; one that took long says too little.
     fn meet(&self, database_now: Timestamp, sent: Duration) {
-        let half = self.monotonic().saturating_sub(sent) / 2;
-        let half = chrono::Duration::from_std(half).unwrap_or_default();
-        self.adjust(database_now + half - self.now());
+        const TOO_LONG: Duration = Duration::from_millis(500);
+        let took = self.monotonic().saturating_sub(sent);
+        let half = chrono::Duration::from_std(took / 2).unwrap_or_default();
+        let by = database_now + half - self.now();
+        // Off by more than the answer took, the clock is wrong all the same.
+        if took < TOO_LONG || by.abs() > half {
+            self.adjust(by);
+        }
     }
 
     /// Waits until `instant` by the wall clock. Returns at once when it has passed. Long waits are cut

@@ -120,11 +120,11 @@ impl Registry {
     /// Loads what the catalog names and is not loaded yet, as it changes, until `shutdown`.
     pub async fn run(&self, wakes: &Wakes, clock: &dyn Clock, shutdown: CancellationToken) {
         loop {
-            let again = if self.prepare_missing(wakes).await {
-                Duration::MAX
-            } else {
-                TRY_AGAIN
+            let all_there = tokio::select! {
+                () = shutdown.cancelled() => return,
+                all_there = self.prepare_missing(wakes) => all_there,
             };
+            let again = if all_there { Duration::MAX } else { TRY_AGAIN };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.changed.notified() => {}

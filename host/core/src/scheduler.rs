@@ -20,6 +20,8 @@ use uuid::Uuid;
 const BATCH: u32 = 1000;
 /// The longest wait between two looks, in case every hint was lost.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+/// The same where other hosts change what is due.
+const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_secs(5);
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,11 @@ impl Scheduler {
                     Some(self.clock.now() + AFTER_ERROR)
                 }
             };
-            let far = self.clock.now() + LOOK_AT_LEAST_EVERY;
+            let longest = match self.store.gives_leases() {
+                true => LOOK_AT_OTHERS_EVERY,
+                false => LOOK_AT_LEAST_EVERY,
+            };
+            let far = self.clock.now() + longest;
             let until = wait.map_or(far, |instant| instant.min(far));
             tokio::select! {
                 () = shutdown.cancelled() => return,

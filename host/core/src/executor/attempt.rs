@@ -38,8 +38,12 @@ pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration
             return;
         }
     };
-    let version = version_of(executor, &running.claimed, read.as_deref());
-    let outcome = match &version {
+    let mut version = version_of(executor, &running.claimed, read.as_deref());
+    if version.is_none() {
+        // Another host may have registered it a moment ago.
+        version = reread(executor, running, read.as_deref()).await;
+    }
+    let mut outcome = match &version {
         None => outcome(AttemptEnd::Failed(Failure::new(
             ErrorKind::UnknownTaskType,
             format!(
@@ -49,6 +53,14 @@ pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration
         ))),
         Some(version) => guarded(executor, running, read.as_deref(), version).await,
     };
+    if refuses_parameters(&outcome)
+        && let Some(fresh) = reread(executor, running, read.as_deref()).await
+        && version.as_ref().is_some_and(|v| v.digest != fresh.digest)
+    {
+        // They were checked against a version that is not the one in force any more.
+        outcome = guarded(executor, running, read.as_deref(), &fresh).await;
+        version = Some(fresh);
+    }
     let duration = clock.monotonic().saturating_sub(begun);
     finish(
         executor,
@@ -82,6 +94,21 @@ fn version_of(
         .parts
         .registry
         .chosen(claimed.tenant_id, &claimed.task_type, pin)
+}
+
+/// The version as the catalog has it now: what this host knows may be some seconds old. None as well when the
+/// catalog cannot be read.
+async fn reread(
+    executor: &Executor,
+    running: &Running,
+    config: Option<&CompiledConfig>,
+) -> Option<Arc<PluginVersion>> {
+    executor.parts.registry.refresh().await.ok()?;
+    version_of(executor, &running.claimed, config)
+}
+
+fn refuses_parameters(outcome: &Outcome) -> bool {
+    matches!(&outcome.end, AttemptEnd::Failed(failure) if failure.kind == ErrorKind::InvalidParameters)
 }
 
 /// Runs the guest; a panic of the host ends this attempt only.

@@ -42,7 +42,11 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
             limit: u32::try_from(wanted).unwrap_or(CLAIM_BATCH),
         };
         let idle = match parts.store.claim(request).await {
-            Ok(_) if !executor.lease.is_trusted(parts.clock.monotonic()) => {
+            // Whoever was given up meanwhile, or stopped believing, must not begin.
+            Ok(_)
+                if executor.lease.incarnation() != incarnation
+                    || !executor.lease.is_trusted(parts.clock.monotonic()) =>
+            {
                 executor.lease.doubt();
                 continue;
             }
@@ -156,7 +160,15 @@ fn start(
     let guests = executor.settings.guests.clone();
     guests.spawn(async move {
         attempt::run(&executor, &running, queued).await;
-        lock(&executor.running).remove(&task_id);
+        let mut all = lock(&executor.running);
+        // It may have been claimed anew already.
+        if all
+            .get(&task_id)
+            .is_some_and(|other| Arc::ptr_eq(other, &running))
+        {
+            all.remove(&task_id);
+        }
+        drop(all);
         drop(permit);
     });
 }

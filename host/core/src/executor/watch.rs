@@ -3,7 +3,7 @@
 
 use super::{Executor, ExecutorSettings, HEARTBEAT, Parts, lock};
 use crate::control::StopReason;
-use crate::store::{HostFacts, ProgressReport, StoreResult};
+use crate::store::{HostFacts, ProgressReport, StoreError, StoreResult};
 use horarium_model::TaskId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Between the first tries after the store failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// Between two looks at the trust that is left.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a heartbeat may take before the next is tried: a broken connection can be silent for long.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// The least time between two looks at what dead hosts left.
 const AFTER_TAKE_OVER: Duration = Duration::from_millis(200);
 /// Between two looks at the progress of what runs.
@@ -65,10 +69,13 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
     let parts = &executor.parts;
     let incarnation = executor.lease.incarnation();
     let sent = parts.clock.monotonic();
-    let beat = parts
-        .store
-        .heartbeat(parts.clock.now(), incarnation)
-        .await?;
+    let beat = tokio::select! {
+        beat = parts.store.heartbeat(parts.clock.now(), incarnation) => beat?,
+        () = parts.clock.sleep(PATIENCE) => {
+            let seconds = PATIENCE.as_secs();
+            return Err(StoreError::Unavailable(format!("no answer within {seconds} s")));
+        }
+    };
     if let Some(database_now) = beat.database_now {
         parts.clock.meet(database_now, sent);
     }
@@ -160,15 +167,18 @@ async fn trust(executor: &Executor, done: &CancellationToken) {
     let clock = &executor.parts.clock;
     let mut told = false;
     while let Some(left) = executor.lease.trust_left(clock.monotonic()) {
-        if left.is_zero() && !told {
-            tracing::error!(
-                "the database has not answered for too long; what runs here is stopped, because others may take it over"
-            );
+        if left.is_zero() {
+            if !told {
+                tracing::error!(
+                    "the database has not answered for too long; what runs here is stopped, because others may take it over"
+                );
+            }
+            // Each time: a claim may have been on its way.
             executor.stop_all(StopReason::LeaseLost);
         }
         told = left.is_zero();
-        // Without trust nothing starts, so a look now and then is enough.
-        let wait = if told { AFTER_ERROR } else { left };
+        // Timers stand still while the machine sleeps, trust does not: it is looked at often.
+        let wait = if told { LOOK } else { left.min(LOOK) };
         tokio::select! {
             () = done.cancelled() => return,
             () = clock.sleep(wait) => {}

@@ -165,9 +165,10 @@ async fn notify(
 fn write(own: &str, tidings: &Tidings) -> String {
     let mut payload = own.to_owned();
     for (said, word) in [
+        // First: what was enqueued may want it.
+        (tidings.catalog, " catalog"),
         (tidings.enqueued, " enqueued"),
         (tidings.schedule, " schedule"),
-        (tidings.catalog, " catalog"),
         (tidings.cancels.len() > MOST_CANCELS, " missed"),
     ] {
         if said {
@@ -259,8 +260,8 @@ mod tests {
         let payload = write("me", &told);
         let heard: Vec<Hint> = read("you", &payload).collect();
         let wanted = [
-            Hint::Enqueued,
             Hint::Catalog,
+            Hint::Enqueued,
             Hint::Cancel(ids[0]),
             Hint::Cancel(ids[1]),
         ];
