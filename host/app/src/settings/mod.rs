@@ -94,9 +94,11 @@ impl std::str::FromStr for DatabaseUrl {
             return Ok(Self::Postgres(url.to_owned()));
         }
         let Some(path) = url.strip_prefix("sqlite:") else {
+            // Only its scheme is repeated: what follows may hold a password.
+            let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
             return Err(format!(
-                "`{}` is no database; write sqlite:/var/lib/horarium.db or postgres://USER@HOST/NAME",
-                one_line(url, 80)
+                "`{}` is no kind of database; write sqlite:/var/lib/horarium.db or postgres://USER@HOST/NAME",
+                one_line(scheme, 20)
             ));
         };
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -137,7 +139,7 @@ impl Default for PostgresSettings {
             listen_url: None,
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(10),
-            idle_in_transaction_timeout: Duration::from_secs(30),
+            idle_in_transaction_timeout: Duration::from_secs(10),
             migrate: false,
         }
     }

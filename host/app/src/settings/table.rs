@@ -83,9 +83,9 @@ table! {
     "database.lock_timeout_seconds", "10",
         "PostgreSQL: the server ends a statement that waits longer for a lock.",
         |s, raw| raw.integer(1, 3600).map(|v| s.postgres.lock_timeout = Duration::from_secs(v));
-    "database.idle_in_transaction_timeout_seconds", "30",
-        "PostgreSQL: the server ends a transaction that does nothing for longer: what a vanished host leaves behind.",
-        |s, raw| raw.integer(1, 3600).map(|v| s.postgres.idle_in_transaction_timeout = Duration::from_secs(v));
+    "database.idle_in_transaction_timeout_seconds", "10",
+        "PostgreSQL: the server ends a transaction that does nothing for longer: what a vanished host leaves behind. Shorter than a host's lease, so that what it locked can be taken over.",
+        |s, raw| raw.integer(1, 14).map(|v| s.postgres.idle_in_transaction_timeout = Duration::from_secs(v));
     "executor.slots", "8 for each core",
         "How many executions run at once.",
         |s, raw| raw.integer(1, 100_000).map(|v| s.slots = v as u32);

@@ -120,3 +120,16 @@ fn the_documentation_is_the_table() {
         "docs/settings.md is stale; run UPDATE_DOCS=1 cargo test -p horarium settings"
     );
 }
+
+#[test]
+fn a_refused_database_keeps_its_password_to_itself() {
+    for url in [
+        "postgress://me:SECRET@db/h",
+        "POSTGRES://me:SECRET@db/h",
+        "me:SECRET@db",
+    ] {
+        let refused = load(&[], &[("database.url", url)]).expect_err(url);
+        assert!(!refused.to_string().contains("SECRET"), "{refused}");
+        assert!(refused.to_string().contains("postgres://"), "{refused}");
+    }
+}

@@ -82,7 +82,8 @@ impl Default for PostgresOptions {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(10),
-            idle_in_transaction_timeout: Duration::from_secs(30),
+            // Shorter than the lease: what a vanished host has locked must be free when it is taken over.
+            idle_in_transaction_timeout: Duration::from_secs(10),
             pooler_transaction: false,
             listen_url: None,
             notify: true,
