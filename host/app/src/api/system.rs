@@ -2,7 +2,7 @@
 
 use super::ApiState;
 use super::error::ApiError;
-use super::query::NoParams;
+use super::query::{NoParams, Params, cursor_text};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -79,11 +79,18 @@ pub(super) async fn me(_: NoParams) -> Json<Value> {
 }
 
 /// The hosts that are alive, with what each runs and has loaded.
-pub(super) async fn hosts(State(api): Api, _: NoParams) -> Result<Json<Value>, ApiError> {
+pub(super) async fn hosts(State(api): Api, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let page = params.page();
+    params.finish()?;
     let own = api.executor.as_ref().map(|e| e.incarnation());
-    let hosts = api.store.hosts().await?;
+    let mut hosts = api.store.hosts().await?;
+    hosts.retain(|host| page.after.is_none_or(|after| host.incarnation > after));
+    let more = hosts.len() > page.limit as usize;
+    hosts.truncate(page.limit as usize);
+    let last = hosts.last().filter(|_| more);
+    let next = last.map(|host| cursor_text(host.incarnation));
     let items: Vec<Value> = hosts.iter().map(|host| host_json(host, own)).collect();
-    Ok(Json(json!({ "items": items, "next_cursor": null })))
+    Ok(Json(json!({ "items": items, "next_cursor": next })))
 }
 
 fn host_json(host: &HostRow, own: Option<i64>) -> Value {

@@ -92,17 +92,26 @@ fn document(database: impl std::fmt::Display, status: &impl Serialize) -> Value 
     document
 }
 
-/// A URL without its password.
+/// A URL without its password, wherever that stands.
 fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return String::new();
     };
-    match rest.split_once('@') {
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let place = match place.rsplit_once('@') {
         Some((login, place)) => {
             let user = login.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}@{place}")
+            format!("{user}@{place}")
         }
-        None => url.to_owned(),
+        None => place.to_owned(),
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let open: Vec<&str> = pairs
+        .filter(|pair| !pair.starts_with("password="))
+        .collect();
+    match open.is_empty() {
+        true => format!("{scheme}://{place}"),
+        false => format!("{scheme}://{place}?{}", open.join("&")),
     }
 }
 
@@ -188,5 +197,10 @@ mod tests {
             "postgres://me@db/h?sslmode=require"
         );
         assert_eq!(shown("postgres://db/h"), "postgres://db/h");
+        assert_eq!(shown("postgres://me:a@b@db/h"), "postgres://me@db/h");
+        assert_eq!(
+            shown("postgres://db/h?password=secret&host=%2Frun"),
+            "postgres://db/h?host=%2Frun"
+        );
     }
 }

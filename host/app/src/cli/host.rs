@@ -2,20 +2,20 @@
 
 use super::failure::Outcome;
 use super::render::{Cell, Paint, Table, instant_of, text_of};
-use super::{Remote, now, words};
+use super::{PageArguments, Remote, now, words};
 use clap::Subcommand;
 use serde_json::Value;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// List the hosts that are alive, with what each runs and has loaded
-    List,
+    List(PageArguments),
 }
 
 pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
     match verb {
-        Verb::List => {
-            let answer = remote.client.get("/v1/hosts", &Vec::new())?;
+        Verb::List(page) => {
+            let answer = remote.client.get("/v1/hosts", &page.query())?;
             remote.show_list(&answer, "No host is alive.", table)
         }
     }

@@ -135,6 +135,15 @@ async fn the_host_and_the_metrics_are_told() {
             "slots": 16, "memory_bytes": 1 << 30, "running": 0, "executions": [], "loaded": ["hello"],
             "started_at": "2026-01-01T00:00:30Z", "seen_at": "2026-01-01T00:00:30Z"}])
     );
+    let second = server.store.start_host(now, "there").await;
+    let second = second.expect("started");
+    let page = server.get("/v1/hosts?limit=1").await.expect(200).body;
+    assert_eq!(page["items"][0]["name"], "here");
+    let cursor = page["next_cursor"].as_str().expect("there is another");
+    let path = format!("/v1/hosts?limit=1&cursor={cursor}");
+    let page = server.get(&path).await.expect(200).body;
+    assert_eq!(page["items"][0]["incarnation"], second);
+    assert_eq!(page["next_cursor"], Value::Null);
     assert_eq!(
         server.get("/v1/me").await.expect(200).body["role"],
         "host-admin"
