@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod backup;
 mod bad_configs;
 mod bad_documents;
 mod bad_plugins;

@@ -14,4 +14,7 @@ mod sqlite;
 pub mod testing;
 
 pub use postgres::{PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
-pub use sqlite::{DbStatus, Durability, SqliteOptions, SqliteStore, migrate, quick_check, status};
+pub use sqlite::{
+    DbStatus, Durability, Restored, SqliteOptions, SqliteStore, backup, migrate, quick_check,
+    restore, status,
+};

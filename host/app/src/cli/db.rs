@@ -1,5 +1,6 @@
 //! `db`: the database, without a server.
 
+use super::db_backup::{BackupArguments, RestoreArguments};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Style, text_of};
 use super::serve::settings;
@@ -11,7 +12,7 @@ use horarium_core::store::{StoreError, StoreResult};
 use horarium_store::PostgresStore;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -19,6 +20,10 @@ pub(crate) enum Verb {
     Migrate(Arguments),
     /// Show its schema version and what it holds; a server may run on it
     Status(Arguments),
+    /// Copy a SQLite database to a new file, checked; a server may run on it
+    Backup(BackupArguments),
+    /// Put a backup in the place of a SQLite database; no server may run on it
+    Restore(RestoreArguments),
 }
 
 #[derive(Debug, Args)]
@@ -32,16 +37,28 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
-    let (Verb::Migrate(arguments) | Verb::Status(arguments)) = verb;
-    let url = arguments.database_url.clone();
-    let flags = url.map(|url| ("database.url", url));
-    let settings = settings(
-        global,
-        arguments.config.as_deref(),
-        flags.into_iter().collect(),
-    )?;
+    match verb {
+        Verb::Migrate(arguments) => look(global, arguments, true),
+        Verb::Status(arguments) => look(global, arguments, false),
+        Verb::Backup(arguments) => super::db_backup::backup(global, arguments),
+        Verb::Restore(arguments) => super::db_backup::restore(global, arguments),
+    }
+}
+
+/// The server's settings, with the database that a flag names.
+pub(super) fn local_settings(
+    global: &Global,
+    url: Option<&str>,
+    config: Option<&Path>,
+) -> Result<Settings, Failure> {
+    let flags = url.map(|url| ("database.url", url.to_owned()));
+    settings(global, config, flags.into_iter().collect())
+}
+
+fn look(global: &Global, arguments: &Arguments, migrates: bool) -> Outcome {
+    let (url, config) = (&arguments.database_url, &arguments.config);
+    let settings = local_settings(global, url.as_deref(), config.as_deref())?;
     let database = settings.database()?;
-    let migrates = matches!(verb, Verb::Migrate(_));
     if migrates
         && let DatabaseUrl::Sqlite(path) = &database
         && let Some(directory) = path.parent()
@@ -93,7 +110,7 @@ fn document(database: impl std::fmt::Display, status: &impl Serialize) -> Value 
 }
 
 /// A URL without its password, wherever that stands.
-fn shown(url: &str) -> String {
+pub(super) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return String::new();
     };

@@ -68,13 +68,13 @@ impl Lock {
     }
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
 
-fn refuse(path: &Path, what: impl std::fmt::Display) -> StoreError {
+pub(super) fn refuse(path: &Path, what: impl std::fmt::Display) -> StoreError {
     StoreError::Invalid(Invalid::one("", format!("{}: {what}", path.display())))
 }
 
@@ -147,7 +147,7 @@ pub(super) fn reader_options(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY")
 }
 
-fn opening(path: &Path, error: sqlx::Error) -> StoreError {
+pub(super) fn opening(path: &Path, error: sqlx::Error) -> StoreError {
     let not_a_database = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)
@@ -160,7 +160,7 @@ fn opening(path: &Path, error: sqlx::Error) -> StoreError {
 }
 
 /// Before SQLite touches it: a file that is something else stays as it is.
-fn check_header(path: &Path) -> StoreResult<()> {
+pub(super) fn check_header(path: &Path) -> StoreResult<()> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -195,7 +195,10 @@ async fn number(connection: &mut SqliteConnection, sql: &'static str) -> StoreRe
 }
 
 /// The schema version of a file that is ours; 0 when it is empty.
-async fn check_version(connection: &mut SqliteConnection, path: &Path) -> StoreResult<i64> {
+pub(super) async fn check_version(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> StoreResult<i64> {
     let application =
         number(connection, "PRAGMA application_id")
             .await

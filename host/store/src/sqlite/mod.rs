@@ -1,6 +1,7 @@
 //! SQLite: one file, one server. One task owns the only writing connection and groups what waits into
 //! one transaction ([`writer`]); readers have connections of their own.
 
+mod backup;
 mod catalog;
 mod claim;
 mod complete;
@@ -21,6 +22,7 @@ mod task_state;
 mod tests;
 mod writer;
 
+pub use backup::{Restored, backup, restore};
 pub use file::{DbStatus, migrate, quick_check, status};
 
 use futures_util::future::BoxFuture;

@@ -1,0 +1,138 @@
+//! Backups of the database file: taken under load, checked, put back.
+
+use crate::support::{Host, horarium, text, until};
+use std::collections::HashSet;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// A server that fires every second, with runs that wait and run.
+fn busy() -> (Host, i64) {
+    let host = Host::start();
+    host.register("hello", "");
+    host.register("hostile/sleep", "");
+    let clock = host.create("--name Clock --type hello --cron '* * * * * *' --overlap allow");
+    let long = host.create("--name Long --type sleep --overlap allow --set milliseconds=500");
+    for _ in 0..40 {
+        host.trigger(long);
+    }
+    until("three slots", || {
+        let fired = host.executions(&format!("task={clock}&state=succeeded"));
+        (fired.len() >= 3).then_some(())
+    });
+    (host, clock)
+}
+
+#[test]
+fn a_backup_under_load_goes_on_where_it_was() {
+    let (mut host, clock) = busy();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("backup.db");
+    let backup = host.run(&format!("db backup '{}'", file.display()));
+    assert_eq!(text(&backup, "file"), file.display().to_string());
+    assert!(
+        backup["live"].as_i64() > Some(0),
+        "not under load: {backup:#}"
+    );
+    let mode = std::fs::metadata(&file).expect("it is there").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+
+    // Into a fresh place: the same counts.
+    let fresh = folder.path().join("fresh");
+    let restore = format!(
+        "db restore '{}' --json --data-dir '{}'",
+        file.display(),
+        fresh.display()
+    );
+    let restored = horarium(&restore).exits(0).json();
+    for count in ["configs", "live", "executions", "schema_version"] {
+        assert_eq!(restored[count], backup[count], "{restored:#} {backup:#}");
+    }
+    assert!(restored["replaced"].is_null());
+
+    // Into the old place: refused while the server runs and while something is there.
+    let restore = format!("db restore '{}'", file.display());
+    host.cli(&format!("{restore} --replace"))
+        .exits(2)
+        .complains(&["in use by process"]);
+    host.kill();
+    host.cli(&restore)
+        .exits(2)
+        .complains(&["holds a database already", "--replace"]);
+    let restored = host.run(&format!("{restore} --replace"));
+    let aside = text(&restored, "replaced");
+    let old = horarium(&format!("db status --json --database-url 'sqlite:{aside}'"));
+    let old = old.exits(0).json();
+    assert!(
+        old["executions"].as_i64() >= backup["executions"].as_i64(),
+        "{old:#}"
+    );
+
+    host.start_again();
+    until("what lived at the backup ends", || {
+        let all = host.executions("");
+        let ended = |e: &&serde_json::Value| !e["completed_at"].is_null();
+        let manual: Vec<_> = all
+            .iter()
+            .filter(|e| text(e, "trigger") == "manual")
+            .collect();
+        (manual.len() == 40 && manual.iter().all(|e| ended(e))).then_some(())
+    });
+    until("new slots fire", || {
+        let fired = host.executions(&format!("task={clock}&state=succeeded"));
+        (fired.len() >= 6).then_some(())
+    });
+    let fired = host.executions(&format!("task={clock}&state=succeeded"));
+    let slots: HashSet<&str> = fired.iter().map(|e| text(e, "slot")).collect();
+    assert_eq!(slots.len(), fired.len(), "a slot fired twice");
+}
+
+#[test]
+fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
+    let host = Host::start();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("backup.db");
+    let backup = format!("db backup '{}'", file.display());
+    host.run(&backup);
+    host.cli(&backup)
+        .exits(2)
+        .complains(&["backup.db", "exists"]);
+    let nowhere = folder.path().join("no/where.db");
+    host.cli(&format!("db backup '{}'", nowhere.display()))
+        .exits(2)
+        .complains(&["is no folder"]);
+
+    let fresh = folder.path().join("fresh");
+    let refused = |file: &Path, words: &[&str]| {
+        let line = format!(
+            "db restore '{}' --data-dir '{}'",
+            file.display(),
+            fresh.display()
+        );
+        horarium(&line).exits(2).complains(words);
+        assert!(!fresh.join("horarium.db").exists(), "something was written");
+    };
+    refused(
+        &folder.path().join("none.db"),
+        &["none.db", "does not exist"],
+    );
+    let other = folder.path().join("notes.txt");
+    std::fs::write(&other, "no database at all").expect("written");
+    refused(&other, &["is not a SQLite database"]);
+    let mut damaged = std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .expect("opens");
+    // The second page: a table's or an index's root.
+    damaged.seek(SeekFrom::Start(4096)).expect("seeks");
+    damaged.write_all(&[0xff; 4096]).expect("written");
+    refused(&file, &["damaged"]);
+    let empty = folder.path().join("empty-place");
+    horarium(&format!(
+        "db backup '{}' --data-dir '{}'",
+        nowhere.display(),
+        empty.display()
+    ))
+    .exits(2)
+    .complains(&["nothing to back up"]);
+}
