@@ -42,11 +42,15 @@ fn loads(host: &Host, task_type: &str) {
 #[test]
 fn what_one_host_is_told_all_hosts_do() {
     let (_cluster, url) = database();
-    let one = member("one", &url, "2").start();
-    // This one's clock is wrong by a minute: it follows the database's.
-    let two = member("two", &url, "2")
-        .setting("host.clock_ahead_seconds", "60")
-        .start();
+    // Both start at once on an empty database: one makes the schema, the other waits for it.
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| member("one", &url, "2").start());
+        // This one's clock is wrong by a minute: it follows the database's.
+        let two = member("two", &url, "2")
+            .setting("host.clock_ahead_seconds", "60")
+            .start();
+        (one.join().expect("starts"), two)
+    });
     one.register("hello", "");
     one.register("hostile/sleep", "");
     loads(&two, "sleep");

@@ -1,6 +1,6 @@
 //! `serve`: the server, in the foreground.
 
-use super::db::{runtime, status};
+use super::db::{UNFINISHED_COPY, runtime, status};
 use super::failure::{Exit, Failure, Outcome};
 use super::{Global, print};
 use clap::Args;
@@ -54,7 +54,10 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
 /// What a start would trip over, without starting: the settings, and a database of another program or of
 /// a newer version.
 fn check(settings: &Settings) -> Outcome {
-    runtime()?.block_on(status(settings, &settings.database()?))?;
+    let status = runtime()?.block_on(status(settings, &settings.database()?))?;
+    if status["unfinished_copy"] == true {
+        return Err(Failure::refused(UNFINISHED_COPY));
+    }
     print("the settings and the database are fine\n")?;
     Ok(Exit::Done)
 }
