@@ -109,10 +109,10 @@ async fn there_and_back_everything_is_equal() {
     let cluster = Cluster::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, back) = (folder.path().join("here.db"), folder.path().join("back.db"));
-    busy_file(&here, 400).await;
+    busy_file(&here, 700).await;
     let (url, there) = database(&cluster).await;
     let first = copied(&file(&here), &there).await;
-    assert!(!first.resumed && first.rows > 300, "{first:?}");
+    assert!(!first.resumed && first.rows > 200, "{first:?}");
     let second = copied(&there, &file(&back)).await;
     assert_eq!(first.tables, second.tables, "also by checksums");
     let (_, elsewhere) = database(&cluster).await;

@@ -205,6 +205,7 @@ fn read(table: &Table, row: &SqliteRow) -> StoreResult<Row> {
 pub(crate) struct SqliteEnd {
     path: PathBuf,
     connection: SqliteConnection,
+    is_source: bool,
     _lock: Lock,
 }
 
@@ -225,6 +226,7 @@ impl SqliteEnd {
         Ok(Self {
             path: path.to_owned(),
             connection,
+            is_source: true,
             _lock: lock,
         })
     }
@@ -240,6 +242,7 @@ impl SqliteEnd {
         Ok(Self {
             path: path.to_owned(),
             connection,
+            is_source: false,
             _lock: lock,
         })
     }
@@ -462,11 +465,13 @@ impl End for SqliteEnd {
     async fn close(self: Box<Self>) -> StoreResult<()> {
         let Self {
             mut connection,
+            is_source,
             _lock,
             ..
         } = *self;
-        // Of a source this does nothing, because it only reads.
-        connection.execute("PRAGMA optimize").await.map_err(db)?;
+        if !is_source {
+            connection.execute("PRAGMA optimize").await.map_err(db)?;
+        }
         connection.close().await.map_err(db)
     }
 }
