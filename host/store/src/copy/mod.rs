@@ -125,8 +125,8 @@ pub(crate) trait End: Send {
 
     /// The copy that was begun into it.
     async fn begun(&mut self) -> StoreResult<Option<Begun>>;
-    /// Notes that a copy begins, in an empty database, or after emptying that of an earlier copy.
-    async fn begin(&mut self, source: &str, restart: bool) -> StoreResult<()>;
+    /// Notes that a copy begins, and removes what an earlier one wrote.
+    async fn begin(&mut self, source: &str) -> StoreResult<()>;
     /// Makes place for a history that goes back this far.
     async fn make_room(&mut self, oldest_end: i64) -> StoreResult<()>;
     /// Writes a batch and moves the table's place with it. False when it was not where it was thought.
@@ -167,12 +167,20 @@ pub(crate) fn half_copied() -> StoreError {
     )
 }
 
-/// The refusal of a target that holds something.
-pub(crate) fn not_empty(table: &str, rows: u64) -> StoreError {
-    refuse(format_args!(
-        "the target is not empty: {table} has {rows} {}; copy into an empty database",
-        if rows == 1 { "row" } else { "rows" }
-    ))
+/// Refuses a target that holds something.
+async fn require_empty(target: &mut dyn End) -> StoreResult<()> {
+    for table in TABLES {
+        let rows = target.count(table).await?;
+        // Every database has the default tenant.
+        if rows > u64::from(table.name == "tenants") {
+            return Err(refuse(format_args!(
+                "the target is not empty: {} has {rows} {}; copy into an empty database",
+                table.name,
+                if rows == 1 { "row" } else { "rows" }
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Copies all of `from` to `to`, or what an interrupted copy left; with `restart` what that wrote is removed
@@ -229,7 +237,11 @@ async fn run(
         rows,
     };
     let fingerprint = serde_json::json!(fingerprint).to_string();
-    let begun = target.begun().await?.filter(|_| !restart);
+    let begun = target.begun().await?;
+    if begun.is_none() {
+        require_empty(target).await?;
+    }
+    let begun = begun.filter(|_| !restart);
     let resumed = begun.is_some();
     match &begun {
         Some(begun) if begun.source != fingerprint => {
@@ -239,7 +251,7 @@ async fn run(
             ));
         }
         Some(_) => {}
-        None => target.begin(&fingerprint, restart).await?,
+        None => target.begin(&fingerprint).await?,
     }
     let begun = begun.unwrap_or_default();
     let mut done: i64 = begun.tables.values().map(|(_, rows)| rows).sum();

@@ -3,9 +3,7 @@
 use super::connect::{self, Target, refuse};
 use super::tx::{query, query_as, query_scalar};
 use super::{PostgresOptions, jsonb, partitions, schema};
-use crate::copy::{
-    Begun, Cell, End, Kind, Numbers, Row, TABLES, Table, half_copied, not_empty, quoted,
-};
+use crate::copy::{Begun, Cell, End, Kind, Numbers, Row, TABLES, Table, half_copied, quoted};
 use horarium_core::store::{StoreError, StoreResult};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::{AssertSqlSafe, Connection, Transaction};
@@ -291,17 +289,6 @@ impl PostgresEnd {
         tx.commit().await.map_err(|error| target.explain(&error))?;
         Ok(row)
     }
-
-    async fn refuse_content(&mut self) -> StoreResult<()> {
-        for table in TABLES {
-            let rows = self.count(table).await?;
-            // Every database has the default tenant.
-            if rows > u64::from(table.name == "tenants") {
-                return Err(not_empty(table.name, rows));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[async_trait::async_trait]
@@ -390,26 +377,17 @@ impl End for PostgresEnd {
         Ok(Some(Begun::read(rows)))
     }
 
-    async fn begin(&mut self, source: &str, restart: bool) -> StoreResult<()> {
+    async fn begin(&mut self, source: &str) -> StoreResult<()> {
         let begun = self.begun().await?.is_some();
-        if !begun || !restart {
-            self.refuse_content().await?;
-        }
         let (mut tx, target) = self.transaction().await?;
         let explain = |error: sqlx::Error| target.explain(&error);
-        if begun {
-            query(DROP_PROGRESS)
-                .execute(&mut *tx)
-                .await
-                .map_err(explain)?;
-        }
-        query(CREATE_PROGRESS)
-            .execute(&mut *tx)
-            .await
-            .map_err(explain)?;
         let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-        let empty = format!("TRUNCATE {}", tables.join(", "));
-        sqlx::raw_sql(AssertSqlSafe(empty))
+        // An empty database has nothing but the default tenant.
+        let empty = match begun {
+            true => format!("{DROP_PROGRESS}; TRUNCATE {}", tables.join(", ")),
+            false => "DELETE FROM tenants".to_owned(),
+        };
+        sqlx::raw_sql(AssertSqlSafe(format!("{empty}; {CREATE_PROGRESS}")))
             .execute(&mut *tx)
             .await
             .map_err(explain)?;

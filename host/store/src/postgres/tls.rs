@@ -79,8 +79,11 @@ pub(super) fn as_libpq(
     }
     let mut root = None;
     for (name, value) in options.to_url_lossy().query_pairs() {
-        if matches!(&*name, "sslrootcert" | "sslcert" | "sslkey") && !value.starts_with("-----") {
-            check_file(&name, Path::new(&*value))?;
+        // What is no file stands in a variable itself.
+        if matches!(&*name, "sslrootcert" | "sslcert" | "sslkey")
+            && let Some(path) = value.strip_prefix("file: ")
+        {
+            check_file(&name, Path::new(path))?;
         }
         if name == "sslrootcert" {
             root = Some(());

@@ -3,8 +3,7 @@
 use super::file::{self, Lock};
 use super::{SqliteOptions, db, sql};
 use crate::copy::{
-    Begun, Cell, End, Kind, Numbers, PROGRESS_TABLE, Row, TABLES, Table, half_copied, not_empty,
-    quoted,
+    Begun, Cell, End, Kind, Numbers, PROGRESS_TABLE, Row, TABLES, Table, half_copied, quoted,
 };
 use horarium_core::store::{StoreError, StoreResult};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
@@ -254,17 +253,6 @@ impl SqliteEnd {
             .map_err(db)?;
         Ok(number)
     }
-
-    async fn refuse_content(&mut self) -> StoreResult<()> {
-        for table in TABLES {
-            let rows = self.count(table).await?;
-            // Every database has the default tenant.
-            if rows > u64::from(table.name == "tenants") {
-                return Err(not_empty(table.name, rows));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[async_trait::async_trait]
@@ -343,11 +331,8 @@ impl End for SqliteEnd {
         Ok(Some(Begun::read(rows)))
     }
 
-    async fn begin(&mut self, source: &str, restart: bool) -> StoreResult<()> {
+    async fn begin(&mut self, source: &str) -> StoreResult<()> {
         let begun = has_progress(&mut self.connection).await?;
-        if !begun || !restart {
-            self.refuse_content().await?;
-        }
         let mut tx = self
             .connection
             .begin_with("BEGIN IMMEDIATE")
