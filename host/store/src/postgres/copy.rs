@@ -302,7 +302,7 @@ impl End for PostgresEnd {
         let (alive,): (Option<String>,) = self.row(ALIVE).await?;
         match alive {
             Some(name) => Err(StoreError::Unavailable(format!(
-                "host `{name}` runs on the source; stop all its hosts first"
+                "host `{name}` runs on the source, or died a moment ago; stop all its hosts first"
             ))),
             None => Ok(()),
         }
