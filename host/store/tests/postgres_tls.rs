@@ -152,7 +152,11 @@ async fn each_mode_means_what_libpq_means() {
                 with("verify-full", &junk),
                 Err("is no PEM file"),
             ),
-            ("localhost", "sslmode=sometimes".into(), Err("sslmode")),
+            (
+                "localhost",
+                "sslmode=sometimes".into(),
+                Err("wrong: unknown value \"sometimes\" for `ssl_mode`"),
+            ),
         ],
     )
     .await;

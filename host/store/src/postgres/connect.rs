@@ -195,9 +195,9 @@ fn parse(url: &str) -> StoreResult<PgConnectOptions> {
     }
     let (url, trusts_public) = tls::take_system(url);
     let options = PgConnectOptions::from_str(&url).map_err(|error| {
-        refuse(format_args!(
-            "the PostgreSQL URL is wrong: {error}; {SHAPE}"
-        ))
+        // It is said at each level once more.
+        let said = error.to_string().replace("error with configuration: ", "");
+        refuse(format_args!("the PostgreSQL URL is wrong: {said}; {SHAPE}"))
     })?;
     Ok(tls::as_libpq(options, trusts_public)?
         .application_name("horarium")
