@@ -185,4 +185,31 @@ fn a_database_that_cannot_be_used_is_refused_in_one_line() {
     let made = made.exits(0).json();
     assert_eq!(made["pending"], 0);
     assert!(!text(&made, "database").contains("secret"));
+    // A role that does not own the tables, and a schema that a newer binary made.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let database = "t0";
+    runtime.block_on(cluster.run(database, "CREATE ROLE guest LOGIN"));
+    let guest = url.replace("postgres:secret@", "guest@");
+    let newer = "INSERT INTO horarium_schema (version, name, runs_from) VALUES (99, 'later', 99)";
+    for (url, change, words) in [
+        (&guest, "SELECT 1", "belong to `postgres`"),
+        (
+            &url,
+            newer,
+            "schema version 99, written by a newer Horarium",
+        ),
+    ] {
+        runtime.block_on(cluster.run(database, change));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = directory.path().display();
+        let start =
+            format!("serve --listen 127.0.0.1:0 --data-dir {directory} --database-url '{url}'");
+        for refused in [told(url, ""), crate::support::horarium(&start).exits(2)] {
+            assert!(refused.stderr.contains(words), "{refused:#?}");
+            assert_eq!(refused.stderr.lines().count(), 1, "{refused:#?}");
+        }
+    }
 }

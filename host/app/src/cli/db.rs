@@ -11,7 +11,7 @@ use horarium_core::store::{StoreError, StoreResult};
 use horarium_store::PostgresStore;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -47,12 +47,8 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
         flags.into_iter().collect(),
     )?;
     let database = settings.database()?;
-    if migrates
-        && let DatabaseUrl::Sqlite(path) = &database
-        && let Some(directory) = path.parent()
-    {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::refused(format!("{}: {error}", directory.display())))?;
+    if migrates && let DatabaseUrl::Sqlite(path) = &database {
+        make_folder(path)?;
     }
     let status = runtime()?.block_on(async {
         match migrates {
@@ -66,6 +62,15 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
         print(&render(&status))?;
     }
     Ok(Exit::Done)
+}
+
+/// Makes the folder of a file.
+pub(crate) fn make_folder(file: &Path) -> Result<(), Failure> {
+    let Some(folder) = file.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::refused(format!("{}: {error}", folder.display())))
 }
 
 /// Why no server starts on a database.

@@ -1,15 +1,15 @@
 //! `db copy`: a whole database into another one.
 
-use super::db::{runtime, shown};
+use super::db::{make_folder, runtime, shown};
 use super::failure::{Exit, Failure, Outcome};
-use super::render::{Style, Table};
+use super::render::{Style, Table, progress_bar};
 use super::serve::settings;
 use super::{Global, print, words};
 use clap::Args;
 use horarium::app::postgres_options;
 use horarium::settings::{DatabaseUrl, Settings};
 use horarium_store::{CopyPlace, CopyProgress, CopyReport};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -33,7 +33,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let settings = settings(global, arguments.config.as_deref(), Vec::new())?;
     let from = parse("--from", &arguments.from)?;
     let to = parse("--to", &arguments.to)?;
-    let bar = ProgressBar::new(0);
+    if let DatabaseUrl::Sqlite(path) = &to {
+        make_folder(path)?;
+    }
+    let bar = progress_bar(0);
     if let Ok(style) =
         ProgressStyle::with_template("{msg:24} [{bar:30}] {human_pos} of {human_len} rows")
     {
@@ -105,7 +108,7 @@ fn render(report: &CopyReport, from: &str, to: &str) -> String {
         ]);
     }
     format!(
-        "{}{} rows are in {to}, and equal to those in {from}.\n\
+        "{}{to} holds all of {from} ({} rows), and both are equal.\n\
          Start servers with --database-url on the copy, and none on the old database any more: both would fire.\n",
         table.render(Style::of_stdout()),
         words::count(report.rows)

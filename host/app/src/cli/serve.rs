@@ -4,8 +4,9 @@ use super::db::{UNFINISHED_COPY, runtime, status};
 use super::failure::{Exit, Failure, Outcome};
 use super::{Global, print};
 use clap::Args;
-use horarium::app::{App, AppError};
-use horarium::settings::{Settings, SettingsError};
+use horarium::app::{App, AppError, postgres_options};
+use horarium::settings::{DatabaseUrl, Settings, SettingsError};
+use horarium_store::PostgresStore;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -51,13 +52,20 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// What a start would trip over, without starting: the settings, and a database of another program or of
-/// a newer version.
+/// What a start would trip over, without starting: the settings, and a database of another program, of a newer
+/// version, half a copy, or one where rights are missing.
 fn check(settings: &Settings) -> Outcome {
-    let status = runtime()?.block_on(status(settings, &settings.database()?))?;
-    if status["unfinished_copy"] == true {
-        return Err(Failure::refused(UNFINISHED_COPY));
-    }
+    let database = settings.database()?;
+    runtime()?.block_on(async {
+        if let DatabaseUrl::Postgres(url) = &database {
+            PostgresStore::check(url, &postgres_options(settings)).await?;
+        }
+        let status = status(settings, &database).await?;
+        match status["unfinished_copy"] == true {
+            true => Err(Failure::refused(UNFINISHED_COPY)),
+            false => Ok(()),
+        }
+    })?;
     print("the settings and the database are fine\n")?;
     Ok(Exit::Done)
 }

@@ -107,15 +107,23 @@ async fn in_transaction<T>(
 
 /// Checks the schema's version; brings it up to date if that is wanted.
 pub(super) async fn prepare(target: &Target, options: &PostgresOptions) -> StoreResult<()> {
+    if look(target, options).await? >= latest() {
+        return Ok(());
+    }
+    in_transaction(target, options, async |connection| {
+        apply(connection, options).await
+    })
+    .await
+}
+
+/// The schema's version, if a store may be opened on it, or be migrated and opened.
+async fn look(target: &Target, options: &PostgresOptions) -> StoreResult<i64> {
     let found = in_transaction(target, options, async |connection| {
         refuse_foreign(connection, target).await?;
         current(connection).await
     })
     .await?;
-    if found >= latest() {
-        return Ok(());
-    }
-    if !options.migrate {
+    if found < latest() && !options.migrate {
         let state = if found == 0 {
             "is empty".to_owned()
         } else {
@@ -126,10 +134,7 @@ pub(super) async fn prepare(target: &Target, options: &PostgresOptions) -> Store
             latest()
         )));
     }
-    in_transaction(target, options, async |connection| {
-        apply(connection, options).await
-    })
-    .await
+    Ok(found)
 }
 
 /// Hosts make partitions of the history and bring the schema up to date, which the owner of the tables may do
@@ -276,6 +281,18 @@ impl super::PostgresStore {
     /// As [`Self::connect`], save that a schema that is behind is no error.
     pub async fn status(url: &str, options: &PostgresOptions) -> StoreResult<PostgresStatus> {
         status(url, options).await
+    }
+
+    /// Finds what [`Self::connect`] would refuse, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn check(url: &str, options: &PostgresOptions) -> StoreResult<()> {
+        let target = Target::parse(url, options)?.settled().await?;
+        match look(&target, options).await? {
+            0 => Ok(()),
+            _ => refuse_half_copied(&target, options).await,
+        }
     }
 
     /// Creates the schema or brings it up to date; servers may be running on it.
