@@ -4,7 +4,7 @@ use super::db_backup::{BackupArguments, RestoreArguments};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Style, text_of};
 use super::serve::settings;
-use super::{Global, print, words};
+use super::{Global, db_copy, print, words};
 use clap::{Args, Subcommand};
 use horarium::app::postgres_options;
 use horarium::settings::{DatabaseUrl, Settings};
@@ -24,6 +24,8 @@ pub(crate) enum Verb {
     Backup(BackupArguments),
     /// Put a backup in the place of a SQLite database; no server may run on it
     Restore(RestoreArguments),
+    /// Copy all of it into another database: from SQLite to PostgreSQL, or any other way
+    Copy(db_copy::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +44,7 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
         Verb::Status(arguments) => look(global, arguments, false),
         Verb::Backup(arguments) => super::db_backup::backup(global, arguments),
         Verb::Restore(arguments) => super::db_backup::restore(global, arguments),
+        Verb::Copy(arguments) => db_copy::run(global, arguments),
     }
 }
 
@@ -59,12 +62,8 @@ fn look(global: &Global, arguments: &Arguments, migrates: bool) -> Outcome {
     let (url, config) = (&arguments.database_url, &arguments.config);
     let settings = local_settings(global, url.as_deref(), config.as_deref())?;
     let database = settings.database()?;
-    if migrates
-        && let DatabaseUrl::Sqlite(path) = &database
-        && let Some(directory) = path.parent()
-    {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::refused(format!("{}: {error}", directory.display())))?;
+    if migrates && let DatabaseUrl::Sqlite(path) = &database {
+        make_folder(path)?;
     }
     let status = runtime()?.block_on(async {
         match migrates {
@@ -79,6 +78,19 @@ fn look(global: &Global, arguments: &Arguments, migrates: bool) -> Outcome {
     }
     Ok(Exit::Done)
 }
+
+/// Makes the folder of a file.
+pub(crate) fn make_folder(file: &Path) -> Result<(), Failure> {
+    let Some(folder) = file.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::refused(format!("{}: {error}", folder.display())))
+}
+
+/// Why no server starts on a database.
+pub(crate) const UNFINISHED_COPY: &str =
+    "a copy into this database is not finished; the same `horarium db copy` goes on";
 
 /// Where a database stands, as `db status --json` tells it.
 pub(crate) async fn status(settings: &Settings, database: &DatabaseUrl) -> StoreResult<Value> {
@@ -110,7 +122,7 @@ fn document(database: impl std::fmt::Display, status: &impl Serialize) -> Value 
 }
 
 /// A URL without its password, wherever that stands.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return String::new();
     };
@@ -167,6 +179,9 @@ fn render(status: &Value) -> String {
     facts
         .add("database", text_of(status, "database"))
         .add("schema", schema);
+    if status["unfinished_copy"] == true {
+        facts.add("copy", UNFINISHED_COPY);
+    }
     if version > 0 {
         let mut size = words::bytes(number("size_bytes"));
         if status["wal_bytes"].is_u64() {
@@ -200,6 +215,10 @@ mod tests {
         };
         assert!(status(0, 2).contains("does not exist yet"));
         assert!(status(1, 1).contains("1 of 2: 1 steps behind"));
+        let mut copied = json!({"schema_version": 1, "unfinished_copy": true});
+        assert!(render(&copied).contains("not finished"));
+        copied["unfinished_copy"] = false.into();
+        assert!(!render(&copied).contains("not finished"));
         let text = status(2, 0);
         assert!(
             text.contains("2, up to date") && text.contains("12 345"),

@@ -1,6 +1,6 @@
 //! `db backup` and `db restore`: copies of the database file.
 
-use super::db::{local_settings, runtime, shown};
+use super::db::{local_settings, make_folder, runtime, shown};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Style};
 use super::{Global, print, words};
@@ -44,7 +44,7 @@ pub(crate) fn backup(global: &Global, arguments: &BackupArguments) -> Outcome {
         global,
         arguments.database_url.as_deref(),
         arguments.config.as_deref(),
-        "pg_dump --format=custom takes backups of PostgreSQL while hosts run on it",
+        "pg_dump takes backups of PostgreSQL while hosts run on it, and `horarium db copy` writes all of it into a SQLite file",
     )?;
     let busy = spinner("copying and checking");
     let status = runtime()?.block_on(horarium_store::backup(&path, &arguments.file));
@@ -65,10 +65,7 @@ pub(crate) fn restore(global: &Global, arguments: &RestoreArguments) -> Outcome 
         arguments.config.as_deref(),
         "pg_restore puts back what pg_dump wrote",
     )?;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Failure::refused(format!("{}: {error}", folder.display())))?;
-    }
+    make_folder(&path)?;
     let busy = spinner("checking and copying");
     let restored = horarium_store::restore(&arguments.file, &path, arguments.replace);
     let restored = runtime()?.block_on(restored);
