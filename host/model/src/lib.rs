@@ -12,6 +12,7 @@ pub mod input;
 pub mod json;
 pub mod limits;
 pub mod problem;
+pub mod program;
 pub mod retry;
 pub mod schedule;
 pub mod task_type;

@@ -356,6 +356,7 @@ pub(crate) fn version<'r>(r: &mut impl Cells<'r>) -> StoreResult<(i64, PluginVer
         descriptor: r.json("descriptor")?,
         grants: r.json("grants")?,
         limits: r.json("limits")?,
+        input: r.json("input")?,
         activate: r.flag("activate")?,
         grant_asked: r.flag("grant_asked")?,
         warnings: r.json("warnings")?,

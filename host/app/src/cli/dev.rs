@@ -3,7 +3,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::plugin_register::read_component;
-use super::{Global, dev_inspect, dev_run};
+use super::{Global, dev_build, dev_inspect, dev_new, dev_run, dev_wit};
 use clap::Subcommand;
 use horarium::app::WORKER_ARGUMENT;
 use horarium_core::clock::SystemClock;
@@ -17,14 +17,23 @@ use tokio::runtime::Runtime;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Begin a plugin: write a directory that builds
+    New(dev_new::Arguments),
+    /// Build a plugin that `dev new` began
+    Build(dev_build::Arguments),
     /// Run a component once in the sandbox
     Run(dev_run::Arguments),
     /// Show what a component is, needs and asks for
     Inspect(dev_inspect::Arguments),
+    /// Write the contract with plugins as WIT
+    Wit(dev_wit::Arguments),
 }
 
 pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
     match verb {
+        Verb::New(arguments) => dev_new::run(global, &arguments),
+        Verb::Build(arguments) => dev_build::run(global, &arguments),
+        Verb::Wit(arguments) => dev_wit::run(global, &arguments),
         Verb::Run(arguments) => dev_run::run(global, &arguments),
         Verb::Inspect(arguments) => dev_inspect::run(global, &arguments),
     }

@@ -199,6 +199,7 @@ async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError>
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

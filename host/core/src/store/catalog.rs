@@ -78,7 +78,7 @@ pub trait Catalog: Send + Sync + 'static {
     async fn purge_deleted(&self, limit: u32) -> StoreResult<bool>;
 
     /// Registers a version: creates the name if it is new, keeps the bytes, state `compiling`. A version
-    /// that exists and is not `failed` is returned as it is (its grants replaced by these).
+    /// that exists and is not `failed` is returned as it is (its grants and its program's input replaced by these).
     async fn add_version(
         &self,
         now: Timestamp,

@@ -122,6 +122,8 @@ CREATE TABLE plugin_versions (
     descriptor jsonb NOT NULL,
     grants jsonb NOT NULL,
     limits jsonb NOT NULL,
+    -- Where a WASI program's arguments, environment and input come from.
+    input jsonb NOT NULL,
     activate boolean NOT NULL,
     grant_asked boolean NOT NULL,
     warnings jsonb NOT NULL,

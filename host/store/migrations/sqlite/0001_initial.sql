@@ -108,6 +108,8 @@ CREATE TABLE plugin_versions (
     descriptor BLOB NOT NULL,
     grants BLOB NOT NULL,
     limits BLOB NOT NULL,
+    -- Where a WASI program's arguments, environment and input come from.
+    input BLOB NOT NULL,
     activate INTEGER NOT NULL,
     grant_asked INTEGER NOT NULL,
     warnings BLOB NOT NULL,

@@ -87,9 +87,10 @@ pub(super) async fn add_version(
     lock(tx, tenant, task_type, digest).await?;
     match version(tx.connection(), tenant, task_type, digest).await? {
         Some((id, known)) if known.state != VersionState::Failed => {
-            query(sql::SET_GRANTS)
+            query(sql::SET_WISHES)
                 .bind(id)
                 .bind(json(&new.grants)?)
+                .bind(json(&new.input)?)
                 .execute(tx.connection())
                 .await?;
         }
@@ -122,6 +123,7 @@ async fn insert_version(
         .bind(json(&new.descriptor)?)
         .bind(json(&new.grants)?)
         .bind(json(&new.limits)?)
+        .bind(json(&new.input)?)
         .bind(new.activate)
         .bind(new.grant_asked)
         .bind(json(&new.warnings)?)

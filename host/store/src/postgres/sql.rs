@@ -83,7 +83,7 @@ macro_rules! history_columns {
 macro_rules! versions {
     ($rest:literal) => {
         concat!("SELECT id, tenant_id, task_type, digest, state, error, size_bytes, descriptor::text, \
-         grants::text, limits::text, activate, grant_asked, warnings::text, created_at FROM plugin_versions ", $rest)
+         grants::text, limits::text, input::text, activate, grant_asked, warnings::text, created_at FROM plugin_versions ", $rest)
     };
 }
 
@@ -447,9 +447,9 @@ statements! {
     ALL_VERSIONS = versions!("WHERE state IN ('compiling', 'ready') ORDER BY id");
     DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND task_type = $2 AND digest = $3";
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
-        grants, limits, activate, grant_asked, warnings, created_at) \
-        VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8, $9, $10::jsonb, $11)";
-    SET_GRANTS = "UPDATE plugin_versions SET grants = $2::jsonb WHERE id = $1";
+        grants, limits, input, activate, grant_asked, warnings, created_at) \
+        VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8::jsonb, $9, $10, $11::jsonb, $12)";
+    SET_WISHES = "UPDATE plugin_versions SET grants = $2::jsonb, input = $3::jsonb WHERE id = $1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = $2::jsonb, warnings = $3::jsonb WHERE id = $1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = $2 WHERE id = $1";
     /// Bytes are shared between types, so their coming and going has a lock of its own.

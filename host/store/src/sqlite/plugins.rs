@@ -74,9 +74,10 @@ pub(super) async fn add_version(
         .map_err(db)?;
     match version(tx.read(), tenant, task_type, digest).await? {
         Some((id, known)) if known.state != VersionState::Failed => {
-            sqlx::query(sql::SET_GRANTS)
+            sqlx::query(sql::SET_WISHES)
                 .bind(id)
                 .bind(text(&new.grants)?)
+                .bind(text(&new.input)?)
                 .execute(tx.write())
                 .await
                 .map_err(db)?;
@@ -111,6 +112,7 @@ async fn insert_version(
         .bind(text(&new.descriptor)?)
         .bind(text(&new.grants)?)
         .bind(text(&new.limits)?)
+        .bind(text(&new.input)?)
         .bind(new.activate)
         .bind(new.grant_asked)
         .bind(text(&new.warnings)?)

@@ -365,19 +365,19 @@ statements! {
     ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
-        json(grants), json(limits), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
+        json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
     VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
-        json(grants), json(limits), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
+        json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE tenant_id = ?1 AND task_type = ?2 ORDER BY id DESC";
     ALL_VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
-        json(grants), json(limits), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
+        json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE state IN ('compiling', 'ready') ORDER BY id";
     DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
-        grants, limits, activate, grant_asked, warnings, created_at) \
-        VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), ?8, ?9, jsonb(?10), ?11)";
-    SET_GRANTS = "UPDATE plugin_versions SET grants = jsonb(?2) WHERE id = ?1";
+        grants, limits, input, activate, grant_asked, warnings, created_at) \
+        VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), jsonb(?8), ?9, ?10, jsonb(?11), ?12)";
+    SET_WISHES = "UPDATE plugin_versions SET grants = jsonb(?2), input = jsonb(?3) WHERE id = ?1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = jsonb(?2), warnings = jsonb(?3) WHERE id = ?1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = ?2 WHERE id = ?1";
     INSERT_BYTES = "INSERT INTO plugin_bytes (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING";

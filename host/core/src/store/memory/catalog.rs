@@ -202,6 +202,7 @@ impl Catalog for MemoryStore {
             && known.state != VersionState::Failed
         {
             known.grants = version.grants;
+            known.input = version.input;
             return Ok(known.clone());
         }
         let version = PluginVersion {
