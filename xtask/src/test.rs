@@ -21,8 +21,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     servers::ensure()?;
-    println!("test: building the plugins, which the host's tests run");
-    plugins::run(&plugins::Arguments::default())?;
+    println!("test: building the host and its tests");
+    build()?;
+    println!("test: building the plugins of every kind, which the host's tests run");
+    let all = plugins::Arguments {
+        all: true,
+        ..plugins::Arguments::default()
+    };
+    plugins::run(&all)?;
 
     let nextest = has_nextest();
     let mut command = cargo();
@@ -45,6 +51,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("test: all passed");
     Ok(())
+}
+
+/// Builds the workspace as its tests want it, the program among them.
+pub(crate) fn build() -> Result<()> {
+    let arguments: &[&str] = if has_nextest() {
+        &["nextest", "run", "--workspace", "--locked", "--no-run"]
+    } else {
+        &["test", "--workspace", "--locked", "--no-run"]
+    };
+    check(cargo().args(arguments), "the build of the host")
 }
 
 /// The guests' logic is tested as ordinary code of this machine, with the SDK's stand-in for a host.

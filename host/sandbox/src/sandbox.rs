@@ -147,6 +147,7 @@ impl Inner {
     }
 
     async fn load(self: &Arc<Self>, digest: &str, slot: &Slot) -> Result<Arc<Loaded>, String> {
+        let begun = self.env.clock.monotonic();
         let artifact = match self.stored(digest).await? {
             Stored::Artifact(artifact) => artifact,
             Stored::Missing => self.compile(digest, slot).await?,
@@ -161,7 +162,11 @@ impl Inner {
         };
         // Mapping and relocating tens of megabytes of code is no work for a runtime's thread.
         let inner = self.clone();
-        blocking(move || inner.link(&artifact)).await?
+        let bytes = artifact.len();
+        let loaded = blocking(move || inner.link(&artifact)).await?;
+        let milliseconds = (self.env.clock.monotonic() - begun).as_millis();
+        tracing::info!(digest, bytes, milliseconds, "compiled code is loaded");
+        loaded
     }
 
     #[allow(unsafe_code)]

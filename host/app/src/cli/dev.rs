@@ -58,18 +58,32 @@ pub(crate) struct Taken {
     pub(crate) descriptor: Descriptor,
 }
 
-/// Takes in a component for one run at a time. `allow_private` are the networks its grants may reach.
-pub(crate) fn take_in(file: &Path, allow_private: Vec<IpNet>) -> Result<Taken, Failure> {
+/// Checks a component as a server does before it answers; nothing is compiled.
+pub(crate) fn inspect(file: &Path) -> Result<Inspection, Failure> {
     let bytes = read_component(file)?;
     let runtime = Runtime::new().map_err(|error| Failure::failed(format!("tokio: {error}")))?;
+    runtime.block_on(async {
+        let (inspection, _) = sandbox(Vec::new())?.inspect(bytes).await?;
+        Ok(inspection)
+    })
+}
+
+/// A sandbox for one run at a time.
+fn sandbox(allow_private: Vec<IpNet>) -> Result<Sandbox, Failure> {
     let mut settings = SandboxSettings::new(1, env!("CARGO_PKG_VERSION"));
     // One run: reserving a pool costs more than it saves.
     settings.pooling = Pooling::Off;
     settings.allow_private = allow_private;
     settings.worker = Some(worker()?);
+    Sandbox::new(settings, Arc::new(SystemClock::new())).map_err(Failure::failed)
+}
+
+/// Takes in a component for one run at a time. `allow_private` are the networks its grants may reach.
+pub(crate) fn take_in(file: &Path, allow_private: Vec<IpNet>) -> Result<Taken, Failure> {
+    let bytes = read_component(file)?;
+    let runtime = Runtime::new().map_err(|error| Failure::failed(format!("tokio: {error}")))?;
     let (sandbox, inspection, descriptor) = runtime.block_on(async {
-        let sandbox =
-            Sandbox::new(settings, Arc::new(SystemClock::new())).map_err(Failure::failed)?;
+        let sandbox = sandbox(allow_private)?;
         let (inspection, pending) = sandbox.inspect(bytes.clone()).await?;
         let described = pending.await.map_err(Failure::refused)?;
         let descriptor = match &described {

@@ -1,6 +1,6 @@
 //! `dev build`: the commands of docs/plugins.md for a directory that `dev new` wrote, one by one.
 
-use super::dev::take_in;
+use super::dev::inspect;
 use super::failure::{Exit, Failure, Outcome};
 use super::templates::Language;
 use super::{Global, print, words};
@@ -53,7 +53,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         execute(directory, &line)?;
     }
     let wasm = built(directory, language, &name);
-    let inspection = take_in(&wasm, Vec::new())?.inspection;
+    let inspection = inspect(&wasm)?;
     if global.json {
         let body = json!({"file": wasm, "digest": inspection.digest, "size_bytes": inspection.size_bytes,
             "kind": inspection.kind, "warnings": inspection.warnings});
