@@ -2,7 +2,7 @@
 
 use crate::support::{Host, HostBuilder, items, text, until};
 use chrono::{DateTime, Utc};
-use horarium_store::testing::Cluster;
+use horarium_store::testing::{Bouncer, Cluster};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -42,11 +42,15 @@ fn loads(host: &Host, task_type: &str) {
 #[test]
 fn what_one_host_is_told_all_hosts_do() {
     let (_cluster, url) = database();
-    let one = member("one", &url, "2").start();
-    // This one's clock is wrong by a minute: it follows the database's.
-    let two = member("two", &url, "2")
-        .setting("host.clock_ahead_seconds", "60")
-        .start();
+    // Both start at once on an empty database: one makes the schema, the other waits for it.
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| member("one", &url, "2").start());
+        // This one's clock is wrong by a minute: it follows the database's.
+        let two = member("two", &url, "2")
+            .setting("host.clock_ahead_seconds", "60")
+            .start();
+        (one.join().expect("starts"), two)
+    });
     one.register("hello", "");
     one.register("hostile/sleep", "");
     loads(&two, "sleep");
@@ -154,6 +158,66 @@ fn what_dead_stopped_and_cut_off_hosts_ran_ends_once() {
     assert_eq!(all.len(), ids.len());
 }
 
+/// Two hosts that reach the database by a pooler in transaction mode.
+fn behind_a_pooler(listen: bool) {
+    let cluster = Cluster::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let database = runtime.block_on(cluster.database());
+    let bouncer = Bouncer::start(&cluster);
+    let start = |name: &str| {
+        let host =
+            member(name, &bouncer.url(&database), "2").setting("database.pooler", "transaction");
+        match listen {
+            true => host.setting("database.listen_url", &cluster.url(&database)),
+            false => host,
+        }
+        .start()
+    };
+    let (one, two) = (start("one"), start("two"));
+    one.register("hello", "");
+    one.register("hostile/sleep", "");
+    loads(&two, "sleep");
+    // What is enqueued through one is run by both, at the latest when they look by themselves.
+    let nap = one.create("--name Nap --type sleep --overlap allow --set milliseconds=2500");
+    let ids: Vec<String> = (0..12).map(|_| one.trigger(nap)).collect();
+    let mut on = HashSet::new();
+    for id in &ids {
+        let ended = two.ended(id);
+        assert_eq!(ended["state"], "succeeded", "{ended:#}");
+        on.insert(text(&ended, "host").to_owned());
+    }
+    assert_eq!(on.len(), 2, "both hosts work: {on:?}");
+    // Slots fire once; a cancel reaches the host that runs it.
+    let clock = two.create("--name Clock --type hello --cron '* * * * * *' --overlap allow");
+    until("three slots", || {
+        let done = one.executions(&format!("task={clock}&state=succeeded"));
+        (done.len() >= 3).then_some(())
+    });
+    one.run(&format!("task delete {clock}"));
+    let fired = two.executions("task_type=hello");
+    let slots: HashSet<&str> = fired.iter().map(|e| text(e, "slot")).collect();
+    assert_eq!(slots.len(), fired.len(), "a slot fired twice");
+    let long = one.create("--name Long --type sleep");
+    let id = two.trigger(long);
+    one.reaches(&id, "running");
+    let other = if on_host(&one, &id) { &two } else { &one };
+    other.run(&format!("execution cancel {id}"));
+    assert_eq!(other.ended(&id)["state"], "cancelled");
+}
+
+#[test]
+fn hosts_work_behind_a_pooler_that_brings_no_hints() {
+    behind_a_pooler(false);
+}
+
+#[test]
+fn hosts_work_behind_a_pooler_and_listen_beside_it() {
+    behind_a_pooler(true);
+}
+
 #[test]
 fn a_database_that_cannot_be_used_is_refused_in_one_line() {
     let (cluster, url) = database();
@@ -181,4 +245,31 @@ fn a_database_that_cannot_be_used_is_refused_in_one_line() {
     let made = made.exits(0).json();
     assert_eq!(made["pending"], 0);
     assert!(!text(&made, "database").contains("secret"));
+    // A role that does not own the tables, and a schema that a newer binary made.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let database = "t0";
+    runtime.block_on(cluster.run(database, "CREATE ROLE guest LOGIN"));
+    let guest = url.replace("postgres:secret@", "guest@");
+    let newer = "INSERT INTO horarium_schema (version, name, runs_from) VALUES (99, 'later', 99)";
+    for (url, change, words) in [
+        (&guest, "SELECT 1", "belong to `postgres`"),
+        (
+            &url,
+            newer,
+            "schema version 99, written by a newer Horarium",
+        ),
+    ] {
+        runtime.block_on(cluster.run(database, change));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = directory.path().display();
+        let start =
+            format!("serve --listen 127.0.0.1:0 --data-dir {directory} --database-url '{url}'");
+        for refused in [told(url, ""), crate::support::horarium(&start).exits(2)] {
+            assert!(refused.stderr.contains(words), "{refused:#?}");
+            assert_eq!(refused.stderr.lines().count(), 1, "{refused:#?}");
+        }
+    }
 }

@@ -40,6 +40,13 @@ impl CompiledConfig {
         }
     }
 
+    /// Prepares what firing needs, ahead of time.
+    pub async fn warm(&self, registry: &Registry) {
+        let (tenant, spec) = (self.config.tenant_id, &self.config.spec);
+        let version = registry.chosen(tenant, &spec.task_type, spec.plugin_version.as_deref());
+        self.frozen_parameters(registry, version.as_deref()).await;
+    }
+
     /// The config's parameters as an execution freezes them: with the defaults of the version's schema.
     /// Parameters that no longer fit are frozen as they are; the attempt then ends `invalid_parameters`.
     async fn frozen_parameters(
@@ -175,6 +182,12 @@ impl ConfigCache {
             store,
             entries: Mutex::default(),
         }
+    }
+
+    /// Reads everything anew from now on.
+    pub fn forget(&self) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.clear();
     }
 
     /// Those of the configs that exist, in the version named or a newer one.

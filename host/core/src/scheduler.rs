@@ -18,10 +18,10 @@ use uuid::Uuid;
 
 /// Schedules and due executions handled in one round.
 const BATCH: u32 = 1000;
-/// The longest wait between two looks, in case every hint was lost.
+/// The longest wait between two looks. The heartbeat, which asks what is due next, makes up for lost hints.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-/// The same where other hosts change what is due.
-const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_secs(5);
+/// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
+const AHEAD: Duration = Duration::from_secs(1);
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -53,18 +53,37 @@ impl Scheduler {
                     Some(self.clock.now() + AFTER_ERROR)
                 }
             };
-            let longest = match self.store.gives_leases() {
-                true => LOOK_AT_OTHERS_EVERY,
-                false => LOOK_AT_LEAST_EVERY,
-            };
-            let far = self.clock.now() + longest;
-            let until = wait.map_or(far, |instant| instant.min(far));
+            let far = self.clock.now() + LOOK_AT_LEAST_EVERY;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.wakes.schedule.notified() => {}
-                () = self.clock.sleep_until(until) => {}
+                () = self.wait(wait.filter(|instant| *instant < far)) => {}
+                () = self.clock.sleep_until(far) => {}
             }
         }
+    }
+
+    /// Waits until something is due, and shortly before it prepares what fires then.
+    async fn wait(&self, due: Option<Timestamp>) {
+        let Some(due) = due else {
+            return std::future::pending().await;
+        };
+        self.clock.sleep_until(due - AHEAD).await;
+        if let Err(error) = self.look_ahead(due).await {
+            // Only the speed of the next round depends on it.
+            tracing::debug!(%error, "the scheduler could not look ahead");
+        }
+        self.clock.sleep_until(due).await;
+    }
+
+    /// Brings the configs that fire at `until` or before into the cache, compiled and their parameters frozen.
+    async fn look_ahead(&self, until: Timestamp) -> StoreResult<()> {
+        let soon = self.store.due_schedules(until, BATCH).await?;
+        let wanted: Vec<_> = soon.iter().map(|d| (d.config_id, d.version)).collect();
+        for compiled in self.configs.get_many(&wanted).await?.values() {
+            compiled.warm(&self.registry).await;
+        }
+        Ok(())
     }
 
     /// One look at everything that time brings: fires due schedules, moves due executions, and cleans up
@@ -74,6 +93,22 @@ impl Scheduler {
     /// When the store fails; nothing is half done.
     pub async fn round(&self) -> StoreResult<Round> {
         let now = self.clock.now();
+        // One question where nothing is due: many hosts ask it of one database.
+        let mut next = self.store.next_due().await?;
+        let mut more = false;
+        if next.is_some_and(|next| next <= now) {
+            more = self.work(now).await?;
+            next = self.store.next_due().await?;
+        }
+        let purging = self.store.purge_deleted(BATCH).await?;
+        if more || purging {
+            return Ok(Round::More);
+        }
+        Ok(Round::Until(next))
+    }
+
+    /// Does what is due. Returns whether there may be more.
+    async fn work(&self, now: Timestamp) -> StoreResult<bool> {
         let due = self.store.due_schedules(now, BATCH).await?;
         let full = due.len() == BATCH as usize;
         if !due.is_empty() {
@@ -83,11 +118,7 @@ impl Scheduler {
         if swept.available > 0 {
             self.wakes.enqueued();
         }
-        let purging = self.store.purge_deleted(BATCH).await?;
-        if full || purging || swept.available.max(swept.expired) >= u64::from(BATCH) {
-            return Ok(Round::More);
-        }
-        Ok(Round::Until(self.store.next_due().await?))
+        Ok(full || swept.available.max(swept.expired) >= u64::from(BATCH))
     }
 
     async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<()> {
@@ -105,8 +136,10 @@ impl Scheduler {
         }
         let lateness: Vec<Vec<Fire>> = orders.iter().map(|o| o.plan.fires.clone()).collect();
         let receipts = self.store.fire_due(now, orders).await?;
+        // Late is what others can see late: the executions are there from now on.
+        let done = self.clock.now();
         for (receipt, fires) in receipts.iter().zip(lateness) {
-            self.announce(receipt, &fires, now);
+            self.announce(receipt, &fires, done);
         }
         Ok(())
     }
@@ -146,7 +179,7 @@ impl Scheduler {
         }
     }
 
-    fn announce(&self, receipt: &FireReceipt, fires: &[Fire], now: Timestamp) {
+    fn announce(&self, receipt: &FireReceipt, fires: &[Fire], done: Timestamp) {
         if !receipt.applied {
             return;
         }
@@ -156,7 +189,7 @@ impl Scheduler {
         if !receipt.enqueued.is_empty() {
             for fire in fires {
                 self.observer
-                    .fired((now - fire.fires_at).to_std().unwrap_or_default());
+                    .fired((done - fire.fires_at).to_std().unwrap_or_default());
             }
             self.wakes.enqueued();
         }

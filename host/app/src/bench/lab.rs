@@ -3,13 +3,15 @@
 
 use super::{BenchError, Options, cores};
 use crate::cli;
+use horarium::app::relay;
 use horarium::settings::DatabaseUrl;
-use horarium_core::clock::{Clock, SystemClock};
+use horarium_core::clock::SystemClock;
 use horarium_core::config_cache::{CompiledConfig, ConfigCache};
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
 use horarium_core::observe::Observer;
 use horarium_core::registry::Registry;
 use horarium_core::runner::Runner;
+use horarium_core::scheduler::Scheduler;
 use horarium_core::service::{Context, HostPolicy, NoRuns, Registration, Services, TaskRef};
 use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
@@ -28,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The name the guest is registered under.
-const TASK_TYPE: &str = "bench";
+pub(super) const TASK_TYPE: &str = "bench";
 /// Longest wait for the guest to be compiled.
 const COMPILE_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -90,16 +92,7 @@ impl Lab {
         let file = match &self.place {
             Place::Temporary(directory) => directory.path().join(format!("run-{run}.db")),
             Place::File(file) => file.clone(),
-            Place::Postgres(url) => {
-                let options = PostgresOptions {
-                    schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
-                    migrate: true,
-                    ..PostgresOptions::default()
-                };
-                let store = PostgresStore::connect(url, options).await;
-                let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
-                return Ok(Database::Postgres(Arc::new(store)));
-            }
+            Place::Postgres(url) => return Ok(Database::Postgres(connect(url, run).await?)),
         };
         let options = SqliteOptions {
             durability: Durability::Full,
@@ -110,6 +103,18 @@ impl Lab {
             .map_err(BenchError::failed)?;
         Ok(Database::Sqlite(Arc::new(store), file))
     }
+}
+
+/// Opens the schema of a run, which is made when it is not there.
+async fn connect(url: &str, run: usize) -> Result<Arc<PostgresStore>, BenchError> {
+    let options = PostgresOptions {
+        schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
+        migrate: true,
+        ..PostgresOptions::default()
+    };
+    let store = PostgresStore::connect(url, options).await;
+    let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
+    Ok(Arc::new(store))
 }
 
 /// A database made for one run.
@@ -193,15 +198,13 @@ impl LabHost {
         let runner: Arc<dyn Runner> = lab.sandbox.clone();
         let registry = Arc::new(Registry::new(store.clone(), runner));
         let (wakes, clock) = (Arc::new(Wakes::default()), Arc::new(SystemClock::new()));
-        let services = Services::new(Context {
-            store: store.clone(),
-            registry: registry.clone(),
-            intake: lab.sandbox.clone(),
-            clock: clock.clone(),
-            wakes: wakes.clone(),
-            policy: Arc::new(HostPolicy::default()),
-            live: Arc::new(NoRuns),
-        });
+        let services = Services::new(context(
+            lab,
+            store.clone(),
+            registry.clone(),
+            wakes.clone(),
+            clock.clone(),
+        ));
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;
         registry.prepare_missing(&wakes).await;
@@ -225,6 +228,40 @@ impl LabHost {
         })
     }
 
+    /// Another host on the same database, through which tasks can be triggered; none where a database has one host.
+    pub(super) async fn neighbour(
+        &self,
+        lab: &Lab,
+        run: usize,
+    ) -> Result<Option<Neighbour>, BenchError> {
+        let Place::Postgres(url) = &lab.place else {
+            return Ok(None);
+        };
+        let store = connect(url, run).await?;
+        let shared: Arc<dyn Store> = store.clone();
+        let registry = Arc::new(Registry::new(shared.clone(), lab.sandbox.clone()));
+        registry.refresh().await.map_err(BenchError::failed)?;
+        let services = Services::new(context(
+            lab,
+            shared,
+            registry,
+            Arc::default(),
+            self.clock.clone(),
+        ));
+        Ok(Some(Neighbour { store, services }))
+    }
+
+    /// Hears what other hosts do, as a server does, until the returned task is aborted.
+    pub(super) fn listen(&self) -> Option<JoinHandle<()>> {
+        let Database::Postgres(store) = &self.database else {
+            return None;
+        };
+        let (store, wakes, registry) = (store.clone(), self.wakes.clone(), self.registry.clone());
+        Some(tokio::spawn(async move {
+            relay(&store, &wakes, &registry).await
+        }))
+    }
+
     /// The task's id.
     pub(super) fn task(&self) -> ConfigId {
         self.config.config.id
@@ -241,16 +278,7 @@ impl LabHost {
         lab: &Lab,
         observer: Arc<dyn Observer>,
     ) -> Result<Executing, BenchError> {
-        let store = self.store.clone();
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let parts = Parts {
-            store: store.clone(),
-            registry: self.registry.clone(),
-            configs: Arc::new(ConfigCache::new(store)),
-            clock,
-            wakes: self.wakes.clone(),
-            observer,
-        };
+        let parts = self.parts(observer);
         let settings = ExecutorSettings {
             slots: lab.slots,
             host_name: "bench".to_owned(),
@@ -264,8 +292,41 @@ impl LabHost {
             .await
             .map_err(BenchError::failed)?;
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(executor.run(shutdown.clone()));
-        Ok(Executing { shutdown, task })
+        let tasks = vec![tokio::spawn(executor.run(shutdown.clone()))];
+        Ok(Executing { shutdown, tasks })
+    }
+
+    /// Starts firing and executing.
+    pub(super) async fn fire_and_execute(
+        &self,
+        lab: &Lab,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Executing, BenchError> {
+        let mut executing = self.execute(lab, observer.clone()).await?;
+        let parts = self.parts(observer);
+        let scheduler = Scheduler {
+            store: parts.store,
+            registry: parts.registry,
+            configs: parts.configs,
+            clock: parts.clock,
+            wakes: parts.wakes,
+            observer: parts.observer,
+        };
+        let shutdown = executing.shutdown.clone();
+        let firing = tokio::spawn(async move { scheduler.run(shutdown).await });
+        executing.tasks.push(firing);
+        Ok(executing)
+    }
+
+    fn parts(&self, observer: Arc<dyn Observer>) -> Parts {
+        Parts {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            configs: Arc::new(ConfigCache::new(self.store.clone())),
+            clock: self.clock.clone(),
+            wakes: self.wakes.clone(),
+            observer,
+        }
     }
 
     /// Closes the database and removes it.
@@ -274,17 +335,51 @@ impl LabHost {
     }
 }
 
-/// An executor at work.
+/// A second host that executes nothing.
+pub(super) struct Neighbour {
+    store: Arc<PostgresStore>,
+    pub(super) services: Services,
+}
+
+impl Neighbour {
+    /// Leaves the database, which is the other's.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+fn context(
+    lab: &Lab,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    wakes: Arc<Wakes>,
+    clock: Arc<SystemClock>,
+) -> Context {
+    Context {
+        store,
+        registry,
+        intake: lab.sandbox.clone(),
+        clock,
+        wakes,
+        policy: Arc::new(HostPolicy::default()),
+        live: Arc::new(NoRuns),
+    }
+}
+
+/// A host at work.
 pub(super) struct Executing {
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Executing {
     /// Drains it.
     pub(super) async fn stop(self) -> Result<(), BenchError> {
         self.shutdown.cancel();
-        self.task.await.map_err(BenchError::failed)
+        for task in self.tasks {
+            task.await.map_err(BenchError::failed)?;
+        }
+        Ok(())
     }
 }
 

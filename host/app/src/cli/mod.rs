@@ -4,6 +4,7 @@
 mod bench;
 mod completions;
 mod db;
+mod db_copy;
 mod dev;
 mod dev_build;
 mod dev_inspect;
@@ -28,6 +29,7 @@ mod task_show;
 mod task_spec;
 mod task_state;
 mod task_trigger;
+mod task_why;
 mod templates;
 mod values;
 pub(crate) mod words;

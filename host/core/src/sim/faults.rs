@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How often a store fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,9 @@ pub struct FaultPlan {
     pub before: f64,
     /// Probability that an operation is done and reported as failed.
     pub after: f64,
+    /// Probability that ends are reported as failed and arrive all the same, up to a minute later: after the
+    /// host tried again, or after others took over.
+    pub late: f64,
 }
 
 impl FaultPlan {
@@ -26,6 +30,7 @@ impl FaultPlan {
     pub const NONE: Self = Self {
         before: 0.0,
         after: 0.0,
+        late: 0.0,
     };
 }
 
@@ -67,6 +72,23 @@ impl FaultyStore {
                 .random_bool(probability)
     }
 
+    /// Keeps ends on their way for a while, if this is one of the times.
+    fn delay(&self, now: Timestamp, items: &[Completion]) -> StoreResult<()> {
+        if !self.hits(self.plan.late) {
+            return Ok(());
+        }
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let delay = Duration::from_millis(rng.random_range(0..60_000));
+        drop(rng);
+        let (inner, items) = (self.inner.clone(), items.to_vec());
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // Nobody waits for the answer any more.
+            let _ = inner.complete_many(now, items).await;
+        });
+        Err(StoreError::Unavailable("injected, on its way".into()))
+    }
+
     async fn before(&self) -> StoreResult<()> {
         self.reach().await?;
         if self.hits(self.plan.before) {
@@ -94,6 +116,16 @@ macro_rules! faulty {
                 self.inner.gives_leases()
             }
 
+            async fn complete_many(
+                &self,
+                now: Timestamp,
+                items: Vec<Completion>,
+            ) -> StoreResult<Vec<CompletionReceipt>> {
+                self.before().await?;
+                self.delay(now, &items)?;
+                self.after(self.inner.complete_many(now, items).await).await
+            }
+
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
                 self.before().await?;
                 self.after(self.inner.$name($($arg),*).await).await
@@ -102,26 +134,12 @@ macro_rules! faulty {
     };
 }
 
-faulty! {
-    due_schedules(now: Timestamp, limit: u32) -> Vec<DueSchedule>;
-    next_due() -> Option<Timestamp>;
+queue_operations! { faulty;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
     enqueue_many(now: Timestamp, items: Vec<NewExecution>) -> Vec<EnqueueReceipt>;
-    sweep_due(now: Timestamp, limit: u32) -> Swept;
     claim(request: ClaimRequest) -> Vec<Claimed>;
     held(incarnation: i64) -> Vec<Held>;
-    complete_many(now: Timestamp, items: Vec<Completion>) -> Vec<CompletionReceipt>;
-    release(now: Timestamp, items: Vec<Release>) -> u64;
-    cancel(now: Timestamp, tenant: TenantId, task_id: TaskId) -> CancelReceipt;
-    report_progress(items: Vec<ProgressReport>) -> ();
-    start_host(now: Timestamp, name: &str) -> i64;
-    describe_host(incarnation: i64, facts: HostFacts) -> ();
-    hosts() -> Vec<HostRow>;
-    stop_host(now: Timestamp, incarnation: i64) -> ();
-    heartbeat(now: Timestamp, incarnation: i64) -> Heartbeat;
     take_over(now: Timestamp, mine: i64) -> TakenOver;
-    state_snapshot(config_id: ConfigId) -> StateSnapshot;
-    queue_counts() -> QueueCounts;
 }
 
 macro_rules! delegate {
@@ -136,35 +154,8 @@ macro_rules! delegate {
     };
 }
 
-delegate! { Catalog:
-    tenant(name: &str) -> Option<TenantId>;
-    catalog_epoch() -> i64;
-    create_config(now: Timestamp, tenant: TenantId, spec: TaskSpec) -> TaskConfig;
-    config(tenant: TenantId, id: ConfigId) -> Option<TaskConfig>;
-    config_by_key(tenant: TenantId, key: &str) -> Option<TaskConfig>;
-    configs_by_ids(ids: &[ConfigId]) -> Vec<TaskConfig>;
-    configs(tenant: TenantId, filter: &ConfigFilter, page: &Page) -> Listing<TaskConfig>;
+catalog_operations! { delegate; Catalog:
     update_config(now: Timestamp, tenant: TenantId, id: ConfigId, update: ConfigUpdate) -> TaskConfig;
-    delete_config(now: Timestamp, tenant: TenantId, id: ConfigId, history: HistoryOnDelete) -> Deleted;
-    purge_deleted(limit: u32) -> bool;
-    add_version(now: Timestamp, version: PluginVersion, bytes: Vec<u8>) -> PluginVersion;
-    finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
-    activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
-    set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
-    task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;
-    task_types(tenant: TenantId, page: &Page) -> Listing<TaskType>;
-    all_task_types() -> Vec<TaskType>;
-    versions(tenant: TenantId, task_type: &str) -> Vec<PluginVersion>;
-    all_versions() -> Vec<PluginVersion>;
-    component_bytes(digest: &str) -> Option<Vec<u8>>;
-    task_state(tenant: TenantId, config: ConfigId) -> BTreeMap<String, StateEntry>;
-    set_task_state(now: Timestamp, tenant: TenantId, config: ConfigId, key: &str, value: Option<Vec<u8>>) -> ();
-    reset_task_state(tenant: TenantId, config: ConfigId) -> u64;
 }
 
-delegate! { History:
-    execution(tenant: TenantId, task_id: TaskId) -> Option<Execution>;
-    executions(tenant: TenantId, filter: &ExecutionFilter, page: &Page) -> Listing<Execution>;
-    attempts(tenant: TenantId, task_id: TaskId) -> Vec<AttemptRecord>;
-    logs(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<LogLine>;
-}
+history_operations! { delegate; History: }

@@ -3,17 +3,25 @@
 use super::clock::SimClock;
 use super::faults::FaultPlan;
 use super::host::{Birth, Host};
+use super::ledger::Ledger;
+use super::mutants::{MutantStore, Mutation};
 use super::runner::Diary;
 use crate::clock::Clock;
 use crate::config_cache::{Overrides, freeze};
+use crate::registry::Registry;
 use crate::scheduler::new_task_id;
+use crate::service::{Context, NoRuns, Services, TaskRef, Tasks};
+use crate::store::conformance::NoGuests;
 use crate::store::memory::MemoryStore;
-use crate::store::{CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, StoreError};
+use crate::store::{
+    CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, Store, StoreError,
+};
 use horarium_model::descriptor::Descriptor;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{ConfigId, DEFAULT_TENANT_ID, TaskId, TaskSpec, Timestamp, Trigger};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +38,8 @@ pub struct Scenario {
     pub longest: Duration,
     /// How the store fails.
     pub faults: FaultPlan,
+    /// The rule that the store breaks, to see whether that is noticed.
+    pub mutation: Option<Mutation>,
 }
 
 /// A store, a clock, what guests really did, and the hosts.
@@ -42,6 +52,14 @@ pub struct World {
     pub diary: Arc<Mutex<Diary>>,
     /// When it began.
     pub begun: Timestamp,
+    /// Which schedules were in force when.
+    pub ledger: Ledger,
+    /// What an operator does, through no host in particular.
+    tasks: Tasks,
+    /// Executions that a failover lost.
+    pub lost: HashSet<TaskId>,
+    /// Whether there was a failover: then what ran may run again, beside itself.
+    pub failed_over: bool,
     scenario: Scenario,
     lives: u64,
     hosts: Vec<Option<Host>>,
@@ -62,11 +80,16 @@ impl World {
             _ => MemoryStore::shared(clock.clone()),
         });
         register(&store, begun).await?;
+        let tasks = operator(store.clone(), clock.clone(), scenario.mutation).await?;
         Ok(Self {
             store,
             clock,
+            ledger: Ledger::default(),
+            tasks,
             diary: Arc::default(),
             begun,
+            lost: HashSet::new(),
+            failed_over: false,
             hosts: (0..scenario.hosts).map(|_| None).collect(),
             scenario,
             lives: 0,
@@ -77,7 +100,7 @@ impl World {
     ///
     /// # Errors
     /// What the config or the store refuses.
-    pub async fn create(&self, mut spec: Value) -> Result<ConfigId, StoreError> {
+    pub async fn create(&mut self, mut spec: Value) -> Result<ConfigId, StoreError> {
         spec["task_type"] = TYPE.into();
         let now = self.clock.now();
         let spec = TaskSpec::from_json(&spec, now, None)?;
@@ -85,7 +108,20 @@ impl World {
             .store
             .create_config(now, DEFAULT_TENANT_ID, spec)
             .await?;
+        self.ledger.opened(&config);
         Ok(config.id)
+    }
+
+    /// An operator's merge patch of a config. No host is told. A patch that is refused changes nothing.
+    pub async fn update(&mut self, config: ConfigId, patch: Value) {
+        let (now, task) = (self.clock.now(), TaskRef::Id(config));
+        let Ok(before) = self.tasks.show(DEFAULT_TENANT_ID, &task).await else {
+            return;
+        };
+        let updated = self.tasks.update(DEFAULT_TENANT_ID, &task, &patch, None);
+        if let Ok(after) = updated.await {
+            self.ledger.changed(now, &before, &after);
+        }
     }
 
     /// Starts host `at` unless it lives; its wall clock is `ahead` of the world's.
@@ -98,7 +134,7 @@ impl World {
         }
         self.lives += 1;
         let birth = Birth {
-            store: self.store.clone(),
+            store: Arc::new(MutantStore::new(self.store.clone(), self.scenario.mutation)),
             clock: self.clock.clone(),
             diary: self.diary.clone(),
             number: self.lives,
@@ -150,14 +186,22 @@ impl World {
         }
     }
 
+    /// The store's server dies after `span`, and its replica, which had heard nothing since now, takes over.
+    pub async fn fail_over(&mut self, span: Duration) {
+        let replica = self.store.snapshot();
+        self.pass(span).await;
+        self.lost.extend(self.store.go_back(replica));
+        self.failed_over = true;
+    }
+
     /// Lets simulated time pass.
     pub async fn pass(&self, span: Duration) {
         tokio::time::sleep(span).await;
     }
 
-    /// A person's trigger, through host `at`; the others are not told. None when there is no such host or the
-    /// store failed.
-    pub async fn trigger(&self, at: usize, config: ConfigId) -> Option<TaskId> {
+    /// A person's trigger, through host `at`; of the others those are told whose bit is set in `told`. None when
+    /// there is no such host or the store failed.
+    pub async fn trigger(&self, at: usize, config: ConfigId, told: u8) -> Option<TaskId> {
         let host = self.hosts[at].as_ref()?;
         let found = self.store.config(DEFAULT_TENANT_ID, config).await.ok()??;
         let compiled = host.configs.get(config, found.version).await.ok()??;
@@ -174,6 +218,12 @@ impl World {
         let task_id = new.task_id;
         let receipts = self.store.enqueue_many(now, vec![new]).await.ok()?;
         host.wakes.enqueued();
+        for (number, other) in self.hosts.iter().enumerate() {
+            if let Some(other) = other.as_ref().filter(|_| told & (1 << number) != 0) {
+                other.wakes.enqueued();
+                other.wakes.rescheduled();
+            }
+        }
         matches!(receipts.first(), Some(EnqueueReceipt::Enqueued { .. })).then_some(task_id)
     }
 
@@ -185,6 +235,27 @@ impl World {
             host.wakes.cancelled(task_id);
         }
     }
+}
+
+/// The services over the store itself.
+async fn operator(
+    store: Arc<MemoryStore>,
+    clock: Arc<SimClock>,
+    mutation: Option<Mutation>,
+) -> Result<Tasks, StoreError> {
+    let store: Arc<dyn Store> = Arc::new(MutantStore::new(store, mutation));
+    let registry = Arc::new(Registry::new(store.clone(), Arc::new(NoGuests)));
+    registry.refresh().await?;
+    let services = Services::new(Context {
+        store,
+        registry,
+        intake: Arc::new(NoGuests),
+        clock,
+        wakes: Arc::default(),
+        policy: Arc::default(),
+        live: Arc::new(NoRuns),
+    });
+    Ok(services.tasks)
 }
 
 async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError> {

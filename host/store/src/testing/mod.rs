@@ -38,6 +38,8 @@ pub struct Cluster {
     folder: PathBuf,
     options: String,
     databases: AtomicU32,
+    /// Where it listens beside its socket, if it does.
+    port: Option<u16>,
 }
 
 impl Drop for Cluster {
@@ -45,6 +47,29 @@ impl Drop for Cluster {
         // Its end of input; then it stops the server and ends.
         drop(self.watcher.stdin.take());
         let _ = self.watcher.wait();
+    }
+}
+
+/// A connection beside the store, for tests that do not know its driver.
+#[derive(Debug)]
+pub struct Looker(PgConnection);
+
+impl Looker {
+    /// The rows of a query, each an object of its columns.
+    ///
+    /// # Errors
+    /// What the server, or the lack of one, says. The connection may be of no use afterwards.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<serde_json::Value>, String> {
+        let sql = format!("SELECT to_jsonb(q)::text FROM ({sql}) q");
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
+        let rows: Vec<String> = rows
+            .fetch_all(&mut self.0)
+            .await
+            .map_err(|error| error.to_string())?;
+        let parsed = rows.iter().map(|row| serde_json::from_str(row));
+        parsed
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -74,6 +99,16 @@ fn find_bin() -> Option<PathBuf> {
         .pop()
         .map(|(_, folder)| folder)
         .or_else(|| std::env::split_paths(&path).find(has_server))
+}
+
+/// Writes a file that only the server's user may read, as it wants its key.
+fn install(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    if is_root() {
+        let owned = Command::new("chown").arg("postgres").arg(path).status();
+        assert!(owned.is_ok_and(|status| status.success()), "chown");
+    }
 }
 
 /// A program as the server's user, which ends when this process does.
@@ -162,9 +197,44 @@ impl Cluster {
             folder,
             options,
             databases: AtomicU32::new(0),
+            port: None,
         };
         assert!(said.trim() == "ready", "PostgreSQL did not start: {said}");
         cluster
+    }
+
+    /// Starts a server that also listens on 127.0.0.1, with TLS if it is given a certificate and its key
+    /// (PEM). `rules` are the lines of its `pg_hba.conf` for 127.0.0.1.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_on_tcp(tls: Option<(&str, &str)>, rules: &str) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let port = free.expect("a free port").port();
+        let more = format!("-c listen_addresses=127.0.0.1 -c port={port}");
+        let mut cluster = Self::start_with("trust", &more);
+        cluster.port = Some(port);
+        cluster.stop("fast");
+        let data = cluster.folder.join("data");
+        let rules = format!("local all all trust\n{rules}\n");
+        std::fs::write(data.join("pg_hba.conf"), rules).expect("written");
+        if let Some((certificate, key)) = tls {
+            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+                install(&data.join(name), text);
+            }
+            cluster.options.push_str(" -c ssl=on");
+        }
+        cluster.resume();
+        cluster
+    }
+
+    /// The URL of a database of this server over TCP, by this name of it, with more parameters.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub fn tcp_url(&self, host: &str, database: &str, more: &str) -> String {
+        let port = self.port.expect("it listens");
+        format!("postgres://postgres:secret@{host}:{port}/{database}?{more}")
     }
 
     /// The folder of the socket.
@@ -175,12 +245,14 @@ impl Cluster {
     /// The URL of a database of this server.
     pub fn url(&self, database: &str) -> String {
         let folder = self.folder.to_string_lossy().replace('/', "%2F");
-        format!("postgres://postgres:secret@localhost/{database}?host={folder}")
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("postgres://postgres:secret@localhost{port}/{database}?host={folder}")
     }
 
     fn target(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(&self.folder)
+            .port(self.port.unwrap_or(5432))
             .username("postgres")
             .password("secret")
             .database(database)
@@ -207,6 +279,47 @@ impl Cluster {
             .await
             .expect("runs");
         let _ = connection.close().await;
+    }
+
+    /// A connection for whoever asks in SQL and wants JSON.
+    ///
+    /// # Errors
+    /// What the server, or the lack of one, says.
+    pub async fn look(&self, database: &str) -> Result<Looker, String> {
+        let connection = self.target(database).connect().await;
+        connection.map(Looker).map_err(|error| error.to_string())
+    }
+
+    /// The server's socket, for what forwards to it.
+    pub fn socket_file(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
+    }
+
+    /// The one number that a query answers.
+    ///
+    /// # Panics
+    /// When it answers anything else.
+    pub async fn number(&self, database: &str, sql: &str) -> i64 {
+        let mut connection = self.connect(database).await;
+        let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .expect("a number");
+        let _ = connection.close().await;
+        number
+    }
+
+    /// Runs statements in a transaction that lasts, with its locks, as long as what this returns.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub async fn hold(&self, database: &str, sql: &str) -> PgConnection {
+        let mut connection = self.connect(database).await;
+        sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {sql}")))
+            .execute(&mut connection)
+            .await
+            .expect("runs");
+        connection
     }
 
     /// Creates an empty database; its name.
