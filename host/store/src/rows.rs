@@ -249,6 +249,7 @@ pub(crate) fn config<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskConfig> {
             word.map(|w| overlap(r.place(), w)).transpose()?
         },
         concurrency: r.opt_json::<Concurrency>("concurrency")?,
+        chain: r.json("chain")?,
         plugin_version: r.opt_owned("plugin_version")?,
         paused: r.flag("paused")?,
         pause_reason: r.opt_owned("pause_reason")?,

@@ -201,6 +201,7 @@ impl LabHost {
             wakes: wakes.clone(),
             policy: Arc::new(HostPolicy::default()),
             live: Arc::new(NoRuns),
+            requests: Arc::default(),
         });
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;

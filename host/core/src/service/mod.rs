@@ -1,10 +1,13 @@
 //! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
 //! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
 
+mod batch;
+mod bulk;
 mod executions;
 mod finish;
 mod logs;
 mod next;
+mod once;
 mod parameters;
 mod plugins;
 mod registration;
@@ -13,14 +16,17 @@ mod tasks;
 mod trigger;
 mod validate;
 
+pub use batch::{BatchOutcome, BatchRequest};
+pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
 pub use next::{NextSlots, PreviewSlot};
+pub use once::{Once, RequestKey, Requests};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
-pub use trigger::TriggerRequest;
+pub use trigger::{Due, TriggerRequest};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
@@ -88,6 +94,8 @@ pub struct Context {
     pub policy: Arc<HostPolicy>,
     /// Runs in progress.
     pub live: Arc<dyn LiveRuns>,
+    /// Keyed requests in progress.
+    pub requests: Arc<Requests>,
 }
 
 /// All services of one host.

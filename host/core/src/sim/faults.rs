@@ -106,7 +106,9 @@ faulty! {
     due_schedules(now: Timestamp, limit: u32) -> Vec<DueSchedule>;
     next_due() -> Option<Timestamp>;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
-    enqueue_many(now: Timestamp, items: Vec<NewExecution>) -> Vec<EnqueueReceipt>;
+    enqueue(now: Timestamp, batch: Enqueue) -> Enqueued;
+    kept_answer(now: Timestamp, tenant: TenantId, key: &str) -> Option<KeptAnswer>;
+    purge_answers(now: Timestamp, limit: u32) -> u64;
     sweep_due(now: Timestamp, limit: u32) -> Swept;
     claim(request: ClaimRequest) -> Vec<Claimed>;
     held(incarnation: i64) -> Vec<Held>;
@@ -139,7 +141,7 @@ macro_rules! delegate {
 delegate! { Catalog:
     tenant(name: &str) -> Option<TenantId>;
     catalog_epoch() -> i64;
-    create_config(now: Timestamp, tenant: TenantId, spec: TaskSpec) -> TaskConfig;
+    create_config_once(now: Timestamp, tenant: TenantId, spec: TaskSpec, request: Option<KeyedRequest<TaskConfig>>) -> Created;
     config(tenant: TenantId, id: ConfigId) -> Option<TaskConfig>;
     config_by_key(tenant: TenantId, key: &str) -> Option<TaskConfig>;
     configs_by_ids(ids: &[ConfigId]) -> Vec<TaskConfig>;
