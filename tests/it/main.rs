@@ -12,6 +12,7 @@ mod crash;
 mod deletion;
 mod dev;
 mod embedded;
+mod enqueue;
 mod isolation;
 mod limits;
 mod logs_and_errors;

@@ -267,3 +267,47 @@ impl ConfigCache {
         Ok(self.get_many(&[(id, version)]).await?.remove(&id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Catalog, ConfigUpdate, HistoryOnDelete};
+    use horarium_model::{DEFAULT_TENANT_ID, TaskSpec};
+    use serde_json::json;
+
+    fn spec(name: &str) -> TaskSpec {
+        let body = json!({"name": name, "task_type": "t", "scheduler_type": "manual"});
+        TaskSpec::from_json(&body, Timestamp::UNIX_EPOCH, None).expect("a spec")
+    }
+
+    /// The freshness rule: whoever asks names the version it saw, and never gets an older one.
+    #[tokio::test]
+    async fn the_cache_never_answers_with_less_than_was_asked_for() {
+        let (now, tenant) = (Timestamp::UNIX_EPOCH, DEFAULT_TENANT_ID);
+        let store = Arc::new(MemoryStore::new());
+        let cache = ConfigCache::new(store.clone());
+        let created = store.create_config(now, tenant, spec("one")).await;
+        let id = created.expect("created").id;
+        let name = async |version: i64| {
+            let found = cache.get(id, version).await.expect("the store answers");
+            found.map(|entry| entry.config.spec.name.clone())
+        };
+        assert_eq!(name(1).await.as_deref(), Some("one"));
+        let update = ConfigUpdate {
+            expected_version: 1,
+            spec: spec("two"),
+            reanchor: None,
+        };
+        let updated = store.update_config(now, tenant, id, update).await;
+        assert_eq!(updated.expect("updated").version, 2);
+        // Who saw version 1 may still have it; who saw 2 gets it, and from then on everybody.
+        assert_eq!(name(1).await.as_deref(), Some("one"));
+        assert_eq!(name(2).await.as_deref(), Some("two"));
+        assert_eq!(name(1).await.as_deref(), Some("two"));
+        let deleted = store.delete_config(now, tenant, id, HistoryOnDelete::Keep);
+        deleted.await.expect("deleted");
+        assert_eq!(name(3).await, None);
+        assert!(cache.get(4711, 1).await.expect("the store answers").is_none());
+    }
+}

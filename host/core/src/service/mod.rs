@@ -15,6 +15,7 @@ mod state;
 mod tasks;
 mod trigger;
 mod validate;
+mod why;
 
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
@@ -27,6 +28,7 @@ pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::{Due, TriggerRequest};
+pub use why::{LimitReached, Why};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
@@ -36,7 +38,7 @@ use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{Invalid, Limits, TaskConfig, TaskId};
+use horarium_model::{Invalid, Limits, TaskConfig, TaskId, Timestamp};
 use std::sync::Arc;
 
 /// What the host allows at most, whatever a plugin or a task asks for.
@@ -117,6 +119,11 @@ impl Services {
             plugins: Plugins::new(context.clone()),
             executions: Executions(context),
         }
+    }
+
+    /// The instant that requests are read at.
+    pub fn now(&self) -> Timestamp {
+        self.executions.0.clock.now()
     }
 }
 

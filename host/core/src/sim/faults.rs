@@ -123,6 +123,7 @@ faulty! {
     heartbeat(now: Timestamp, incarnation: i64) -> Heartbeat;
     take_over(now: Timestamp, mine: i64) -> TakenOver;
     state_snapshot(config_id: ConfigId) -> StateSnapshot;
+    waits(tenant: TenantId, task_id: TaskId) -> Option<Waits>;
     queue_counts() -> QueueCounts;
 }
 

@@ -127,6 +127,9 @@ pub trait Queue: Send + Sync + 'static {
     /// The state of a config as of now.
     async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot>;
 
+    /// What a waiting execution waits behind (rule E9); none when it does not wait.
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>>;
+
     /// How many executions stand in each live state.
     async fn queue_counts(&self) -> StoreResult<QueueCounts>;
 }
@@ -551,6 +554,20 @@ pub struct TakenOver {
     pub failed: u64,
     /// Ended `cancelled`.
     pub cancelled: u64,
+}
+
+/// What a waiting execution waits behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Available executions that are claimed before it would be; counted up to [`Waits::COUNTED`].
+    pub ahead: u64,
+    /// How many run of its key, and how many may.
+    pub bound: Option<(u32, u32)>,
+}
+
+impl Waits {
+    /// As far as [`Waits::ahead`] counts.
+    pub const COUNTED: u32 = 10_000;
 }
 
 /// Live executions by state.

@@ -8,7 +8,7 @@ use horarium_core::runner::StateSnapshot;
 use horarium_core::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
-    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver,
+    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -241,6 +241,22 @@ impl Queue for PostgresStore {
             Box::pin(async move {
                 let entries = task_state::entries(connection, config_id).await?;
                 Ok(StateSnapshot { entries })
+            })
+        })
+        .await
+    }
+
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = query(sql::WAITS)
+                    .bind(tenant)
+                    .bind(task_id.to_string())
+                    .bind(i64::from(Waits::COUNTED))
+                    .fetch_optional(connection)
+                    .await?;
+                let read = |row| crate::rows::waits(&mut Reader::plain(row, "live_executions"));
+                Ok(row.as_ref().map(read).transpose()?)
             })
         })
         .await

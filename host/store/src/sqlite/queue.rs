@@ -7,7 +7,7 @@ use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
-    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
+    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use serde_json::value::RawValue;
@@ -210,6 +210,23 @@ impl Queue for SqliteStore {
                     snapshot.entries.insert(row.try_get(0).map_err(db)?, entry);
                 }
                 Ok(snapshot)
+            })
+        })
+        .await
+    }
+
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query(sql::WAITS)
+                    .bind(tenant)
+                    .bind(task_id.to_string())
+                    .bind(Waits::COUNTED)
+                    .fetch_optional(connection)
+                    .await
+                    .map_err(db)?;
+                let read = |row| crate::rows::waits(&mut Reader::plain(row, "live_executions"));
+                row.as_ref().map(read).transpose()
             })
         })
         .await

@@ -8,7 +8,7 @@ use crate::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End, Enqueue,
     EnqueueReceipt, Enqueued, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow,
     HostRun, KeptAnswer, NewExecution, ProgressReport, Queue, QueueCounts, Release, SUSPECT_AFTER_LOST,
-    StoreError, StoreResult, Swept, TakenOver,
+    StoreError, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
@@ -304,6 +304,25 @@ impl Queue for MemoryStore {
         Ok(StateSnapshot { entries })
     }
 
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
+        let inner = self.lock();
+        let id = inner.by_task.get(&(tenant, task_id));
+        let row = id.and_then(|id| inner.live.get(id));
+        let Some(row) = row.filter(|row| row.shown.state.is_waiting()) else {
+            return Ok(None);
+        };
+        let blocked = |id: &ExecutionId| {
+            let other = inner.live.get(id);
+            other.and_then(|other| inner.bound(other)).is_some_and(|(running, max)| running >= max)
+        };
+        let before = inner.available.range(..super::live::order(&row.shown));
+        let ahead = before.filter(|(_, id)| !blocked(id));
+        Ok(Some(Waits {
+            ahead: ahead.take(Waits::COUNTED as usize).count() as u64,
+            bound: inner.bound(row),
+        }))
+    }
+
     async fn queue_counts(&self) -> StoreResult<QueueCounts> {
         let mut counts = QueueCounts::default();
         for row in self.lock().live.values() {
@@ -319,6 +338,20 @@ impl Queue for MemoryStore {
 }
 
 impl Inner {
+    /// How many run of an execution's key, and how many may.
+    fn bound(&self, row: &Row) -> Option<(u32, u32)> {
+        let key = row.run_key.as_ref()?;
+        let rows = self.live.values();
+        let running = rows.filter(|other| {
+            let shown = &other.shown;
+            shown.state == State::Running
+                && shown.tenant_id == row.shown.tenant_id
+                && other.run_key.as_ref() == Some(key)
+        });
+        let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
+        Some((running, row.run_max))
+    }
+
     /// What runs under an incarnation that is not alive.
     fn orphaned(&self, mine: i64) -> impl Iterator<Item = ExecutionId> + '_ {
         self.live
