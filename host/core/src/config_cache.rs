@@ -57,7 +57,12 @@ impl CompiledConfig {
         }
         let raw = Value::Object(self.config.spec.parameters.clone());
         let checked = match version {
-            Some(version) => registry.runner().check_parameters(version, raw.clone()).await,
+            Some(version) => {
+                registry
+                    .runner()
+                    .check_parameters(version, raw.clone())
+                    .await
+            }
             None => Ok(raw.clone()),
         };
         let fits = checked.is_ok();
@@ -169,11 +174,7 @@ pub fn new_execution(
 
 /// The bound on executions that run at once: one where the overlap rule or the plugin's state demands it
 /// (S6, design section 4), else `concurrency`.
-fn run_bound(
-    config: &TaskConfig,
-    uses_state: bool,
-    parameters: &str,
-) -> (Option<String>, u32) {
+fn run_bound(config: &TaskConfig, uses_state: bool, parameters: &str) -> (Option<String>, u32) {
     let spec = &config.spec;
     if spec.runs_alone(uses_state) {
         return (Some(format!("config:{}", config.id)), 1);
@@ -308,6 +309,12 @@ mod tests {
         let deleted = store.delete_config(now, tenant, id, HistoryOnDelete::Keep);
         deleted.await.expect("deleted");
         assert_eq!(name(3).await, None);
-        assert!(cache.get(4711, 1).await.expect("the store answers").is_none());
+        assert!(
+            cache
+                .get(4711, 1)
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
     }
 }

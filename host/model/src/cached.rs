@@ -7,8 +7,8 @@ use crate::limits::LimitOverrides;
 use crate::retry::RetryPolicy;
 use crate::schedule::{KeptSchedule, Overlap, ScheduleConfig, wire_time};
 use crate::{ConfigId, Execution, TaskConfig, TaskSpec, TenantId, Timestamp};
-use serde::de::DeserializeOwned;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 /// The version that is written, and the only one that is read.
@@ -18,7 +18,9 @@ pub const CACHED_VERSION: u64 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CachedError {
     /// It was written by another release.
-    #[error("the cached {kind} has version {found}, this release reads version {CACHED_VERSION}; read it anew")]
+    #[error(
+        "the cached {kind} has version {found}, this release reads version {CACHED_VERSION}; read it anew"
+    )]
     UnknownVersion {
         /// What was to be read.
         kind: &'static str,
@@ -281,7 +283,10 @@ mod tests {
         assert!(refused.to_string().contains("version 2"), "{refused}");
         for damaged in ["", "{}", "[]", "{\"version\":1}", &execution().to_cached()] {
             let refused = TaskConfig::from_cached(damaged).expect_err("refused");
-            assert!(matches!(refused, CachedError::Damaged { .. }), "{damaged}: {refused}");
+            assert!(
+                matches!(refused, CachedError::Damaged { .. }),
+                "{damaged}: {refused}"
+            );
         }
         assert!(Execution::from_cached(&text).is_err());
     }

@@ -90,7 +90,10 @@ impl ChainStep {
         on.sort_unstable();
         on.dedup();
         if on.is_empty() && !fields.has_problems() {
-            fields.problem("on", "is empty; say after which ends, such as [\"succeeded\"]");
+            fields.problem(
+                "on",
+                "is empty; say after which ends, such as [\"succeeded\"]",
+            );
         }
         Self {
             task,
@@ -166,7 +169,10 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
         return BTreeMap::new();
     };
     if map.len() > MAX_PARAMETERS {
-        let detail = format!("has {} entries; at most {MAX_PARAMETERS} are allowed", map.len());
+        let detail = format!(
+            "has {} entries; at most {MAX_PARAMETERS} are allowed",
+            map.len()
+        );
         fields.problem("parameters", detail);
         return BTreeMap::new();
     }
@@ -268,10 +274,16 @@ mod tests {
             {"task": "12"},
         ]))
         .expect("read");
-        assert_eq!((&steps[0].task, &steps[0].on), (&ChainTask::Id(7), &vec![State::Succeeded]));
+        assert_eq!(
+            (&steps[0].task, &steps[0].on),
+            (&ChainTask::Id(7), &vec![State::Succeeded])
+        );
         assert_eq!(steps[1].on, [State::Failed, State::Cancelled]);
         assert_eq!(steps[2].task, ChainTask::Id(12));
-        assert_eq!(from_text(&to_text(&steps).expect("some")).expect("read back"), steps);
+        assert_eq!(
+            from_text(&to_text(&steps).expect("some")).expect("read back"),
+            steps
+        );
         assert_eq!(to_text(&[]), None);
     }
 
@@ -285,9 +297,18 @@ mod tests {
             (json!([{"task": "a", "on": ["skipped"]}]), "/chain/0/on/0"),
             (json!([{"task": "a", "on": []}]), "/chain/0/on"),
             (json!([{"task": "a", "when": 1}]), "/chain/0/when"),
-            (json!([{"task": "a", "parameters": {"/x": "y"}}]), "/chain/0/parameters/~1x"),
-            (json!([{"task": "a", "parameters": {"x": "/y"}}]), "/chain/0/parameters/x"),
-            (json!([{"task": "a"}, {"task": "a", "on": ["failed", "succeeded"]}]), "/chain/1/task"),
+            (
+                json!([{"task": "a", "parameters": {"/x": "y"}}]),
+                "/chain/0/parameters/~1x",
+            ),
+            (
+                json!([{"task": "a", "parameters": {"x": "/y"}}]),
+                "/chain/0/parameters/x",
+            ),
+            (
+                json!([{"task": "a"}, {"task": "a", "on": ["failed", "succeeded"]}]),
+                "/chain/1/task",
+            ),
         ] {
             let Invalid(problems) = read(chain.clone()).expect_err("refused");
             assert_eq!(problems[0].pointer, pointer, "{chain}: {problems:?}");
@@ -311,11 +332,19 @@ mod tests {
             Value::Object(handed),
             json!({"a": {"b": [1, 5, 5]}, "keep": true, "new": {"deep": {"x": "y"}}})
         );
-        let whole = step(json!({"": ""})).hand_over(own, &result).expect("all of it");
+        let whole = step(json!({"": ""}))
+            .hand_over(own, &result)
+            .expect("all of it");
         assert_eq!(Value::Object(whole), result);
-        let missing = step(json!({"/a": "/gone"})).hand_over(own, &result).expect_err("missing");
+        let missing = step(json!({"/a": "/gone"}))
+            .hand_over(own, &result)
+            .expect_err("missing");
         assert!(missing.contains("nothing at `/gone`"), "{missing}");
-        for bad in [json!({"/keep/x": "/n"}), json!({"/a/b/9": "/n"}), json!({"": "/n"})] {
+        for bad in [
+            json!({"/keep/x": "/n"}),
+            json!({"/a/b/9": "/n"}),
+            json!({"": "/n"}),
+        ] {
             assert!(step(bad.clone()).hand_over(own, &result).is_err(), "{bad}");
         }
     }

@@ -128,7 +128,13 @@ pub(crate) fn plan(now: Timestamp, parents: &[Parent], mut facts: Facts) -> (Vec
             }
             let live = facts.live.entry(id).or_default();
             let link = decide(now, parent, step, target, *live);
-            if matches!(link, Link::Enqueue { cancel_live: true, .. }) {
+            if matches!(
+                link,
+                Link::Enqueue {
+                    cancel_live: true,
+                    ..
+                }
+            ) {
                 if let Some(last) = segments.last_mut() {
                     last.then_cancel = Some(id);
                 }

@@ -295,8 +295,7 @@ pub(crate) fn overlap_word(overlap: Overlap) -> &'static str {
 
 fn schedule(place: Place, kind: &str, text: &str) -> StoreResult<ScheduleConfig> {
     let stored = place.json("schedule_config", text)?;
-    ScheduleConfig::from_kept(kind, stored)
-        .map_err(|error| place.corrupt("scheduler_type", error))
+    ScheduleConfig::from_kept(kind, stored).map_err(|error| place.corrupt("scheduler_type", error))
 }
 
 /// A row of the types' statements.

@@ -158,7 +158,11 @@ pub(super) async fn retry(
 ) -> Result<Response, ApiError> {
     let key = key.of(&json!({}))?;
     let executions = &api.services.executions;
-    accepted(executions.retry(tenant, task_id(&id)?, key.as_ref()).await?)
+    accepted(
+        executions
+            .retry(tenant, task_id(&id)?, key.as_ref())
+            .await?,
+    )
 }
 
 pub(super) async fn batch(
@@ -171,10 +175,12 @@ pub(super) async fn batch(
     let key = key.of(&body)?;
     let request = BatchRequest::from_json(&body, api.services.now())?;
     let executions = &api.services.executions;
-    Ok(match executions.batch(tenant, request, key.as_ref()).await? {
-        Once::Done(outcome) => (StatusCode::ACCEPTED, Json(outcome.to_json())).into_response(),
-        Once::Repeated(answer) => repeated(&answer),
-    })
+    Ok(
+        match executions.batch(tenant, request, key.as_ref()).await? {
+            Once::Done(outcome) => (StatusCode::ACCEPTED, Json(outcome.to_json())).into_response(),
+            Once::Repeated(answer) => repeated(&answer),
+        },
+    )
 }
 
 pub(super) async fn retry_many(
@@ -201,6 +207,10 @@ pub(super) async fn cancel_many(
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
     let request = BulkRequest::from_json(&body, Bulk::Cancel, parse_cursor)?;
-    let outcome = api.services.executions.cancel_many(tenant, &request).await?;
+    let outcome = api
+        .services
+        .executions
+        .cancel_many(tenant, &request)
+        .await?;
     Ok(Json(outcome.to_json(cursor_text)).into_response())
 }

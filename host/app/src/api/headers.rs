@@ -79,7 +79,9 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         let mut keys = parts.headers.get_all("idempotency-key").iter();
         let key = keys.next();
         if keys.next().is_some() {
-            return Err(ApiError::bad_request("Idempotency-Key is given more than once"));
+            return Err(ApiError::bad_request(
+                "Idempotency-Key is given more than once",
+            ));
         }
         let key = key.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
         Ok(Self {
@@ -105,7 +107,10 @@ impl IdempotencyKey {
 pub(super) fn repeated(answer: &Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
         (
             HeaderName::from_static("idempotency-replayed"),
             HeaderValue::from_static("true"),

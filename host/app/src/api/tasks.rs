@@ -36,7 +36,11 @@ pub(super) async fn create(
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
     let key = key.of(&body)?;
-    let created = api.services.tasks.create(tenant, &body, key.as_ref()).await?;
+    let created = api
+        .services
+        .tasks
+        .create(tenant, &body, key.as_ref())
+        .await?;
     let (id, mut response) = match created {
         Once::Done(config) => (config.id, task_body(StatusCode::CREATED, &config)),
         Once::Repeated(answer) => {

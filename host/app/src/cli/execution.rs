@@ -82,7 +82,9 @@ impl FilterArguments {
     /// The same as the filter of a bulk operation.
     pub(crate) fn to_json(&self) -> Map<String, Value> {
         let pairs = self.pairs().into_iter();
-        pairs.map(|(key, value)| (key.to_owned(), value.into())).collect()
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect()
     }
 }
 
@@ -148,7 +150,10 @@ pub(crate) struct CancelArguments {
 }
 
 /// A single execution, when one was named and no filter given.
-fn single(task_id: Option<String>, bulk: &BulkArguments) -> Result<Option<ExecutionArgument>, Failure> {
+fn single(
+    task_id: Option<String>,
+    bulk: &BulkArguments,
+) -> Result<Option<ExecutionArgument>, Failure> {
     match task_id {
         Some(_) if !bulk.filter.to_json().is_empty() => Err(Failure::refused(
             "a TASK_ID names one execution, a filter many; give one of them",
@@ -235,7 +240,9 @@ fn show(remote: &Remote, execution: &ExecutionArgument) -> Outcome {
 
 fn logs(remote: &Remote, arguments: &LogsArguments) -> Outcome {
     let path = arguments.execution.path("/logs")?;
-    let answer = remote.client.get(&path, &arguments.query(&arguments.page))?;
+    let answer = remote
+        .client
+        .get(&path, &arguments.query(&arguments.page))?;
     remote.show(&answer, |body| {
         let mut text = lines(body);
         if text.is_empty() {

@@ -37,7 +37,10 @@ pub(crate) const RETRY: Deed = Deed {
 /// Ends.
 pub(crate) const CANCEL: Deed = Deed {
     path: "cancel",
-    counts: &[("cancelled", "were cancelled"), ("requested", "were asked to end")],
+    counts: &[
+        ("cancelled", "were cancelled"),
+        ("requested", "were asked to end"),
+    ],
 };
 
 /// Does it to every execution that fits.
@@ -116,7 +119,10 @@ fn told(sum: &Value, deed: Deed) -> String {
             text.push_str(&format!("{} executions {meaning}.\n", count(name)));
         }
     }
-    let refused: Vec<&Value> = items.iter().filter(|item| !item["error"].is_null()).collect();
+    let refused: Vec<&Value> = items
+        .iter()
+        .filter(|item| !item["error"].is_null())
+        .collect();
     if !refused.is_empty() {
         text.push_str(&format!("{} were left alone:\n", refused.len()));
     }
@@ -143,7 +149,10 @@ mod tests {
         add(&mut sum, &call);
         assert_eq!((&sum["matched"], &sum["retried"]), (&json!(4), &json!(2)));
         let text = told(&sum, RETRY);
-        assert!(text.starts_with("2 executions run again.\n2 were left alone:\n  p: gone"), "{text}");
+        assert!(
+            text.starts_with("2 executions run again.\n2 were left alone:\n  p: gone"),
+            "{text}"
+        );
         assert_eq!(told(&json!({"items": []}), CANCEL), "No execution fits.\n");
     }
 }

@@ -48,7 +48,9 @@ pub(crate) fn run(
             })
             .collect();
         let body = json!({ "items": items, "atomic": atomic });
-        let answer = remote.client.post_once("/v1/executions/batch", &body, key)?;
+        let answer = remote
+            .client
+            .post_once("/v1/executions/batch", &body, key)?;
         outcome.add(&call, answer.json()?);
         bar.inc(u64::try_from(call.len()).unwrap_or(0));
     }
@@ -84,13 +86,16 @@ fn read(file: &str) -> Result<Vec<Line>, Failure> {
                 )));
             }
             Err(problem) => {
-                return Err(Failure::refused(format!("{file}, line {number}: {problem}")));
+                return Err(Failure::refused(format!(
+                    "{file}, line {number}: {problem}"
+                )));
             }
         }
     }
     if lines.is_empty() {
-        return Err(Failure::refused(format!("{file} has no lines"))
-            .hint("each line is a JSON object, the parameters of one execution; {} for the task's own"));
+        return Err(Failure::refused(format!("{file} has no lines")).hint(
+            "each line is a JSON object, the parameters of one execution; {} for the task's own",
+        ));
     }
     Ok(lines)
 }
@@ -174,7 +179,10 @@ impl Sum {
                     text.push_str(&format!("  line {line}: {detail}\n"));
                 }
                 if refused > SHOWN {
-                    text.push_str(&format!("  and {} more; --json tells all\n", refused - SHOWN));
+                    text.push_str(&format!(
+                        "  and {} more; --json tells all\n",
+                        refused - SHOWN
+                    ));
                 }
             }
             print(&text)?;
@@ -203,7 +211,10 @@ mod tests {
             std::fs::write(file.path(), bad).expect("written");
             let failure = read(&file.path().display().to_string()).expect_err("refused");
             assert_eq!(failure.exit, Exit::Refused);
-            assert!(bad == "\n" || failure.render(false).contains("line 2"), "{bad}");
+            assert!(
+                bad == "\n" || failure.render(false).contains("line 2"),
+                "{bad}"
+            );
         }
     }
 }

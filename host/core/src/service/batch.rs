@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most items of one batch.
-pub const MAX_ITEMS: usize = 10_000;
+pub(super) const MAX_ITEMS: usize = 10_000;
 
 /// What a batch says: its items, each read or refused.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,9 @@ impl BatchRequest {
                     fields.problem("items", detail);
                     Vec::new()
                 }
-                Some(Value::Array(items)) => items.iter().map(|item| read_item(item, now)).collect(),
+                Some(Value::Array(items)) => {
+                    items.iter().map(|item| read_item(item, now)).collect()
+                }
                 Some(other) => {
                     let detail = format!("must be an array, not {}", type_name(other));
                     fields.problem("items", detail);
@@ -204,7 +206,9 @@ impl Executions {
 }
 
 fn is_void(problems: &[Problem]) -> bool {
-    problems.iter().any(|p| p.detail.ends_with("the batch is atomic"))
+    problems
+        .iter()
+        .any(|p| p.detail.ends_with("the batch is atomic"))
 }
 
 /// Puts the store's receipts to the items that reached it.

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Most executions that one call touches.
-pub const MAX_ITEMS: usize = super::batch::MAX_ITEMS;
+const MAX_ITEMS: usize = super::batch::MAX_ITEMS;
 /// Executions read or cancelled at the same time.
 const AT_ONCE: usize = 32;
 
@@ -74,7 +74,10 @@ impl BulkRequest {
             let after = fields.text("cursor", 1, 40).and_then(|text| {
                 let found = cursor(&text);
                 if found.is_none() {
-                    let detail = format!("`{}` is not a cursor of an answer before", one_line(&text, 40));
+                    let detail = format!(
+                        "`{}` is not a cursor of an answer before",
+                        one_line(&text, 40)
+                    );
                     fields.problem("cursor", detail);
                 }
                 found
@@ -83,7 +86,9 @@ impl BulkRequest {
                 filter,
                 task,
                 dry_run: fields.boolean("dry_run").unwrap_or(false),
-                limit: limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_ITEMS),
+                limit: limit
+                    .and_then(|n| usize::try_from(n).ok())
+                    .unwrap_or(MAX_ITEMS),
                 after,
             }
         })
@@ -93,7 +98,8 @@ impl BulkRequest {
 fn word<T: FromStr<Err = String>>(fields: &mut Fields<'_>, key: &'static str) -> Option<T> {
     let text = fields.text(key, 1, 64)?;
     let word = text.parse();
-    word.map_err(|detail: String| fields.problem(key, detail)).ok()
+    word.map_err(|detail: String| fields.problem(key, detail))
+        .ok()
 }
 
 fn read_filter(fields: &mut Fields<'_>, what: Bulk) -> (ExecutionFilter, Option<TaskRef>) {
@@ -135,11 +141,17 @@ fn read_states(fields: &mut Fields<'_>, what: Bulk) -> Vec<State> {
         None => return Vec::new(),
         Some(Value::String(text)) => text.split(',').map(|word| word.trim().to_owned()).collect(),
         Some(Value::Array(items)) => {
-            let text = |item: &Value| item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+            let text = |item: &Value| {
+                item.as_str()
+                    .map_or_else(|| item.to_string(), str::to_owned)
+            };
             items.iter().map(text).collect()
         }
         Some(other) => {
-            let detail = format!("must be a state or an array of them, not {}", type_name(other));
+            let detail = format!(
+                "must be a state or an array of them, not {}",
+                type_name(other)
+            );
             fields.problem("state", detail);
             return Vec::new();
         }
@@ -147,7 +159,10 @@ fn read_states(fields: &mut Fields<'_>, what: Bulk) -> Vec<State> {
     let (allowed, _) = what.states();
     let mut states = Vec::new();
     for word in words {
-        match allowed.iter().find(|state| state.as_str().eq_ignore_ascii_case(&word)) {
+        match allowed
+            .iter()
+            .find(|state| state.as_str().eq_ignore_ascii_case(&word))
+        {
             Some(state) => states.push(*state),
             None => {
                 let known: Vec<&str> = allowed.iter().map(|state| state.as_str()).collect();
@@ -172,7 +187,7 @@ pub struct BulkOutcome {
 
 /// What became of one execution.
 #[derive(Debug, Clone, PartialEq)]
-pub enum BulkItem {
+enum BulkItem {
     /// It fits; nothing was done (`dry_run`).
     Fits(State),
     /// It runs again as this one.
@@ -210,10 +225,19 @@ impl BulkOutcome {
             "next_cursor": self.next.map(cursor),
         });
         let counts: &[(&str, usize)] = match self.what {
-            Bulk::Retry => &[("retried", count(|item| matches!(item, BulkItem::Retried(_))))],
+            Bulk::Retry => &[(
+                "retried",
+                count(|item| matches!(item, BulkItem::Retried(_))),
+            )],
             Bulk::Cancel => &[
-                ("cancelled", count(|item| matches!(item, BulkItem::Cancelled(CancelReceipt::Ended)))),
-                ("requested", count(|item| matches!(item, BulkItem::Cancelled(CancelReceipt::Requested)))),
+                (
+                    "cancelled",
+                    count(|item| matches!(item, BulkItem::Cancelled(CancelReceipt::Ended))),
+                ),
+                (
+                    "requested",
+                    count(|item| matches!(item, BulkItem::Cancelled(CancelReceipt::Requested))),
+                ),
             ],
         };
         for (name, count) in counts {

@@ -189,7 +189,9 @@ impl Executions {
             ..TriggerRequest::default()
         };
         let compiled = CompiledConfig::new(config);
-        let fresh = cx.prepare(tenant, &compiled, &request, Trigger::Retry, now).await?;
+        let fresh = cx
+            .prepare(tenant, &compiled, &request, Trigger::Retry, now)
+            .await?;
         Ok(NewExecution {
             slot: old.slot,
             retry_of: Some(task_id),

@@ -66,7 +66,11 @@ pub(super) struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut keys = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self
+            .requests
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         keys.remove(&self.key);
     }
 }
@@ -91,7 +95,11 @@ impl Context {
         };
         let entry = (tenant, request.key.clone());
         let fresh = {
-            let mut keys = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut keys = self
+                .requests
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             keys.insert(entry.clone())
         };
         if !fresh {

@@ -5,7 +5,8 @@ use super::validate::concerns_plugin;
 use super::{Context, ServiceError, ServiceResult};
 use crate::store::rules::version_conflict;
 use crate::store::{
-    Answer, ConfigFilter, ConfigUpdate, Created, Deleted, HistoryOnDelete, Listing, Page, Reanchor, StoreError,
+    Answer, ConfigFilter, ConfigUpdate, Created, Deleted, HistoryOnDelete, Listing, Page, Reanchor,
+    StoreError,
 };
 use horarium_model::config::ParameterChange;
 use horarium_model::execution::SkipReason;

@@ -120,7 +120,9 @@ impl Tasks {
             false => Trigger::Manual,
         };
         let now = cx.clock.now();
-        let item = cx.prepare(tenant, &compiled, &request, trigger, now).await?;
+        let item = cx
+            .prepare(tenant, &compiled, &request, trigger, now)
+            .await?;
         let what = format!("task {}", compiled.config.id);
         cx.enqueue_one(tenant, item, now, &what, key).await
     }
@@ -167,7 +169,9 @@ impl Context {
             Some(text) => text,
             None => {
                 let given = given.unwrap_or(&spec.parameters);
-                let checked = self.check_parameters(version.as_deref(), given, max).await?;
+                let checked = self
+                    .check_parameters(version.as_deref(), given, max)
+                    .await?;
                 checked.to_string().into()
             }
         };

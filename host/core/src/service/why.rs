@@ -71,8 +71,7 @@ impl Executions {
         }
         let name = &shown.task_type;
         if cx.registry.is_disabled(tenant, name) {
-            let message =
-                format!("`{name}` is disabled; `plugin disable {name} --undo` frees it");
+            let message = format!("`{name}` is disabled; `plugin disable {name} --undo` frees it");
             return Ok(Why::new(shown.state, "type_disabled", message));
         }
         let hosts = cx.store.hosts().await?;
@@ -156,8 +155,12 @@ fn settled(shown: &Execution) -> Why {
 /// The rule behind a skip, for people.
 fn skip_message(reason: SkipReason) -> &'static str {
     match reason {
-        SkipReason::Missed => "no host was there in time, and the catch-up rule makes it up not or by another slot (S4)",
-        SkipReason::Overlap => "an execution of the task was live, and its overlap rule skips then (S6)",
+        SkipReason::Missed => {
+            "no host was there in time, and the catch-up rule makes it up not or by another slot (S4)"
+        }
+        SkipReason::Overlap => {
+            "an execution of the task was live, and its overlap rule skips then (S6)"
+        }
         SkipReason::Paused => "the task was paused (S9)",
         SkipReason::BacklogCap => "too much was waiting already",
         SkipReason::Quota => "the tenant's quota was used up",

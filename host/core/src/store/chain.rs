@@ -107,7 +107,14 @@ pub fn decide(
     let new = Box::new(NewExecution {
         parent_task_id: Some(parent.task_id),
         chain_depth: parent.depth + 1,
-        ..new_execution(config, target.uses_state, task_id, Trigger::Chain, now, overrides)
+        ..new_execution(
+            config,
+            target.uses_state,
+            task_id,
+            Trigger::Chain,
+            now,
+            overrides,
+        )
     });
     match handed {
         Ok(_) => Link::Enqueue {

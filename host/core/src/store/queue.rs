@@ -231,7 +231,11 @@ pub type MakeAnswer<T> = Arc<dyn Fn(&T) -> Option<Answer> + Send + Sync>;
 
 impl<T> std::fmt::Debug for KeyedRequest<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KeyedRequest({}, {}, {})", self.tenant_id, self.key, self.hash)
+        write!(
+            f,
+            "KeyedRequest({}, {}, {})",
+            self.tenant_id, self.key, self.hash
+        )
     }
 }
 

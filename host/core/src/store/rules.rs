@@ -2,7 +2,8 @@
 //! of an attempt means, and the words that are written.
 
 use super::{
-    ANSWERS_KEPT, Completion, ConfigUpdate, End, EnqueueReceipt, FireOrder, NewExecution, StoreResult,
+    ANSWERS_KEPT, Completion, ConfigUpdate, End, EnqueueReceipt, FireOrder, NewExecution,
+    StoreResult,
 };
 use crate::runner::StateEntry;
 use horarium_model::config::{ScheduleState, SkipStreak};

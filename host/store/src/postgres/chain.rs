@@ -65,11 +65,19 @@ pub(super) async fn serial_targets(tx: &mut Tx, executions: &[i64]) -> PgResult<
         // Whatever the end will be: each step may be taken.
         for end in [State::Succeeded, State::Failed, State::Cancelled] {
             let task = (TaskId::nil(), tenant);
-            parents.push(Parent::read(task, (&chain, 0), (end, serde_json::Value::Null))?);
+            parents.push(Parent::read(
+                task,
+                (&chain, 0),
+                (end, serde_json::Value::Null),
+            )?);
         }
     }
     let (_, found) = targets(tx, &parents).await?;
-    Ok(found.iter().filter(|c| is_serial(c)).map(|c| c.id).collect())
+    Ok(found
+        .iter()
+        .filter(|c| is_serial(c))
+        .map(|c| c.id)
+        .collect())
 }
 
 fn is_serial(config: &TaskConfig) -> bool {
@@ -99,7 +107,9 @@ async fn facts(tx: &mut Tx, parents: &[Parent], locked: &HashSet<ConfigId>) -> P
         return Ok(facts);
     }
     let ids: Vec<ConfigId> = found.iter().map(|config| config.id).collect();
-    let wanted = found.iter().filter(|c| is_serial(c) && !locked.contains(&c.id));
+    let wanted = found
+        .iter()
+        .filter(|c| is_serial(c) && !locked.contains(&c.id));
     let wanted: Vec<ConfigId> = wanted.map(|config| config.id).collect();
     if !wanted.is_empty() {
         let got: Vec<i64> = query_scalar(sql::TRY_LOCK_SCHEDULES)

@@ -172,7 +172,9 @@ async fn lock_schedules(
     let locking = match (writers.is_empty(), targets.is_empty()) {
         (true, true) => return Ok(HashSet::new()),
         (false, true) => query_scalar(sql::LOCK_SCHEDULES_OF).bind(writers),
-        _ => query_scalar(sql::LOCK_SCHEDULES_AND).bind(writers).bind(targets),
+        _ => query_scalar(sql::LOCK_SCHEDULES_AND)
+            .bind(writers)
+            .bind(targets),
     };
     let locked: Vec<i64> = locking.fetch_all(tx.connection()).await?;
     Ok(locked.into_iter().collect())

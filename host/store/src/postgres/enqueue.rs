@@ -1,7 +1,7 @@
 //! Inserting executions.
 
-use super::{answers, jsonb, sql};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
+use super::{answers, jsonb, sql};
 use crate::columns::{micros, opt_micros};
 use crate::firing::Fresh;
 use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, rules};
@@ -264,7 +264,10 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<Enq
     }
     let count = refusals.iter().filter(|refusal| refusal.is_none()).count();
     let ids = execution_ids(tx, count).await?;
-    let taken = items.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
+    let taken = items
+        .iter()
+        .zip(&refusals)
+        .filter(|(_, refusal)| refusal.is_none());
     let new: Vec<Fresh<'_>> = taken
         .zip(&ids)
         .map(|((item, _), id)| Fresh::of(*id, item))

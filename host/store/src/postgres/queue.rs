@@ -2,7 +2,9 @@
 
 use super::rows::{self, Cells as _, Reader};
 use super::tx::query;
-use super::{PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state};
+use super::{
+    PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state,
+};
 use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
 use horarium_core::store::{

@@ -4,9 +4,7 @@ use super::writer::Tx;
 use super::{answers, db, sql};
 use crate::columns::{micros, opt_micros, raw, text};
 use crate::firing::Fresh;
-use horarium_core::store::{
-    Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, rules,
-};
+use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
@@ -167,7 +165,10 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
     {
         return Ok(void);
     }
-    let taken = items.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
+    let taken = items
+        .iter()
+        .zip(&refusals)
+        .filter(|(_, refusal)| refusal.is_none());
     let fresh: Vec<Fresh<'_>> = taken
         .map(|(item, _)| Fresh::of(tx.next_execution(), item))
         .collect();

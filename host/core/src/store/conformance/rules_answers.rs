@@ -137,7 +137,13 @@ pub async fn configs_are_created_once_for_a_key(store: Arc<dyn Store>) {
         answer: answer(&config.id.to_string()),
     };
     assert_eq!(again, Created::Repeated(kept));
-    assert_eq!(lab.store.config_by_key(TENANT, "two").await.expect("answers"), None);
+    assert_eq!(
+        lab.store
+            .config_by_key(TENANT, "two")
+            .await
+            .expect("answers"),
+        None
+    );
     let taken = create("one", "free").await;
     assert!(matches!(taken, Err(StoreError::Conflict(_))), "{taken:?}");
     assert!(matches!(create("two", "free").await, Ok(Created::Done(_))));
@@ -169,7 +175,10 @@ pub async fn an_atomic_batch_is_all_or_nothing(store: Arc<dyn Store>) {
     let expected = vec![Void, Duplicate, Live, NoConfig];
     assert_eq!(done.expect("answers"), Enqueued::Done(expected));
     assert_eq!(available(&lab).await, 1);
-    let items = vec![lab.new_execution(None, at(0)), lab.new_execution(None, at(0))];
+    let items = vec![
+        lab.new_execution(None, at(0)),
+        lab.new_execution(None, at(0)),
+    ];
     let done = lab.store.enqueue(at(1), batch(items)).await;
     assert!(matches!(done, Ok(Enqueued::Done(_))));
     assert_eq!(available(&lab).await, 3);

@@ -58,7 +58,11 @@ pub async fn a_success_enqueues_its_chain(store: Arc<dyn Store>) {
     let target = lab
         .config(json!({"key": "then", "parameters": {"n": 1, "keep": true}, "priority": 7, "max_retries": 2}))
         .await;
-    let first = chained(&lab, json!([{"task": "then", "parameters": {"/n": "/count"}}])).await;
+    let first = chained(
+        &lab,
+        json!([{"task": "then", "parameters": {"/n": "/count"}}]),
+    )
+    .await;
     let parent = run(&lab, &first, 5, result(r#"{"count":42}"#)).await;
     let children = of(&lab, target.id).await;
     let [child] = &children[..] else {
@@ -137,13 +141,18 @@ pub async fn chains_are_frozen_at_enqueue(store: Arc<dyn Store>) {
         spec,
         reanchor: None,
     };
-    let updated = lab.store.update_config(at(2), TENANT, first.id, update).await;
+    let updated = lab
+        .store
+        .update_config(at(2), TENANT, first.id, update)
+        .await;
     updated.expect("updated");
     let claimed = lab.claim_one(at(3)).await;
     lab.finish(at(3), &claimed, result("1")).await;
     assert_eq!(of(&lab, target.id).await.len(), 1);
     // A target that is gone, or another tenant's, is nothing.
-    let first = lab.config(json!({"chain": [{"task": "nobody"}, {"task": 4711}]})).await;
+    let first = lab
+        .config(json!({"chain": [{"task": "nobody"}, {"task": 4711}]}))
+        .await;
     lab.claim(at(3), 10).await;
     start(&lab, &first, 4).await;
     let claimed = lab.claim_one(at(4)).await;
@@ -159,7 +168,9 @@ pub async fn a_target_is_enqueued_once(store: Arc<dyn Store>) {
     start(&lab, &first, 1).await;
     let claimed = lab.claim_one(at(1)).await;
     let item = lab.completion(at(1), &claimed, result("1"));
-    let twice = lab.store.complete_many(at(1), vec![item.clone(), item.clone()]);
+    let twice = lab
+        .store
+        .complete_many(at(1), vec![item.clone(), item.clone()]);
     twice.await.expect("complete_many answers");
     lab.complete(at(2), item).await;
     assert_eq!(of(&lab, target.id).await.len(), 1);
@@ -172,12 +183,20 @@ pub async fn a_missing_pointer_fails_the_child(store: Arc<dyn Store>) {
     let target = lab
         .config(json!({"key": "then", "chain": [{"task": "last", "on": ["failed"]}]}))
         .await;
-    let first = chained(&lab, json!([{"task": "then", "parameters": {"/x": "/gone"}}])).await;
+    let first = chained(
+        &lab,
+        json!([{"task": "then", "parameters": {"/x": "/gone"}}]),
+    )
+    .await;
     let parent = run(&lab, &first, 1, result(r#"{"here":1}"#)).await;
     let child = of(&lab, target.id).await.remove(0);
     assert_eq!(
         (child.state, child.error_kind, child.parent_task_id),
-        (State::Failed, Some(ErrorKind::InvalidParameters), Some(parent))
+        (
+            State::Failed,
+            Some(ErrorKind::InvalidParameters),
+            Some(parent)
+        )
     );
     let message = child.error_message.clone().unwrap_or_default();
     assert!(message.contains("/gone"), "{message}");
@@ -191,9 +210,13 @@ pub async fn a_missing_pointer_fails_the_child(store: Arc<dyn Store>) {
 pub async fn chains_obey_the_rules_of_the_target(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
     let skips = lab.config(json!({"key": "skips", "overlap": "skip"})).await;
-    let one = lab.config(json!({"key": "one", "overlap": "queue_one"})).await;
+    let one = lab
+        .config(json!({"key": "one", "overlap": "queue_one"}))
+        .await;
     let paused = lab.config(json!({"key": "paused", "paused": true})).await;
-    let alone = lab.config(json!({"key": "alone", "overlap": "cancel_running"})).await;
+    let alone = lab
+        .config(json!({"key": "alone", "overlap": "cancel_running"}))
+        .await;
     let chain = json!([{"task": "skips"}, {"task": "one"}, {"task": "paused"}, {"task": "alone"}]);
     let first = chained(&lab, chain).await;
     run(&lab, &first, 1, result("1")).await;
@@ -205,7 +228,10 @@ pub async fn chains_obey_the_rules_of_the_target(store: Arc<dyn Store>) {
         ends.push(lab.completion(at(3), claimed, result("1")));
     }
     assert_eq!(ends.len(), 2);
-    lab.store.complete_many(at(3), ends).await.expect("recorded");
+    lab.store
+        .complete_many(at(3), ends)
+        .await
+        .expect("recorded");
     let states = async |config: &TaskConfig| -> Vec<(State, Option<SkipReason>)> {
         let all = of(&lab, config.id).await;
         all.iter().map(|e| (e.state, e.skip_reason)).collect()
@@ -214,11 +240,19 @@ pub async fn chains_obey_the_rules_of_the_target(store: Arc<dyn Store>) {
     let running = (State::Running, None);
     assert_eq!(
         states(&skips).await,
-        [running, skipped(SkipReason::Overlap), skipped(SkipReason::Overlap)]
+        [
+            running,
+            skipped(SkipReason::Overlap),
+            skipped(SkipReason::Overlap)
+        ]
     );
     assert_eq!(
         states(&one).await,
-        [running, (State::Available, None), skipped(SkipReason::Overlap)]
+        [
+            running,
+            (State::Available, None),
+            skipped(SkipReason::Overlap)
+        ]
     );
     assert_eq!(states(&paused).await, [skipped(SkipReason::Paused); 3]);
     assert_eq!(
@@ -228,8 +262,14 @@ pub async fn chains_obey_the_rules_of_the_target(store: Arc<dyn Store>) {
     let all = of(&lab, alone.id).await;
     assert_eq!(all[0].cancel_requested_at, Some(at(3)));
     let row = of(&lab, skips.id).await.remove(1);
-    assert_eq!((row.trigger, row.slot, row.slot_count), (Trigger::Chain, None, None));
-    assert_eq!((row.parent_task_id, row.completed_at), (Some(parents[0]), Some(at(3))));
+    assert_eq!(
+        (row.trigger, row.slot, row.slot_count),
+        (Trigger::Chain, None, None)
+    );
+    assert_eq!(
+        (row.parent_task_id, row.completed_at),
+        (Some(parents[0]), Some(at(3)))
+    );
 }
 
 /// A chain that comes back to itself ends after 32 links.

@@ -13,7 +13,11 @@ impl Inner {
     /// Remembers that an execution with a chain ended. One whose config was deleted sets off nothing.
     pub(super) fn note_chain(&mut self, row: &Row) {
         let shown = &row.shown;
-        let Some(chain) = row.chain.as_deref().filter(|_| !self.is_orphan(shown.config_id)) else {
+        let Some(chain) = row
+            .chain
+            .as_deref()
+            .filter(|_| !self.is_orphan(shown.config_id))
+        else {
             return;
         };
         let result = shown.result.clone().unwrap_or(Value::Null);

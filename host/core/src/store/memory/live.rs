@@ -215,7 +215,14 @@ pub(super) fn skipped(id: ExecutionId, config: &TaskConfig, now: Timestamp) -> E
         completed_at: Some(now),
         priority: config.spec.priority,
         max_attempts: config.spec.max_retries.saturating_add(1),
-        ..rules::blank(id, TaskId::nil(), config.tenant_id, Some(config.id), task_type, now)
+        ..rules::blank(
+            id,
+            TaskId::nil(),
+            config.tenant_id,
+            Some(config.id),
+            task_type,
+            now,
+        )
     }
 }
 

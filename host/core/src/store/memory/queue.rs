@@ -6,9 +6,9 @@ use crate::runner::StateSnapshot;
 use crate::store::rules::{self, FireStep, Firing, Settled};
 use crate::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End, Enqueue,
-    EnqueueReceipt, Enqueued, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow,
-    HostRun, KeptAnswer, NewExecution, ProgressReport, Queue, QueueCounts, Release, SUSPECT_AFTER_LOST,
-    StoreError, StoreResult, Swept, TakenOver, Waits,
+    EnqueueReceipt, Enqueued, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held,
+    HostFacts, HostRow, HostRun, KeptAnswer, NewExecution, ProgressReport, Queue, QueueCounts,
+    Release, SUSPECT_AFTER_LOST, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
@@ -109,7 +109,10 @@ impl Queue for MemoryStore {
         let mut inner = self.lock();
         let from = rules::answers_from(now);
         let old = inner.answers.iter().filter(|(_, (at, _))| *at <= from);
-        let old: Vec<_> = old.map(|(key, _)| key.clone()).take(limit as usize).collect();
+        let old: Vec<_> = old
+            .map(|(key, _)| key.clone())
+            .take(limit as usize)
+            .collect();
         inner.answers.retain(|key, _| !old.contains(key));
         Ok(old.len() as u64)
     }
@@ -313,7 +316,9 @@ impl Queue for MemoryStore {
         };
         let blocked = |id: &ExecutionId| {
             let other = inner.live.get(id);
-            other.and_then(|other| inner.bound(other)).is_some_and(|(running, max)| running >= max)
+            other
+                .and_then(|other| inner.bound(other))
+                .is_some_and(|(running, max)| running >= max)
         };
         let before = inner.available.range(..super::live::order(&row.shown));
         let ahead = before.filter(|(_, id)| !blocked(id));
