@@ -3,7 +3,9 @@
 //! is the same for all.
 
 use crate::columns::Place;
-use horarium_core::store::{DueSchedule, HostRow, HostRun, StoreResult, Waits};
+use horarium_core::store::{
+    Answer, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits,
+};
 use horarium_model::config::{Concurrency, ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptRecord, Execution};
 use horarium_model::schedule::{Overlap, ScheduleConfig};
@@ -173,6 +175,17 @@ pub(crate) fn waits<'r>(r: &mut impl Cells<'r>) -> StoreResult<Waits> {
     Ok(Waits {
         ahead,
         bound: keyed.then_some(bound),
+    })
+}
+
+/// A row of `ANSWER`.
+pub(crate) fn kept_answer<'r>(r: &mut impl Cells<'r>) -> StoreResult<KeptAnswer> {
+    Ok(KeptAnswer {
+        hash: r.owned("request_hash")?,
+        answer: Answer {
+            status: r.number("status")?,
+            body: r.text("body")?.into(),
+        },
     })
 }
 

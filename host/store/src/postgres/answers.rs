@@ -1,10 +1,10 @@
 //! Answers to requests that may be repeated (rule E8).
 
-use super::rows::{Cells as _, Reader};
+use super::rows::Reader;
 use super::sql;
 use super::tx::{Fault, PgResult, Tx, query};
 use crate::columns::micros;
-use horarium_core::store::{Answer, KeptAnswer, KeyedRequest, rules};
+use horarium_core::store::{KeptAnswer, KeyedRequest, rules};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
 
@@ -21,15 +21,8 @@ pub(super) async fn find(
         .bind(micros(rules::answers_from(now)))
         .fetch_optional(connection)
         .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mut r = Reader::plain(&row, "request_answers");
-    Ok(Some(KeptAnswer {
-        hash: r.owned("request_hash")?,
-        answer: Answer {
-            status: r.number("status")?,
-            body: r.text("body")?.into(),
-        },
-    }))
+    let read = |row| crate::rows::kept_answer(&mut Reader::plain(row, "request_answers"));
+    Ok(row.as_ref().map(read).transpose()?)
 }
 
 /// Keeps the answer of a request, unless it was refused. If another host answered the same request meanwhile

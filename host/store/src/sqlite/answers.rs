@@ -1,10 +1,10 @@
 //! Answers to requests that may be repeated (rule E8).
 
-use super::rows::{Cells as _, Reader};
+use super::rows::Reader;
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::micros;
-use horarium_core::store::{Answer, KeptAnswer, KeyedRequest, StoreResult, rules};
+use horarium_core::store::{KeptAnswer, KeyedRequest, StoreResult, rules};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::sqlite::SqliteConnection;
 
@@ -22,15 +22,8 @@ pub(super) async fn find(
         .fetch_optional(connection)
         .await
         .map_err(db)?;
-    let Some(row) = row else { return Ok(None) };
-    let mut r = Reader::plain(&row, "request_answers");
-    Ok(Some(KeptAnswer {
-        hash: r.owned("request_hash")?,
-        answer: Answer {
-            status: r.number("status")?,
-            body: r.text("body")?.into(),
-        },
-    }))
+    let read = |row| crate::rows::kept_answer(&mut Reader::plain(row, "request_answers"));
+    row.as_ref().map(read).transpose()
 }
 
 /// Keeps the answer of a request, unless it was refused.
