@@ -14,7 +14,7 @@ use horarium_core::wake::Wakes;
 use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +131,7 @@ impl Assembled {
             clock: parts.clock,
             wakes: parts.wakes,
             observer: parts.observer,
-            forgot_at: AtomicI64::default(),
+            forgot_at: Default::default(),
         };
         let (plugins, stop_fires) = (services.plugins.clone(), work.clone());
         // Registrations that a stopped host left half-way; each is checked anew, which takes its time.

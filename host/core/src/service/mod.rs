@@ -16,6 +16,7 @@ mod tasks;
 mod trigger;
 mod validate;
 mod why;
+mod why_execution;
 
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
@@ -28,7 +29,8 @@ pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::{Due, TriggerRequest};
-pub use why::{LimitReached, Why};
+pub use why::{WhySlot, WhyTask};
+pub use why_execution::{LimitReached, Why};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
