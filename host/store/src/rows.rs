@@ -3,9 +3,7 @@
 //! is the same for all.
 
 use crate::columns::Place;
-use horarium_core::store::{
-    Answer, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits,
-};
+use horarium_core::store::{Answer, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits};
 use horarium_model::config::{Concurrency, ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptRecord, Execution};
 use horarium_model::schedule::{Overlap, ScheduleConfig};
