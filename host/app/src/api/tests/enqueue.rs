@@ -278,7 +278,10 @@ async fn many_are_cancelled_and_retried_by_filter() {
             .post(&format!("/v1/executions/{path}"), &body)
             .await
             .problem(422);
-        assert!(problems[0].starts_with(pointer), "{body}: {problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(pointer)),
+            "{body}: {problems:?}"
+        );
     }
     let filter = json!({"task": "a"});
     let dry = json!({"filter": filter, "dry_run": true});
