@@ -3,6 +3,7 @@
 
 use super::{BenchError, Options, cores};
 use crate::cli;
+use horarium::app::relay;
 use horarium::settings::DatabaseUrl;
 use horarium_core::clock::SystemClock;
 use horarium_core::config_cache::{CompiledConfig, ConfigCache};
@@ -11,7 +12,7 @@ use horarium_core::observe::Observer;
 use horarium_core::registry::Registry;
 use horarium_core::runner::Runner;
 use horarium_core::scheduler::Scheduler;
-use horarium_core::service::{Context, HostPolicy, NoRuns, Registration, Services, TaskRef};
+use horarium_core::service::{Context, HostPolicy, NoRuns, Once, Registration, Services, TaskRef};
 use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -91,16 +92,7 @@ impl Lab {
         let file = match &self.place {
             Place::Temporary(directory) => directory.path().join(format!("run-{run}.db")),
             Place::File(file) => file.clone(),
-            Place::Postgres(url) => {
-                let options = PostgresOptions {
-                    schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
-                    migrate: true,
-                    ..PostgresOptions::default()
-                };
-                let store = PostgresStore::connect(url, options).await;
-                let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
-                return Ok(Database::Postgres(Arc::new(store)));
-            }
+            Place::Postgres(url) => return Ok(Database::Postgres(connect(url, run).await?)),
         };
         let options = SqliteOptions {
             durability: Durability::Full,
@@ -111,6 +103,18 @@ impl Lab {
             .map_err(BenchError::failed)?;
         Ok(Database::Sqlite(Arc::new(store), file))
     }
+}
+
+/// Opens the schema of a run, which is made when it is not there.
+async fn connect(url: &str, run: usize) -> Result<Arc<PostgresStore>, BenchError> {
+    let options = PostgresOptions {
+        schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
+        migrate: true,
+        ..PostgresOptions::default()
+    };
+    let store = PostgresStore::connect(url, options).await;
+    let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
+    Ok(Arc::new(store))
 }
 
 /// A database made for one run.
@@ -194,27 +198,22 @@ impl LabHost {
         let runner: Arc<dyn Runner> = lab.sandbox.clone();
         let registry = Arc::new(Registry::new(store.clone(), runner));
         let (wakes, clock) = (Arc::new(Wakes::default()), Arc::new(SystemClock::new()));
-        let services = Services::new(Context {
-            store: store.clone(),
-            registry: registry.clone(),
-            intake: lab.sandbox.clone(),
-            clock: clock.clone(),
-            wakes: wakes.clone(),
-            policy: Arc::new(HostPolicy::default()),
-            live: Arc::new(NoRuns),
-            requests: Arc::default(),
-        });
+        let services = Services::new(context(
+            lab,
+            store.clone(),
+            registry.clone(),
+            wakes.clone(),
+            clock.clone(),
+        ));
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;
         registry.prepare_missing(&wakes).await;
-        let config = services
-            .tasks
-            .create(
-                DEFAULT_TENANT_ID,
-                &json!({"name": "bench", "task_type": TASK_TYPE, "scheduler_type": "manual", "max_retries": 0}),
-            )
-            .await
-            .map_err(BenchError::failed)?;
+        let body = json!({"name": "bench", "task_type": TASK_TYPE, "scheduler_type": "manual", "max_retries": 0});
+        let created = services.tasks.create(DEFAULT_TENANT_ID, &body, None).await;
+        let config = match created.map_err(BenchError::failed)? {
+            Once::Done(config) => config,
+            Once::Repeated(_) => return Err(BenchError::Failed("an answer without a key".into())),
+        };
         Ok(Self {
             store,
             services,
@@ -225,6 +224,40 @@ impl LabHost {
             clock,
             database,
         })
+    }
+
+    /// Another host on the same database, through which tasks can be triggered; none where a database has one host.
+    pub(super) async fn neighbour(
+        &self,
+        lab: &Lab,
+        run: usize,
+    ) -> Result<Option<Neighbour>, BenchError> {
+        let Place::Postgres(url) = &lab.place else {
+            return Ok(None);
+        };
+        let store = connect(url, run).await?;
+        let shared: Arc<dyn Store> = store.clone();
+        let registry = Arc::new(Registry::new(shared.clone(), lab.sandbox.clone()));
+        registry.refresh().await.map_err(BenchError::failed)?;
+        let services = Services::new(context(
+            lab,
+            shared,
+            registry,
+            Arc::default(),
+            self.clock.clone(),
+        ));
+        Ok(Some(Neighbour { store, services }))
+    }
+
+    /// Hears what other hosts do, as a server does, until the returned task is aborted.
+    pub(super) fn listen(&self) -> Option<JoinHandle<()>> {
+        let Database::Postgres(store) = &self.database else {
+            return None;
+        };
+        let (store, wakes, registry) = (store.clone(), self.wakes.clone(), self.registry.clone());
+        Some(tokio::spawn(async move {
+            relay(&store, &wakes, &registry).await
+        }))
     }
 
     /// The task's id.
@@ -298,6 +331,38 @@ impl LabHost {
     /// Closes the database and removes it.
     pub(super) async fn close(self) -> Result<(), BenchError> {
         self.database.remove().await
+    }
+}
+
+/// A second host that executes nothing.
+pub(super) struct Neighbour {
+    store: Arc<PostgresStore>,
+    pub(super) services: Services,
+}
+
+impl Neighbour {
+    /// Leaves the database, which is the other's.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+fn context(
+    lab: &Lab,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    wakes: Arc<Wakes>,
+    clock: Arc<SystemClock>,
+) -> Context {
+    Context {
+        store,
+        registry,
+        intake: lab.sandbox.clone(),
+        clock,
+        wakes,
+        policy: Arc::new(HostPolicy::default()),
+        live: Arc::new(NoRuns),
+        requests: Arc::default(),
     }
 }
 
