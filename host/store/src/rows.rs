@@ -165,7 +165,7 @@ pub(crate) fn hosts<'r, C: Cells<'r>>(
     Ok(rows)
 }
 
-/// A row of `WAITS`.
+/// A row of `WAITS_BEHIND`.
 pub(crate) fn waits<'r>(r: &mut impl Cells<'r>) -> StoreResult<Waits> {
     let ahead = r.number("ahead")?;
     let keyed = r.flag("run_key")?;

@@ -252,7 +252,7 @@ impl Queue for PostgresStore {
     async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
         self.read(move |connection| {
             Box::pin(async move {
-                let row = query(sql::WAITS)
+                let row = query(sql::WAITS_BEHIND)
                     .bind(tenant)
                     .bind(task_id.to_string())
                     .bind(i64::from(Waits::COUNTED))

@@ -218,7 +218,7 @@ impl Queue for SqliteStore {
     async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
         self.read(move |connection| {
             Box::pin(async move {
-                let row = sqlx::query(sql::WAITS)
+                let row = sqlx::query(sql::WAITS_BEHIND)
                     .bind(tenant)
                     .bind(task_id.to_string())
                     .bind(Waits::COUNTED)

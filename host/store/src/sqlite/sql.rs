@@ -131,7 +131,7 @@ statements! {
         WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
         AND expires_at <= ?1 ORDER BY expires_at, id LIMIT ?2";
     /// `?3` as far as those before it are counted.
-    WAITS = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
+    WAITS_BEHIND = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
             AND q.blocked = 0 AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT ?3) b), \
         l.run_key IS NOT NULL, (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id \
             AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max \
