@@ -517,7 +517,7 @@ mod tests {
             "name": "x".repeat(10_000), "task_type": "Bad Type", "scheduler_type": "cron", "timeout_second": 5,
             "max_retries": -1, "timeout_seconds": 0, "priority": 101, "parameters": [],
             "schedule_config": {"cron_expression": "61 * * * *", "timezone": "UTC", "jitter": 1},
-            "limits": {"fuel": 0}, "retry_policy": {"initial_seconds": 0.5}, "chain": [{"task": {}}],
+            "limits": {"fuel": 0}, "retry_policy": {"initial_seconds": 0.5}, "chain": 7,
         }));
         for part in [
             "/name:",

@@ -385,7 +385,8 @@ statements! {
     END_BARE = concat!("WITH gone AS (DELETE FROM live_executions l WHERE l.id = ANY ($1) RETURNING l.*), \
         aside AS (DELETE FROM live_parameters WHERE execution_id = ANY ($1)), \
         told AS (SELECT g.id, g.tenant_id, g.run_key, coalesce(c.delete_history, false) AS forgotten, \
-            CASE WHEN c.deleted_at IS NULL AND c.id IS NOT NULL THEN g.chain::text END AS chain, \
+            CASE WHEN g.config_id IS NULL OR (c.id IS NOT NULL AND c.deleted_at IS NULL) \
+                THEN g.chain::text END AS chain, \
             g.task_id, g.chain_depth \
             FROM gone g LEFT JOIN task_configs c ON c.id = g.config_id), \
         recorded AS (",

@@ -303,7 +303,7 @@ statements! {
          FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
          LEFT JOIN task_configs c ON c.id = l.config_id WHERE c.delete_history IS NOT 1");
     DELETE_LIVE_KEYS = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1)) \
-        RETURNING id, tenant_id, run_key, CASE WHEN chain IS NOT NULL AND EXISTS ( \
+        RETURNING id, tenant_id, run_key, CASE WHEN config_id IS NULL OR EXISTS ( \
             SELECT 1 FROM task_configs c WHERE c.id = live_executions.config_id AND c.deleted_at IS NULL) \
         THEN json(chain) END, task_id, chain_depth";
     /// Those of `?1` that no history row was written for.
