@@ -143,6 +143,19 @@ impl Client {
         self.json(Method::POST, path, "application/json", None, body)
     }
 
+    /// POST of a JSON document that is carried out once, however often it is sent with the same key.
+    pub(crate) fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(key.map(|key| ("idempotency-key", key)));
+        let body = body.to_string();
+        self.send(Method::POST, path, &Vec::new(), &headers, body.as_str())
+    }
+
     /// PUT of a JSON document.
     pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         self.json(Method::PUT, path, "application/json", None, body)
