@@ -1,8 +1,10 @@
 //! SQLite: one file, one server. One task owns the only writing connection and groups what waits into
 //! one transaction ([`writer`]); readers have connections of their own.
 
+mod answers;
 mod backup;
 mod catalog;
+mod chain;
 mod claim;
 mod complete;
 mod configs;
