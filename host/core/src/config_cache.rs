@@ -2,7 +2,7 @@
 //! only when the version it just named is not the cached one, so a cache is never stale.
 
 use crate::registry::Registry;
-use crate::store::{NewExecution, Store, StoreResult};
+use crate::store::{NewExecution, RateBound, Store, StoreResult};
 use horarium_model::firing::Timetable;
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{ConfigId, TaskConfig, TaskId, Timestamp, Trigger};
@@ -104,7 +104,7 @@ pub async fn freeze(
                 .await
         }
     };
-    let (run_key, run_max) = run_bound(config, version.as_deref(), &parameters);
+    let bounds = Bounds::new(config, version.as_deref(), &parameters);
     NewExecution {
         task_id,
         tenant_id: config.tenant_id,
@@ -120,46 +120,53 @@ pub async fn freeze(
             .expires_after_seconds
             .and_then(|s| i64::try_from(s).ok())
             .map(|s| now + chrono::Duration::seconds(s)),
-        run_key,
-        run_max,
+        run_key: bounds.run_key,
+        run_max: bounds.run_max,
+        rate: bounds.rate,
+        backlog: spec.concurrency.as_ref().and_then(|c| c.backlog),
         parent_task_id: None,
         retry_of: None,
         refuse_if_live: overrides.refuse_if_live,
     }
 }
 
-/// The bound on executions that run at once: one where the overlap rule or the plugin's state demands it
-/// (S6, design section 4), else `concurrency`.
-fn run_bound(
-    config: &TaskConfig,
-    version: Option<&PluginVersion>,
-    parameters: &str,
-) -> (Option<String>, u32) {
-    let spec = &config.spec;
-    if spec.runs_alone(version.is_some_and(PluginVersion::uses_state)) {
-        return (Some(format!("config:{}", config.id)), 1);
-    }
-    let Some(concurrency) = &spec.concurrency else {
-        return (None, 0);
-    };
-    let key = match concurrency.key.as_deref() {
-        None | Some("") => format!("config:{}", config.id),
-        Some(pointer) => {
-            let document: Value = serde_json::from_str(parameters).unwrap_or_default();
-            let value = document
-                .pointer(pointer)
-                .cloned()
-                .unwrap_or_default()
-                .to_string();
-            // Hashed: a key has a fixed size whatever the value.
-            format!(
-                "key:{}:{}",
-                config.id,
-                blake3::hash(value.as_bytes()).to_hex()
-            )
+/// What bounds the executions of a config (rule E3).
+struct Bounds {
+    run_key: Option<String>,
+    run_max: u32,
+    rate: Option<RateBound>,
+}
+
+impl Bounds {
+    /// One at a time where the overlap rule or the plugin's state demands it (S6, design section 4), else
+    /// `concurrency`; the rate in any case.
+    fn new(config: &TaskConfig, version: Option<&PluginVersion>, parameters: &str) -> Self {
+        let spec = &config.spec;
+        let whole = || format!("config:{}", config.id);
+        let concurrency = spec.concurrency.as_ref();
+        let key = || match concurrency.and_then(|c| c.key.as_deref()) {
+            None | Some("") => whole(),
+            Some(pointer) => {
+                let document: Value = serde_json::from_str(parameters).unwrap_or_default();
+                let value = document.pointer(pointer).cloned().unwrap_or_default();
+                // Hashed: a key has a fixed size whatever the value.
+                let hash = blake3::hash(value.to_string().as_bytes()).to_hex();
+                format!("key:{}:{hash}", config.id)
+            }
+        };
+        let alone = spec.runs_alone(version.is_some_and(PluginVersion::uses_state));
+        let (run_key, run_max) = match concurrency.and_then(|c| c.max) {
+            _ if alone => (Some(whole()), 1),
+            Some(max) => (Some(key()), max),
+            None => (None, 0),
+        };
+        let rate = concurrency.and_then(|c| c.rate);
+        Self {
+            run_key,
+            run_max,
+            rate: rate.map(|rate| RateBound::of(&key(), rate)),
         }
-    };
-    (Some(key), concurrency.max)
+    }
 }
 
 /// The cache of one host.

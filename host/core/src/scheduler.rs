@@ -80,11 +80,11 @@ impl Scheduler {
             self.fire(due, now).await?;
         }
         let swept = self.store.sweep_due(now, BATCH).await?;
-        if swept.available > 0 {
+        if swept.available + swept.refilled > 0 {
             self.wakes.enqueued();
         }
         let purging = self.store.purge_deleted(BATCH).await?;
-        if full || purging || swept.available.max(swept.expired) >= u64::from(BATCH) {
+        if full || purging || swept.available.max(swept.expired).max(swept.refilled) >= u64::from(BATCH) {
             return Ok(Round::More);
         }
         Ok(Round::Until(self.store.next_due().await?))

@@ -3,11 +3,11 @@
 //! is the same for all.
 
 use crate::columns::Place;
-use horarium_core::store::{DueSchedule, HostRow, HostRun, StoreResult};
+use horarium_core::store::{BreakerRow, DueSchedule, HostRow, HostRun, StoreResult};
 use horarium_model::config::{Concurrency, ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptRecord, Execution};
 use horarium_model::schedule::{CatchUp, CronConfig, Misfire, Overlap, ScheduleConfig};
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{Breaker, PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{TaskConfig, TaskSpec, Timestamp};
 use serde::Deserialize;
 use std::time::Duration;
@@ -339,9 +339,45 @@ pub(crate) fn task_type<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskType> {
         task_type: r.owned("task_type")?,
         active_digest: r.opt_owned("active_digest")?,
         disabled: r.flag("disabled")?,
+        concurrency: TypeConcurrency {
+            max: r.opt_number("max_running")?,
+            backlog: r.opt_number("backlog")?,
+        },
+        breaker: breaker(r)?,
         created_at: r.instant("created_at")?,
         updated_at: r.instant("updated_at")?,
     })
+}
+
+fn breaker<'r>(r: &mut impl Cells<'r>) -> StoreResult<Option<Breaker>> {
+    let opened_at = r.opt_instant("opened_at")?;
+    let failures = r.opt_number("failures")?;
+    let probe_at = r.opt_instant("probe_at")?;
+    let pause_seconds = r.opt_number("pause_seconds")?;
+    let (error_kind, error_message) = (r.opt_word("error_kind")?, r.opt_owned("error_message")?);
+    Ok(opened_at.zip(probe_at).map(|(opened_at, probe_at)| Breaker {
+        failures: failures.unwrap_or(0),
+        opened_at,
+        probe_at,
+        pause_seconds: pause_seconds.unwrap_or(0),
+        error_kind,
+        error_message,
+    }))
+}
+
+/// A row of `BREAKERS`, with its tenant and type.
+pub(crate) fn breaker_row<'r>(r: &mut impl Cells<'r>) -> StoreResult<((i64, String), BreakerRow)> {
+    let key = (r.int("tenant_id")?, r.owned("task_type")?);
+    let row = BreakerRow {
+        failures: r.number("failures")?,
+        opened_at: r.opt_instant("opened_at")?,
+        probe_at: r.opt_instant("probe_at")?,
+        pause_seconds: r.opt_number("pause_seconds")?.unwrap_or(0),
+        probe_id: r.opt_int("probe_id")?,
+        error_kind: r.opt_word("error_kind")?,
+        error_message: r.opt_owned("error_message")?,
+    };
+    Ok((key, row))
 }
 
 /// A row of the versions' statements, with its row id.

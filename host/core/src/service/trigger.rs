@@ -116,6 +116,7 @@ impl super::Context {
                     "{what} has an execution that waits or runs, and `if_running` is `refuse`"
                 )));
             }
+            Some(EnqueueReceipt::Full(full)) => return Err(ServiceError::backlog(what, full)),
             Some(EnqueueReceipt::NoConfig) => {
                 return Err(ServiceError::NotFound(format!(
                     "{what} does not exist any more"

@@ -5,7 +5,7 @@ use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, LogLine};
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -108,7 +108,7 @@ faulty! {
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
     enqueue_many(now: Timestamp, items: Vec<NewExecution>) -> Vec<EnqueueReceipt>;
     sweep_due(now: Timestamp, limit: u32) -> Swept;
-    claim(request: ClaimRequest) -> Vec<Claimed>;
+    claim(request: ClaimRequest) -> Claims;
     held(incarnation: i64) -> Vec<Held>;
     complete_many(now: Timestamp, items: Vec<Completion>) -> Vec<CompletionReceipt>;
     release(now: Timestamp, items: Vec<Release>) -> u64;
@@ -151,6 +151,9 @@ delegate! { Catalog:
     finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
     activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
     set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
+    set_type_concurrency(now: Timestamp, tenant: TenantId, task_type: &str, concurrency: TypeConcurrency) -> TaskType;
+    reset_breaker(now: Timestamp, tenant: TenantId, task_type: &str) -> TaskType;
+    set_tenant_bounds(tenant: TenantId, bounds: TenantBounds) -> ();
     task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;
     task_types(tenant: TenantId, page: &Page) -> Listing<TaskType>;
     all_task_types() -> Vec<TaskType>;

@@ -1,14 +1,14 @@
 //! Decisions that every store takes alike, as pure functions: what a due schedule becomes, what the end
 //! of an attempt means, and the words that are written.
 
-use super::{Completion, ConfigUpdate, End, FireOrder, StoreResult};
+use super::{Backlogs, Completion, ConfigUpdate, End, FireOrder, StoreResult};
 use crate::runner::StateEntry;
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptOutcome, AttemptRecord, SkipReason, State, Trigger};
 use horarium_model::firing::{LiveCount, OverlapVerdict, Timetable, judge_overlap};
 use horarium_model::schedule::{Overlap, SchedulerType};
 use horarium_model::{
-    ConfigId, ErrorKind, ExecutionId, Invalid, TaskConfig, TaskId, TaskSpec, Timestamp,
+    ConfigId, ErrorKind, ExecutionId, Invalid, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -67,9 +67,14 @@ pub struct Firing {
 }
 
 impl Firing {
-    /// Judges every slot of the order (rules S5, S6, S7), given the open streak and what lives of the
-    /// config.
-    pub fn decide(order: &FireOrder, open: Option<SkipStreak>, mut live: LiveCount) -> Self {
+    /// Judges every slot of the order (rules S5, S6, S7), given the open streak, what lives of the config, and
+    /// how many more may wait.
+    pub fn decide(
+        order: &FireOrder,
+        open: Option<SkipStreak>,
+        mut live: LiveCount,
+        backlogs: &mut Backlogs,
+    ) -> Self {
         let mut firing = Self {
             open_skip: open,
             ..Self::default()
@@ -94,12 +99,19 @@ impl Firing {
             match verdict {
                 Err(reason) => firing.skip(skipped(reason)),
                 Ok(OverlapVerdict::Skip) => firing.skip(skipped(SkipReason::Overlap)),
-                Ok(OverlapVerdict::Enqueue) => firing.enqueue(index),
                 Ok(OverlapVerdict::CancelThenEnqueue) => {
                     firing.steps.push(FireStep::CancelLive);
+                    backlogs.ended(&order.template, live.waiting);
                     live.waiting = 0;
-                    firing.enqueue(index);
+                    match backlogs.take(&order.template) {
+                        Ok(()) => firing.enqueue(index),
+                        Err(_) => firing.skip(skipped(SkipReason::BacklogCap)),
+                    }
                 }
+                Ok(OverlapVerdict::Enqueue) => match backlogs.take(&order.template) {
+                    Ok(()) => firing.enqueue(index),
+                    Err(_) => firing.skip(skipped(SkipReason::BacklogCap)),
+                },
             }
             if firing.steps.last() == Some(&FireStep::Enqueue(index)) {
                 live.waiting += 1;
@@ -301,6 +313,11 @@ pub fn key_taken(key: &str) -> String {
 /// The sentence of a config that does not exist.
 pub fn no_config(id: ConfigId) -> String {
     format!("there is no task {id}")
+}
+
+/// The sentence of a tenant that does not exist.
+pub fn no_tenant(tenant: TenantId) -> String {
+    format!("there is no tenant {tenant}")
 }
 
 /// The sentence of a type that does not exist.

@@ -121,6 +121,7 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResu
     Ok(Swept {
         available,
         expired: expired.len() as u64,
+        refilled: keys::refill(tx, now, limit).await?,
     })
 }
 

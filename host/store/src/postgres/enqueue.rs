@@ -37,6 +37,9 @@ struct Columns<'a> {
     parent: Vec<Option<String>>,
     retry_of: Vec<Option<String>>,
     parameters: Vec<Option<Cow<'a, str>>>,
+    rate_key: Vec<Option<&'a str>>,
+    rate_count: Vec<Option<i64>>,
+    rate_seconds: Vec<Option<i64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -62,6 +65,12 @@ impl<'a> Columns<'a> {
         self.parent
             .push(new.parent_task_id.map(|id| id.to_string()));
         self.retry_of.push(new.retry_of.map(|id| id.to_string()));
+        let rate = new.rate.as_ref();
+        self.rate_key.push(rate.map(|bound| bound.key.as_str()));
+        self.rate_count
+            .push(rate.map(|bound| i64::from(bound.rate.count)));
+        self.rate_seconds
+            .push(rate.map(|bound| i64::from(bound.rate.seconds)));
         self.parameters
             .push((!aside).then(|| jsonb::text(&new.parameters)));
     }
@@ -88,6 +97,9 @@ impl<'a> Columns<'a> {
             .bind(self.retry_of)
             .bind(self.parameters)
             .bind(micros(now))
+            .bind(self.rate_key)
+            .bind(self.rate_count)
+            .bind(self.rate_seconds)
             .fetch_all(tx.connection())
             .await?)
     }
@@ -223,7 +235,7 @@ pub(super) async fn enqueue_many(
     items: &[NewExecution],
 ) -> PgResult<Vec<EnqueueReceipt>> {
     // Who refuses because of what lives waits for others who do the same.
-    let watched = distinct(items, |item| item.refuse_if_live);
+    let watched = distinct(items, |item| item.refuse_if_live || item.backlog.is_some());
     if !watched.is_empty() {
         query(sql::LOCK_SCHEDULES)
             .bind(&watched)
@@ -233,6 +245,7 @@ pub(super) async fn enqueue_many(
     let alive = configs_alive(tx, items).await?;
     let mut known = known_tasks(tx, now, items).await?;
     let mut live = live_counts(tx, &watched).await?;
+    let mut backlogs = super::backlog::lock(tx, items.iter()).await?;
     let mut receipts = Vec::with_capacity(items.len());
     let mut fresh = Vec::new();
     for item in items {
@@ -243,6 +256,10 @@ pub(super) async fn enqueue_many(
         }
         if let Some(refused) = refusal(item, &alive, &live) {
             receipts.push(refused);
+            continue;
+        }
+        if let Err(full) = backlogs.take(item) {
+            receipts.push(EnqueueReceipt::Full(full));
             continue;
         }
         known.insert(task);

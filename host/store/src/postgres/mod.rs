@@ -2,6 +2,8 @@
 //! end in a task of its own; what hosts decide together they decide under row locks, always taken in the
 //! same order (see the migration).
 
+mod backlog;
+mod breakers;
 mod catalog;
 mod claim;
 mod complete;

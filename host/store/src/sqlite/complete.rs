@@ -1,11 +1,11 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
-use super::end;
+use super::{breakers, end};
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{AttemptRow, micros, raw, text};
-use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
+use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
 use horarium_model::execution::LogLine;
@@ -30,6 +30,8 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
             claim: r.number("claim")?,
             incarnation: r.get("incarnation")?,
             tenant_id: r.get("tenant_id")?,
+            task_type: String::new(),
+            troubled: false,
             config_id: r.get("config_id")?,
             cancel_requested: r.get("cancel_requested_at")?,
             orphan: r.get("deleted_at")?,
@@ -46,6 +48,8 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
         found.failures = r.number("failures_in_a_row")?;
         found.paused = r.get("paused")?;
         found.state_version = r.get("state_version")?;
+        found.task_type = r.get("task_type")?;
+        found.troubled = r.get("type_breakers")?;
         running.insert(id, found);
     }
     Ok(running)
@@ -86,10 +90,12 @@ pub(super) async fn complete_many(
     let running = running(tx, &ids).await?;
     let alive = super::hosts::alive(tx).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
-    let verdicts = Verdicts::decide(items, running, &alive, states)?;
+    let breakers = breakers::read(tx, &Breakers::concerned(items, &running)).await?;
+    let verdicts = Verdicts::decide(items, running, &alive, states, breakers, now)?;
     write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;
     write_failures(tx, now, verdicts.failures).await?;
+    breakers::write(tx, &verdicts.breakers).await?;
     Ok(verdicts.receipts)
 }
 

@@ -35,6 +35,9 @@ struct LiveRow<'a>(
     Option<i64>,
     Option<String>,
     Option<String>,
+    Option<&'a str>,
+    Option<u32>,
+    Option<u32>,
     Option<&'a RawValue>,
 );
 
@@ -75,6 +78,9 @@ pub(super) async fn insert(
             opt_micros(new.expires_at),
             new.parent_task_id.map(|id| id.to_string()),
             new.retry_of.map(|id| id.to_string()),
+            new.rate.as_ref().map(|bound| bound.key.as_str()),
+            new.rate.as_ref().map(|bound| bound.rate.count),
+            new.rate.as_ref().map(|bound| bound.rate.seconds),
             (!aside).then_some(parameters),
         ));
         placed.push((id, state));
@@ -142,13 +148,15 @@ pub(super) async fn enqueue_many(
         .collect();
     let watched: Vec<ConfigId> = watched.into_iter().collect();
     let mut live = live_counts(tx, &watched).await?;
+    let mut backlogs = super::backlog::read(tx, items.iter()).await?;
     let mut receipts = Vec::with_capacity(items.len());
     let mut fresh = Vec::new();
     for item in items {
         let refused = if !known.insert((item.tenant_id, item.task_id)) {
             Some(EnqueueReceipt::Duplicate)
         } else {
-            refusal(item, &alive, &live)
+            let refused = refusal(item, &alive, &live);
+            refused.or_else(|| backlogs.take(item).err().map(EnqueueReceipt::Full))
         };
         if let Some(refused) = refused {
             if refused != EnqueueReceipt::Duplicate {

@@ -1,5 +1,6 @@
 //! Carrying out what the scheduler decided (rules S1, S5, S6, S7).
 
+use super::backlog;
 use super::end;
 use super::enqueue;
 use super::rows::{self, Cells as _, Reader};
@@ -72,7 +73,8 @@ pub(super) async fn fire_due(
     orders: &[FireOrder],
 ) -> StoreResult<Vec<FireReceipt>> {
     let mut positions = positions(tx, orders).await?;
-    let mut plan = FirePlan::decide(orders, &mut positions)?;
+    let mut backlogs = backlog::read(tx, orders.iter().map(|order| &*order.template)).await?;
+    let mut plan = FirePlan::decide(orders, &mut positions, &mut backlogs)?;
     let ids: Vec<i64> = (0..plan.ids).map(|_| tx.next_execution()).collect();
     plan.number(&ids);
     let mut receipts = plan.receipts;

@@ -1,6 +1,8 @@
 //! SQLite: one file, one server. One task owns the only writing connection and groups what waits into
 //! one transaction ([`writer`]); readers have connections of their own.
 
+mod backlog;
+mod breakers;
 mod catalog;
 mod claim;
 mod complete;
@@ -13,6 +15,7 @@ mod fire;
 mod history;
 mod hosts;
 mod plugins;
+mod rates;
 mod queue;
 mod rows;
 mod sql;

@@ -5,7 +5,7 @@ use super::{SqliteStore, claim, complete, db, end, enqueue, fire, hosts, sql};
 use crate::columns::{micros, progress_text, text};
 use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule,
+    CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule,
     EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, NewExecution,
     ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
 };
@@ -73,7 +73,7 @@ impl Queue for SqliteStore {
             .await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
         let request = Arc::new(request);
         self.write(move |tx| {
             let request = request.clone();

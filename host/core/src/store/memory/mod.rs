@@ -2,11 +2,12 @@
 //! on it, and the databases are compared with it.
 
 mod catalog;
+mod claim;
 mod history;
 mod live;
 mod queue;
 
-use super::{HostFacts, StoreError, StoreResult};
+use super::{BreakerRow, Bucket, Head, HostFacts, RateBound, StoreError, StoreResult, TenantBounds};
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
@@ -77,8 +78,11 @@ struct Inner {
     last_version: i64,
     configs: BTreeMap<ConfigId, ConfigRow>,
     live: BTreeMap<ExecutionId, Row>,
-    /// Available executions in the order of rule E2: a view of `live`.
-    available: BTreeSet<(i64, ExecutionId)>,
+    /// Available executions by tenant and type, each in the order of rule E2: a view of `live`.
+    available: BTreeMap<(TenantId, String), BTreeSet<Head>>,
+    rates: BTreeMap<(TenantId, String), RateRow>,
+    bounds: BTreeMap<TenantId, TenantBounds>,
+    breakers: BTreeMap<(TenantId, String), BreakerRow>,
     history: BTreeMap<ExecutionId, Execution>,
     by_task: BTreeMap<(TenantId, TaskId), ExecutionId>,
     attempts: BTreeMap<ExecutionId, Vec<AttemptRecord>>,
@@ -109,6 +113,15 @@ struct Row {
     incarnation: i64,
     run_key: Option<String>,
     run_max: u32,
+    rate: Option<RateBound>,
+}
+
+/// A rate that was used.
+#[derive(Debug)]
+struct RateRow {
+    bucket: Bucket,
+    /// When what waits for it is looked at again.
+    ready_at: Option<i64>,
 }
 
 #[derive(Debug)]
