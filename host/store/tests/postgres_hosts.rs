@@ -255,6 +255,7 @@ async fn a_lease_that_is_over_is_taken_over_once() {
             .claim(request(lab.host, 1))
             .await
             .expect("answers")
+            .claimed
             .is_empty()
     );
     let again = second.claim(request(b, 1)).await.expect("claims").claimed;
@@ -520,6 +521,7 @@ async fn both_databases_return_equal_values() {
             .claim(request(lab.host, 1))
             .await
             .expect("claims")
+            .claimed
             .remove(0);
         let mut end = success(&claimed, lab.host);
         end.end = End::Succeeded(text.as_str().into());

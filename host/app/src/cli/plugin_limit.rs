@@ -67,7 +67,9 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
         true => remote.client.get(&at, &Vec::new())?,
         false => {
             let body = json!({ "concurrency": bounds });
-            remote.client.patch(&at, &body, None)?
+            remote
+                .client
+                .patch(&at, "application/json", None, &body)?
         }
     };
     remote.show(&answer, |task_type| {
