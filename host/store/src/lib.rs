@@ -6,7 +6,9 @@
 
 mod choose;
 mod columns;
+mod copy;
 mod firing;
+mod migrations;
 mod postgres;
 mod rows;
 mod settle;
@@ -14,5 +16,6 @@ mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use copy::{CopiedTable, CopyPlace, CopyProgress, CopyReport, copy};
 pub use postgres::{PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use sqlite::{DbStatus, Durability, SqliteOptions, SqliteStore, migrate, quick_check, status};

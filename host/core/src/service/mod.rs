@@ -12,6 +12,7 @@ mod state;
 mod tasks;
 mod trigger;
 mod validate;
+mod why;
 
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
@@ -21,6 +22,7 @@ pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::TriggerRequest;
+pub use why::{WhySlot, WhyTask};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
