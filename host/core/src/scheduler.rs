@@ -109,7 +109,10 @@ impl Scheduler {
             self.wakes.enqueued();
         }
         let purging = self.store.purge_deleted(BATCH).await?;
-        if full || purging || swept.available.max(swept.expired).max(swept.refilled) >= u64::from(BATCH) {
+        if full
+            || purging
+            || swept.available.max(swept.expired).max(swept.refilled) >= u64::from(BATCH)
+        {
             return Ok(Round::More);
         }
         Ok(Round::Until(self.store.next_due().await?))

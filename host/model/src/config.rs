@@ -88,7 +88,10 @@ impl Rate {
         let mut number = |key, least| {
             let number = fields.integer(key, least, 1_000_000).map(|n| n as u32);
             if number.is_none() && !fields.has_problems() {
-                fields.problem(key, "is missing; a rate is like {\"count\": 10, \"seconds\": 60}");
+                fields.problem(
+                    key,
+                    "is missing; a rate is like {\"count\": 10, \"seconds\": 60}",
+                );
             }
             number.unwrap_or(1)
         };
@@ -637,8 +640,14 @@ mod tests {
         for (bad, part) in [
             (json!({}), "/concurrency/max: is missing"),
             (json!({"key": "/a"}), "/concurrency/max: is missing"),
-            (json!({"rate": {"count": 5}}), "/concurrency/rate/seconds: is missing"),
-            (json!({"rate": {"count": 0, "seconds": 1}}), "/concurrency/rate/count"),
+            (
+                json!({"rate": {"count": 5}}),
+                "/concurrency/rate/seconds: is missing",
+            ),
+            (
+                json!({"rate": {"count": 0, "seconds": 1}}),
+                "/concurrency/rate/count",
+            ),
             (json!({"rate": 5}), "/concurrency/rate"),
             (json!({"backlog": 0}), "/concurrency/backlog"),
             (json!({"max": 1, "key": "site"}), "/concurrency/key"),
@@ -647,7 +656,14 @@ mod tests {
             let found = read(bad.clone()).expect_err("refused").to_string();
             assert!(found.contains(part), "{bad}: {found}");
         }
-        assert_eq!(Rate { count: 3, seconds: 10 }.interval_micros(), 3_333_334);
+        assert_eq!(
+            Rate {
+                count: 3,
+                seconds: 10
+            }
+            .interval_micros(),
+            3_333_334
+        );
     }
 
     #[test]

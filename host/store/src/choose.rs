@@ -167,9 +167,11 @@ impl Choice {
         let (key, id) = (candidate.key(), candidate.claimed.id);
         let tenant = candidate.claimed.tenant_id;
         if candidate.expires_at.is_some_and(|at| at <= request.now) {
-            // The sweep ends it. Claims look no more at it, but at those behind it.
-            self.blocked.push(id);
-            self.spare.extend(key);
+            // The sweep ends it. Claims look no more at one with a key, but at those behind it.
+            if let Some(key) = key.filter(|_| !candidate.suspect) {
+                self.blocked.push(id);
+                self.spare.insert(key);
+            }
             return;
         }
         if !lanes.has_room(tenant, &candidate.claimed.task_type) {

@@ -355,14 +355,16 @@ fn breaker<'r>(r: &mut impl Cells<'r>) -> StoreResult<Option<Breaker>> {
     let probe_at = r.opt_instant("probe_at")?;
     let pause_seconds = r.opt_number("pause_seconds")?;
     let (error_kind, error_message) = (r.opt_word("error_kind")?, r.opt_owned("error_message")?);
-    Ok(opened_at.zip(probe_at).map(|(opened_at, probe_at)| Breaker {
-        failures: failures.unwrap_or(0),
-        opened_at,
-        probe_at,
-        pause_seconds: pause_seconds.unwrap_or(0),
-        error_kind,
-        error_message,
-    }))
+    Ok(opened_at
+        .zip(probe_at)
+        .map(|(opened_at, probe_at)| Breaker {
+            failures: failures.unwrap_or(0),
+            opened_at,
+            probe_at,
+            pause_seconds: pause_seconds.unwrap_or(0),
+            error_kind,
+            error_message,
+        }))
 }
 
 /// A row of `BREAKERS`, with its tenant and type.

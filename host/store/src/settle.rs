@@ -362,7 +362,10 @@ impl Breakers {
 
     /// What is to be written: none where nothing is kept any more.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (&(i64, String), Option<&BreakerRow>)> {
-        let changed = self.rows.iter().filter(|(key, _)| self.changed.contains(*key));
+        let changed = self
+            .rows
+            .iter()
+            .filter(|(key, _)| self.changed.contains(*key));
         changed.map(|(key, row)| (key, row.as_ref()))
     }
 }

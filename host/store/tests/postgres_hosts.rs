@@ -211,7 +211,11 @@ async fn a_lease_that_is_over_is_taken_over_once() {
     let second = open(&cluster, &database, options()).await;
     let items = (0..600).map(|_| lab.new_execution(None, at(0))).collect();
     first.enqueue_many(at(0), items).await.expect("enqueues");
-    let claimed = first.claim(request(lab.host, 600)).await.expect("claims").claimed;
+    let claimed = first
+        .claim(request(lab.host, 600))
+        .await
+        .expect("claims")
+        .claimed;
     assert_eq!(claimed.len(), 600);
     let (a, b) = (
         first.start_host(at(0), "a").await.expect("starts"),
@@ -310,7 +314,11 @@ async fn hints_reach_the_other_hosts() {
         .await
         .expect("enqueues");
     heard(&mut hints, Hint::Schedule).await;
-    let claimed = first.claim(request(lab.host, 1)).await.expect("claims").claimed;
+    let claimed = first
+        .claim(request(lab.host, 1))
+        .await
+        .expect("claims")
+        .claimed;
     assert_eq!(claimed[0].task_id, task_id);
     first
         .cancel(at(2), DEFAULT_TENANT_ID, task_id)
@@ -437,7 +445,11 @@ async fn nothing_waits_for_a_deleted_config() {
             .map(|_| lab.new_execution(Some(config), at(0)))
             .collect();
         first.enqueue_many(at(0), items).await.expect("enqueues");
-        let claimed = first.claim(request(lab.host, 5)).await.expect("claims").claimed;
+        let claimed = first
+            .claim(request(lab.host, 5))
+            .await
+            .expect("claims")
+            .claimed;
         let retries = claimed
             .iter()
             .map(|one| Completion {
@@ -569,7 +581,11 @@ async fn partitions_are_made_ahead() {
         .enqueue_many(at(0), vec![item])
         .await
         .expect("enqueues");
-    let claimed = store.claim(request(lab.host, 1)).await.expect("claims").claimed;
+    let claimed = store
+        .claim(request(lab.host, 1))
+        .await
+        .expect("claims")
+        .claimed;
     let mut end = success(&claimed[0], lab.host);
     end.record.completed_at =
         store.database_now().await.expect("answers") + chrono::Duration::days(92);

@@ -282,5 +282,9 @@ async fn a_flood_delays_no_other_tenant() {
     assert_eq!(claim(&again, host, at(7), 8, &both).await.len(), 8);
     again.close().await;
     let after = read().await;
-    assert!(after - before < 1000, "{} index entries read", after - before);
+    assert!(
+        after - before < 1000,
+        "{} index entries read",
+        after - before
+    );
 }

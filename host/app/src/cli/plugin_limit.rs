@@ -67,9 +67,7 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
         true => remote.client.get(&at, &Vec::new())?,
         false => {
             let body = json!({ "concurrency": bounds });
-            remote
-                .client
-                .patch(&at, "application/json", None, &body)?
+            remote.client.patch(&at, "application/json", None, &body)?
         }
     };
     remote.show(&answer, |task_type| {
@@ -88,7 +86,9 @@ pub(crate) fn breaker(remote: &Remote, arguments: &BreakerArguments) -> Outcome 
             })
         }
         BreakerAction::Reset => {
-            let answer = remote.client.post(&path(name, "/breaker/reset"), &json!({}))?;
+            let answer = remote
+                .client
+                .post(&path(name, "/breaker/reset"), &json!({}))?;
             remote.show(&answer, |_| format!("The breaker of {name} is closed.\n"))
         }
     }
@@ -141,9 +141,13 @@ mod tests {
 
     #[test]
     fn an_open_breaker_says_why_and_until_when() {
-        let mut task_type = json!({"task_type": "t", "concurrency": {"max": 3, "backlog": null}, "breaker": null});
+        let mut task_type =
+            json!({"task_type": "t", "concurrency": {"max": 3, "backlog": null}, "breaker": null});
         let text = describe(&task_type).render(Style::of_stdout());
-        assert!(text.contains("closed") && text.contains("no bound"), "{text}");
+        assert!(
+            text.contains("closed") && text.contains("no bound"),
+            "{text}"
+        );
         task_type["breaker"] = json!({"failures": 20, "opened_at": "2026-01-01T00:00:00Z",
             "probe_at": "2026-01-01T00:00:30Z", "pause_seconds": 30, "error_kind": "trap", "error_message": "boom"});
         let text = describe(&task_type).render(Style::of_stdout());

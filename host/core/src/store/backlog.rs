@@ -94,7 +94,10 @@ impl Backlogs {
         if let Some(config) = item.config_id {
             change(self.configs.entry(config).or_default());
         }
-        if let Some(room) = self.types.get_mut(&(item.tenant_id, item.task_type.clone())) {
+        if let Some(room) = self
+            .types
+            .get_mut(&(item.tenant_id, item.task_type.clone()))
+        {
             change(&mut room.waiting);
         }
         if let Some(room) = self.tenants.get_mut(&item.tenant_id) {

@@ -110,25 +110,38 @@ mod tests {
 
     #[test]
     fn a_full_bucket_gives_its_tokens_at_once_and_then_one_an_interval() {
-        let mut bucket = Bucket::new(Rate { count: 3, seconds: 6 });
+        let mut bucket = Bucket::new(Rate {
+            count: 3,
+            seconds: 6,
+        });
         assert_eq!(bucket.tokens(at(0)), 3);
         assert!((0..3).all(|_| bucket.take(at(0))));
         assert!(!bucket.take(at(1_999_999)));
         assert_eq!(bucket.ready_at(at(0)), at(2_000_000).timestamp_micros());
         assert!(bucket.take(at(2_000_000)) && !bucket.take(at(2_000_000)));
-        assert_eq!(bucket.tokens(at(60_000_000)), 3, "it holds no more than three");
+        assert_eq!(
+            bucket.tokens(at(60_000_000)),
+            3,
+            "it holds no more than three"
+        );
     }
 
     #[test]
     fn a_clock_that_is_behind_gets_nothing_extra() {
-        let mut bucket = Bucket::new(Rate { count: 1, seconds: 1 });
+        let mut bucket = Bucket::new(Rate {
+            count: 1,
+            seconds: 1,
+        });
         assert!(bucket.take(at(5_000_000)));
         assert!(!bucket.take(at(0)) && !bucket.take(at(5_999_999)) && bucket.take(at(6_000_000)));
     }
 
     #[test]
     fn fast_rates_are_waited_for_in_portions() {
-        let mut bucket = Bucket::new(Rate { count: 1000, seconds: 1 });
+        let mut bucket = Bucket::new(Rate {
+            count: 1000,
+            seconds: 1,
+        });
         while bucket.take(at(0)) {}
         assert_eq!(bucket.ready_at(at(0)), at(100_000).timestamp_micros());
     }

@@ -243,6 +243,7 @@ async fn page(tx: &mut Tx, work: &mut Work<'_>, size: u32) -> PgResult<(Vec<Cand
         .bind(counts)
         .bind(!work.choice.suspects_wait)
         .bind(work.request.incarnation)
+        .bind(micros(work.request.now))
         .fetch_all(tx.connection())
         .await?;
     let mut page: Vec<Candidate> = rows.iter().map(candidate).collect::<StoreResult<_>>()?;
@@ -291,6 +292,7 @@ async fn portions(tx: &mut Tx, work: &Work<'_>, size: u32) -> PgResult<Vec<(usiz
         .bind(column(&|lane| work.lanes.turn(lane).1))
         .bind(i64::from(size))
         .bind(!work.choice.suspects_wait)
+        .bind(micros(work.request.now))
         .fetch_all(tx.connection())
         .await?;
     let place = |(place, count): (i64, i64)| {
@@ -313,7 +315,11 @@ async fn learn(tx: &mut Tx, work: &mut Work<'_>, page: &[Candidate]) -> PgResult
     let Some(lowest) = fresh.iter().min() else {
         return Ok(true);
     };
-    if work.highest.as_ref().is_some_and(|highest| lowest < highest) {
+    if work
+        .highest
+        .as_ref()
+        .is_some_and(|highest| lowest < highest)
+    {
         return Ok(false);
     }
     keys::lock(tx, &mut fresh).await?;

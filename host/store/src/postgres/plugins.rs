@@ -4,7 +4,9 @@ use super::configs::{bump_epoch, json};
 use super::tx::{PgResult, Tx, query, query_scalar};
 use super::{rows, sql};
 use crate::columns::{cut_counted, micros, seen};
-use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules};
+use horarium_core::store::{
+    FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
+};
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
@@ -272,7 +274,11 @@ pub(super) async fn set_tenant_bounds(
 }
 
 /// A type that must exist.
-pub(super) async fn existing_type(tx: &mut Tx, tenant: TenantId, task_type: &str) -> PgResult<TaskType> {
+pub(super) async fn existing_type(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+) -> PgResult<TaskType> {
     one_type(tx.connection(), tenant, task_type)
         .await?
         .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)).into())

@@ -279,7 +279,7 @@ statements! {
     LOCK_BREAKERS = "SELECT 1 FROM type_breakers WHERE (tenant_id, task_type) IN ( \
         SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE";
     /// `$3` how many of each are looked at, `$4` running and `$5` weight of its tenant; `$6` how many are wanted
-    /// in all, `$7` whether suspects may run. The places, from 0, and how many of each come next. Nothing is
+    /// in all, `$7` whether suspects may run, `$8` now. The places, from 0, and how many of each come next. Nothing is
     /// locked: who is next is decided before, so that no more is locked than is taken.
     NEXT_OF_LANES = "SELECT k.place - 1, count(*) FROM ( \
         SELECT o.place FROM (SELECT l.place, l.running, l.weight, w.queue_key, w.id, \
@@ -289,14 +289,16 @@ statements! {
             CROSS JOIN LATERAL (SELECT p.queue_key, p.id FROM live_executions p \
                 WHERE p.tenant_id = l.tenant_id AND p.task_type = l.task_type AND p.state = 'available' \
                 AND p.blocked = 0 AND (p.lost < 3 OR $7) \
+                AND (p.expires_at IS NULL OR p.expires_at > $8 OR p.run_key IS NOT NULL AND p.lost < 3) \
                 ORDER BY p.queue_key, p.id LIMIT l.portion) w) o \
         ORDER BY (o.running + o.nth)::double precision / o.weight, o.queue_key, o.id LIMIT $6) k GROUP BY 1";
-    /// `$3` how many of each, `$4` whether suspects may run, `$5` incarnation
+    /// `$3` how many of each, `$4` whether suspects may run, `$5` incarnation, `$6` now
     CANDIDATES = "WITH page AS MATERIALIZED (SELECT w.* \
             FROM unnest($1::bigint[], $2::text[], $3::bigint[]) n(tenant_id, task_type, portion) \
             CROSS JOIN LATERAL (SELECT * FROM live_executions p \
                 WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' \
                 AND p.blocked = 0 AND (p.lost < 3 OR $4) \
+                AND (p.expires_at IS NULL OR p.expires_at > $6 OR p.run_key IS NOT NULL AND p.lost < 3) \
                 AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $5 AND h.stopped_at IS NULL) \
                 ORDER BY p.queue_key, p.id LIMIT n.portion FOR UPDATE OF p SKIP LOCKED) w) \
         SELECT l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \

@@ -107,8 +107,11 @@ async fn hot_statements_use_their_indexes() {
     let mut connection = cluster.connect(&name).await;
     let types = "ARRAY[1,2]::bigint[], ARRAY['type1','type2']";
     let keys = "ARRAY[1]::bigint[], ARRAY['k2']";
-    let candidates = format!("{types}, ARRAY[64,64]::bigint[], true, 1");
-    let next = format!("{types}, {0}, {0}, {0}, 64, true", "ARRAY[1,1]::bigint[]");
+    let candidates = format!("{types}, ARRAY[64,64]::bigint[], true, 1, 0");
+    let next = format!(
+        "{types}, {0}, {0}, {0}, 64, true, 0",
+        "ARRAY[1,1]::bigint[]"
+    );
     let tokens = format!("{keys}, ARRAY[1]::bigint[]");
     let unblock = format!("{keys}, ARRAY[1]::bigint[], 0");
     let known = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0, 9000000000000000";
@@ -221,7 +224,7 @@ async fn hot_statements_use_their_indexes() {
         let plan = plan(&mut connection, statement, arguments).await;
         assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
         // Tables of a few rows are read whole, and nothing else.
-        let few = ["on hosts", "on meta", "_default"];
+        let few = ["on hosts", "on meta", "on type_breakers", "_default"];
         let scans: Vec<&str> = plan
             .lines()
             .filter(|line| line.contains("Seq Scan on "))

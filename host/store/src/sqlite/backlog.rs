@@ -42,12 +42,7 @@ pub(super) async fn read<'a>(
     Ok(backlogs)
 }
 
-async fn waiting(
-    tx: &mut Tx,
-    tenant: i64,
-    task_type: Option<&str>,
-    cap: u32,
-) -> StoreResult<u32> {
+async fn waiting(tx: &mut Tx, tenant: i64, task_type: Option<&str>, cap: u32) -> StoreResult<u32> {
     let row = sqlx::query(sql::WAITING)
         .bind(tenant)
         .bind(task_type)

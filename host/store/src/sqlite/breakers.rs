@@ -36,9 +36,7 @@ pub(super) async fn read(tx: &mut Tx, types: &[(i64, String)]) -> StoreResult<Br
 pub(super) async fn write(tx: &mut Tx, breakers: &Breakers) -> StoreResult<()> {
     for ((tenant, task_type), row) in breakers.changes() {
         let query = match row {
-            None => sqlx::query(sql::DROP_BREAKER)
-                .bind(tenant)
-                .bind(task_type),
+            None => sqlx::query(sql::DROP_BREAKER).bind(tenant).bind(task_type),
             Some(row) => sqlx::query(sql::SET_BREAKER)
                 .bind(tenant)
                 .bind(task_type)

@@ -65,11 +65,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
 }
 
 /// The lanes of the wanted types, with the room that types, tenants and breakers leave them.
-async fn lanes<'a>(
-    tx: &mut Tx,
-    request: &'a ClaimRequest,
-    types: &str,
-) -> StoreResult<Lanes<'a>> {
+async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest, types: &str) -> StoreResult<Lanes<'a>> {
     let mut lanes = Lanes::new(&request.types, request.limit);
     let rows = sqlx::query(sql::LANE_BOUNDS)
         .bind(types)

@@ -1,8 +1,8 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
-use super::{breakers, end};
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
+use super::{breakers, end};
 use super::{db, sql};
 use crate::columns::{AttemptRow, micros, raw, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};

@@ -3,7 +3,9 @@
 use super::writer::Tx;
 use super::{db, rows, sql};
 use crate::columns::{cut_counted, micros, seen, text};
-use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules};
+use horarium_core::store::{
+    FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
+};
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::Row;
@@ -265,7 +267,11 @@ pub(super) async fn set_tenant_bounds(
 }
 
 /// A type that must exist.
-pub(super) async fn existing_type(tx: &mut Tx, tenant: TenantId, task_type: &str) -> StoreResult<TaskType> {
+pub(super) async fn existing_type(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+) -> StoreResult<TaskType> {
     one_type(tx.read(), tenant, task_type)
         .await?
         .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))

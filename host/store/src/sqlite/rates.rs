@@ -35,7 +35,14 @@ pub(super) async fn save(tx: &mut Tx, used: &[UsedRate]) -> StoreResult<()> {
         .map(|used| {
             let (tenant, key) = &used.key;
             let Rate { count, seconds } = used.rate;
-            (*tenant, key.as_str(), used.full_at, count, seconds, used.ready_at)
+            (
+                *tenant,
+                key.as_str(),
+                used.full_at,
+                count,
+                seconds,
+                used.ready_at,
+            )
         })
         .collect();
     sqlx::query(sql::SET_RATES)

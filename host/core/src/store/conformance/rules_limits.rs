@@ -350,7 +350,10 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
         [full(BacklogOf::Config, 2)]
     );
     // A retry comes back whatever the backlog is.
-    assert_eq!(lab.finish(at(2), &running, End::Retry(at(9))).await, State::Retryable);
+    assert_eq!(
+        lab.finish(at(2), &running, End::Retry(at(9))).await,
+        State::Retryable
+    );
 
     register(&lab, "few").await;
     let concurrency = TypeConcurrency {
@@ -363,7 +366,10 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
     assert_eq!(set.await.expect("set").concurrency, concurrency);
     let items = (0..5).map(|n| of_type(&lab, "few", n)).collect();
     let receipts = lab.enqueue(at(9), items).await;
-    assert_eq!(receipts[3..], [full(BacklogOf::Type, 3), full(BacklogOf::Type, 3)]);
+    assert_eq!(
+        receipts[3..],
+        [full(BacklogOf::Type, 3), full(BacklogOf::Type, 3)]
+    );
     let other = NewExecution {
         tenant_id: OTHER,
         ..of_type(&lab, "few", 0)
@@ -377,9 +383,14 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
         backlog: Some(7),
         ..TenantBounds::default()
     };
-    lab.store.set_tenant_bounds(TENANT, bounds).await.expect("set");
+    lab.store
+        .set_tenant_bounds(TENANT, bounds)
+        .await
+        .expect("set");
     lab.put_due(None, at(9)).await;
-    let receipts = lab.enqueue(at(9), vec![lab.new_execution(None, at(9))]).await;
+    let receipts = lab
+        .enqueue(at(9), vec![lab.new_execution(None, at(9))])
+        .await;
     assert_eq!(receipts, [full(BacklogOf::Tenant, 7)]);
 }
 
@@ -387,7 +398,9 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
 pub async fn a_slot_that_meets_a_full_backlog_is_skipped(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
     let config = lab.cron().await;
-    let mut order = lab.order(config.id, &[600, 1200, 1800], Overlap::Allow).await;
+    let mut order = lab
+        .order(config.id, &[600, 1200, 1800], Overlap::Allow)
+        .await;
     let mut template = (*order.template).clone();
     template.backlog = Some(1);
     order.template = Arc::new(template);
@@ -446,14 +459,20 @@ pub async fn a_breaker_opens_probes_and_closes(store: Arc<dyn Store>) {
     sicken(&lab, at(2), 1).await;
     assert!(lab.store.catalog_epoch().await.expect("answers") > before);
     let open = breaker(&lab).await.expect("open");
-    assert_eq!((open.failures, open.pause_seconds), (Breaker::OPENS_AFTER, 30));
+    assert_eq!(
+        (open.failures, open.pause_seconds),
+        (Breaker::OPENS_AFTER, 30)
+    );
     assert_eq!((open.opened_at, open.probe_at), (at(2), at(32)));
     assert_eq!(open.error_kind, Some(ErrorKind::Trap));
     assert_eq!(open.error_message.as_deref(), Some("boom"));
     // What ran already counts, and moves nothing.
     fail(&lab, at(3), &straggler[0], ErrorKind::Timeout).await;
     let still = breaker(&lab).await.expect("open");
-    assert_eq!((still.failures, still.probe_at), (Breaker::OPENS_AFTER + 1, at(32)));
+    assert_eq!(
+        (still.failures, still.probe_at),
+        (Breaker::OPENS_AFTER + 1, at(32))
+    );
     // Others go on.
     let free = lab.put_due(None, at(3)).await;
     let claimed = claim(&lab, at(31), 9, &[(TENANT, "sick"), (TENANT, TYPE)]).await;
@@ -461,7 +480,10 @@ pub async fn a_breaker_opens_probes_and_closes(store: Arc<dyn Store>) {
     assert_eq!(claimed[0].task_id, free);
     let probe = claim(&lab, at(32), 9, SICK).await;
     assert_eq!(probe.len(), 1);
-    assert!(claim(&lab, at(99), 9, SICK).await.is_empty(), "one at a time");
+    assert!(
+        claim(&lab, at(99), 9, SICK).await.is_empty(),
+        "one at a time"
+    );
     fail(&lab, at(100), &probe[0], ErrorKind::Trap).await;
     let open = breaker(&lab).await.expect("open");
     assert_eq!((open.pause_seconds, open.probe_at), (60, at(160)));
@@ -499,5 +521,10 @@ pub async fn a_breaker_counts_what_breaks_in_a_row(store: Arc<dyn Store>) {
     let reset = lab.store.reset_breaker(at(3), TENANT, "sick").await;
     assert_eq!(reset.expect("reset").breaker, None);
     assert_eq!(claim(&lab, at(3), 9, SICK).await.len(), 9);
-    assert!(lab.store.reset_breaker(at(3), TENANT, "none").await.is_err());
+    assert!(
+        lab.store
+            .reset_breaker(at(3), TENANT, "none")
+            .await
+            .is_err()
+    );
 }

@@ -62,7 +62,12 @@ impl Inner {
     }
 
     /// What the end of an attempt says of its type.
-    pub(super) fn note_health(&mut self, now: Timestamp, key: (TenantId, String), item: &Completion) {
+    pub(super) fn note_health(
+        &mut self,
+        now: Timestamp,
+        key: (TenantId, String),
+        item: &Completion,
+    ) {
         let before = self.breakers.remove(&key);
         let was = before.as_ref().and_then(BreakerRow::shown);
         let after = BreakerRow::after(before, now, item);
@@ -127,7 +132,9 @@ impl Inner {
         let shown = &row.shown;
         let suspect = shown.lost >= SUSPECT_AFTER_LOST;
         let expired = shown.expires_at.is_some_and(|at| at <= request.now);
-        if expired || (suspect && runs.suspect) || !lanes.has_room(shown.tenant_id, &shown.task_type)
+        if expired
+            || (suspect && runs.suspect)
+            || !lanes.has_room(shown.tenant_id, &shown.task_type)
         {
             return false;
         }

@@ -7,7 +7,9 @@ mod history;
 mod live;
 mod queue;
 
-use super::{BreakerRow, Bucket, Head, HostFacts, RateBound, StoreError, StoreResult, TenantBounds};
+use super::{
+    BreakerRow, Bucket, Head, HostFacts, RateBound, StoreError, StoreResult, TenantBounds,
+};
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
