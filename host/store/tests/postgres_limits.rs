@@ -1,5 +1,5 @@
 //! Rules E2 and E3 on one PostgreSQL with eight hosts, watched by the database itself: a trigger raises as soon as
-//! a bound is exceeded. `HORARIUM_LIMIT_RUNS` sets how many executions run (`cargo xtask soak limits`: 10 000).
+//! a bound is exceeded. `HORARIUM_LIMIT_RUNS` sets how many executions run (10 000 for a soak).
 
 use horarium_core::store::conformance::{Lab, at};
 use horarium_core::store::{
