@@ -7,13 +7,14 @@ use horarium_core::store::{
     BreakerRow, Completion, CompletionReceipt, End, Health, StoreResult, TakenOver,
 };
 use horarium_model::execution::{LogLine, State};
-use horarium_model::{ConfigId, ErrorKind, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A running execution as the end of its attempt meets it.
 #[derive(Debug)]
 pub(crate) struct RunningRow {
+    pub(crate) task_id: TaskId,
     pub(crate) claim: u32,
     pub(crate) incarnation: i64,
     pub(crate) tenant_id: i64,
@@ -131,7 +132,9 @@ impl<'a> Verdicts<'a> {
         for item in items {
             let owned = running
                 .get(&item.id)
-                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive));
+                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive))
+                // A database that lost its last transactions may give a row id anew.
+                && running.get(&item.id).is_some_and(|row| row.task_id == item.task_id);
             let Some(row) = running.remove(&item.id).filter(|_| owned) else {
                 verdicts.receipts.push(CompletionReceipt::Stale);
                 continue;

@@ -245,8 +245,16 @@ async fn a_types_bounds_are_changed_and_its_breaker_reset() {
     let refused = server.json("POST", trigger, &json!({})).await;
     refused.problem(429);
     assert_eq!(refused.headers["retry-after"], "10");
-    assert!(refused.text.contains("its plugin's backlog is full, 1 executions wait"));
+    assert!(
+        refused
+            .text
+            .contains("its plugin's backlog is full, 1 executions wait")
+    );
     let reset = "/v1/task-types/hello/breaker/reset";
-    let reset = server.json("POST", reset, &json!({})).await.expect(200).body;
+    let reset = server
+        .json("POST", reset, &json!({}))
+        .await
+        .expect(200)
+        .body;
     assert_eq!(reset["breaker"], Value::Null);
 }
