@@ -143,7 +143,7 @@ struct Row {
 }
 
 /// A rate that was used.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RateRow {
     bucket: Bucket,
     /// When what waits for it is looked at again.
