@@ -6,6 +6,7 @@ use crate::grant::Grant;
 use crate::input::Fields;
 use crate::limits::LimitOverrides;
 use crate::problem::Invalid;
+use crate::program::ProgramInput;
 use crate::schedule::wire_time;
 use crate::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,9 @@ pub struct PluginVersion {
     pub grants: Vec<Grant>,
     /// Limits of this plugin, between the host's and the config's.
     pub limits: LimitOverrides,
+    /// Of a WASI program: what of the parameters it is started with.
+    #[serde(flatten)]
+    pub input: ProgramInput,
     /// Whether to make it active once ready.
     pub activate: bool,
     /// Whether to grant it what its description asks for, once that is known.

@@ -2,6 +2,7 @@
 
 use crate::bindings::describer::DescriberPre;
 use crate::bindings::plugin::horarium::task::types::TaskError;
+use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::connector::Connector;
 use crate::cpu;
@@ -52,16 +53,16 @@ pub(crate) struct Ended {
 }
 
 impl Env {
-    /// Runs one attempt to its end.
+    /// Runs one attempt to its end. `program` is what a WASI program is started with.
     pub(crate) async fn call(
         &self,
         loaded: &Loaded,
+        program: Option<Program>,
         attempt: Attempt,
         control: Arc<RunControl>,
     ) -> Ended {
         let _running = self.epoch.running();
-        let command = matches!(loaded, Loaded::Command(_));
-        let mut store = self.store(attempt, control, command);
+        let mut store = self.store(attempt, control, program);
         let (parameters, control) = {
             let data = store.data();
             (data.attempt.parameters.to_string(), data.control.clone())
@@ -91,7 +92,7 @@ impl Env {
         control: Arc<RunControl>,
     ) -> (Option<wasmtime::Result<String>>, RunData) {
         let _running = self.epoch.running();
-        let mut store = self.store(attempt, control.clone(), false);
+        let mut store = self.store(attempt, control.clone(), None);
         let deadline = store.data().deadline;
         let returned = {
             let call = async {
@@ -104,7 +105,12 @@ impl Env {
         (returned, store.into_data())
     }
 
-    fn store(&self, attempt: Attempt, control: Arc<RunControl>, command: bool) -> Store<RunData> {
+    fn store(
+        &self,
+        attempt: Attempt,
+        control: Arc<RunControl>,
+        program: Option<Program>,
+    ) -> Store<RunData> {
         let limits = attempt.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(size(limits.handles));
@@ -121,7 +127,7 @@ impl Env {
             limiter: Limiter::new(self.budget.clone(), &limits),
             connector: self.connector.clone(),
             host_version: self.host_version.clone(),
-            command,
+            program,
             state,
             table,
             wasi: None,

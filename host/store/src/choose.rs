@@ -51,6 +51,7 @@ impl Candidate {
             parameters: r.text("parameters")?.into(),
             parent_task_id: r.opt_word("parent_task_id")?,
             retry_of: r.opt_word("retry_of")?,
+            chained: r.flag("chain")?,
         };
         Ok(Self {
             queue_key,

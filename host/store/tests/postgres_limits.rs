@@ -57,6 +57,7 @@ async fn succeed(store: &PostgresStore, host: i64, now: Timestamp, claimed: &[Cl
         id: claimed.id,
         task_id: claimed.task_id,
         claim: claimed.claim,
+        chained: claimed.chained,
         incarnation: host,
         end: End::Succeeded(Arc::from("{}")),
         record: AttemptRecord {
@@ -97,6 +98,7 @@ async fn register(store: &PostgresStore, task_type: &str) {
         limits: LimitOverrides::default(),
         activate: true,
         grant_asked: false,
+        input: horarium_model::program::ProgramInput::default(),
         warnings: Vec::new(),
         created_at: at(0),
     };

@@ -71,6 +71,7 @@ pub(super) fn judge(
         state: outcome.state,
         progress,
         pause_after_failures: facts.pause_after_failures,
+        chained: facts.claimed.chained,
     }))
 }
 
@@ -160,6 +161,7 @@ mod tests {
             parameters: "{}".into(),
             parent_task_id: None,
             retry_of: None,
+            chained: false,
         }
     }
 

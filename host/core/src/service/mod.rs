@@ -1,10 +1,13 @@
 //! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
 //! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
 
+mod batch;
+mod bulk;
 mod executions;
 mod finish;
 mod logs;
 mod next;
+mod once;
 mod parameters;
 mod plugins;
 mod registration;
@@ -13,16 +16,21 @@ mod tasks;
 mod trigger;
 mod validate;
 mod why;
+mod why_execution;
 
+pub use batch::{BatchOutcome, BatchRequest};
+pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
 pub use next::{NextSlots, PreviewSlot};
+pub use once::{Once, RequestKey, Requests};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
-pub use trigger::TriggerRequest;
+pub use trigger::{Due, TriggerRequest};
 pub use why::{WhySlot, WhyTask};
+pub use why_execution::{LimitReached, Why};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
@@ -32,7 +40,7 @@ use crate::store::{BacklogOf, FullBacklog, Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{Invalid, Limits, TaskConfig, TaskId};
+use horarium_model::{Invalid, Limits, TaskConfig, TaskId, Timestamp};
 use std::sync::Arc;
 
 /// What the host allows at most, whatever a plugin or a task asks for.
@@ -90,6 +98,8 @@ pub struct Context {
     pub policy: Arc<HostPolicy>,
     /// Runs in progress.
     pub live: Arc<dyn LiveRuns>,
+    /// Keyed requests in progress.
+    pub requests: Arc<Requests>,
 }
 
 /// All services of one host.
@@ -111,6 +121,11 @@ impl Services {
             plugins: Plugins::new(context.clone()),
             executions: Executions(context),
         }
+    }
+
+    /// The instant that requests are read at.
+    pub fn now(&self) -> Timestamp {
+        self.executions.0.clock.now()
     }
 }
 
@@ -151,19 +166,24 @@ impl ServiceError {
 
     /// Of `what`, a task, no execution can be taken because a backlog is full.
     fn backlog(what: &str, full: FullBacklog) -> Self {
-        let whose = match full.of {
-            BacklogOf::Config => format!("{what}'s"),
-            BacklogOf::Type => "its plugin's".to_owned(),
-            BacklogOf::Tenant => "the tenant's".to_owned(),
-        };
         Self::Backlog {
-            detail: format!(
-                "{what} cannot be enqueued: {whose} backlog is full, {} executions wait; try again later",
-                full.backlog
-            ),
+            detail: full_backlog(what, full),
             retry_after: Self::RETRY_AFTER,
         }
     }
+}
+
+/// Why `what` cannot wait.
+fn full_backlog(what: &str, full: FullBacklog) -> String {
+    let whose = match full.of {
+        BacklogOf::Config => "its task's",
+        BacklogOf::Type => "its plugin's",
+        BacklogOf::Tenant => "the tenant's",
+    };
+    format!(
+        "{what} cannot be enqueued: {whose} backlog is full, {} executions wait; try again later",
+        full.backlog
+    )
 }
 
 impl From<StoreError> for ServiceError {

@@ -2,7 +2,7 @@
 //! many is refused, a schedule's slot skipped.
 
 use super::NewExecution;
-use horarium_model::{ConfigId, TenantId};
+use horarium_model::{ConfigId, TaskConfig, TenantId};
 use std::collections::HashMap;
 
 /// Whose backlog is full.
@@ -23,6 +23,38 @@ pub struct FullBacklog {
     pub of: BacklogOf,
     /// How many may wait.
     pub backlog: u32,
+}
+
+/// Whose caps concern an execution that would wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter<'a> {
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// Its type.
+    pub task_type: &'a str,
+    /// Its config, if that has a cap of its own.
+    pub capped: Option<ConfigId>,
+}
+
+impl<'a> From<&'a NewExecution> for Waiter<'a> {
+    fn from(new: &'a NewExecution) -> Self {
+        Self {
+            tenant_id: new.tenant_id,
+            task_type: &new.task_type,
+            capped: new.config_id.filter(|_| new.backlog.is_some()),
+        }
+    }
+}
+
+impl<'a> From<&'a TaskConfig> for Waiter<'a> {
+    fn from(config: &'a TaskConfig) -> Self {
+        let concurrency = config.spec.concurrency.as_ref();
+        Self {
+            tenant_id: config.tenant_id,
+            task_type: &config.spec.task_type,
+            capped: concurrency.and_then(|c| c.backlog).map(|_| config.id),
+        }
+    }
 }
 
 /// A cap and what waits.
@@ -79,6 +111,19 @@ impl Backlogs {
         }
         self.moved(item, 1);
         Ok(())
+    }
+
+    /// Takes a place for one that would come when `ended` others of its config have ended.
+    ///
+    /// # Errors
+    /// What is full even then; nothing was taken, and the others still wait.
+    pub fn take_after(&mut self, item: &NewExecution, ended: u32) -> Result<(), FullBacklog> {
+        self.ended(item, ended);
+        let taken = self.take(item);
+        if taken.is_err() {
+            self.moved(item, i64::from(ended));
+        }
+        taken
     }
 
     /// What waited of an item's config ended.

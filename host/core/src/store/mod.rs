@@ -8,6 +8,7 @@ mod backlog;
 mod breaker;
 mod bucket;
 mod catalog;
+pub mod chain;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod history;

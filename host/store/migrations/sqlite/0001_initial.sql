@@ -116,6 +116,8 @@ CREATE TABLE plugin_versions (
     descriptor BLOB NOT NULL,
     grants BLOB NOT NULL,
     limits BLOB NOT NULL,
+    -- Where a WASI program's arguments, environment and input come from.
+    input BLOB NOT NULL,
     activate INTEGER NOT NULL,
     grant_asked INTEGER NOT NULL,
     warnings BLOB NOT NULL,
@@ -179,6 +181,9 @@ CREATE TABLE live_executions (
     cancel_requested_at INTEGER,
     parent_task_id TEXT,
     retry_of TEXT,
+    -- Frozen steps, NULL for none; and how many links lie before this execution.
+    chain BLOB,
+    chain_depth INTEGER NOT NULL DEFAULT 0,
     progress BLOB,
     -- NULL: large, in live_parameters, so that a change of state does not rewrite it.
     parameters BLOB
@@ -187,6 +192,9 @@ CREATE UNIQUE INDEX live_executions_task ON live_executions (tenant_id, task_id)
 -- Claims, by tenant and type; how many of them wait.
 CREATE INDEX live_executions_claim ON live_executions (tenant_id, task_type, state, blocked, queue_key, id)
     WHERE state IN ('scheduled', 'available', 'retryable');
+-- Whether anything is to be claimed; how much is claimed before something.
+CREATE INDEX live_executions_queue ON live_executions (queue_key, id)
+    WHERE state = 'available' AND blocked = 0;
 CREATE INDEX live_executions_blocked ON live_executions (tenant_id, run_key, queue_key, id)
     WHERE blocked = 1;
 CREATE INDEX live_executions_throttled ON live_executions (tenant_id, rate_key, queue_key, id)
@@ -220,6 +228,18 @@ CREATE TABLE rates (
     PRIMARY KEY (tenant_id, rate_key)
 ) WITHOUT ROWID;
 CREATE INDEX rates_ready ON rates (ready_at) WHERE ready_at IS NOT NULL;
+
+-- Answers to requests that may be repeated, for a day.
+CREATE TABLE request_answers (
+    tenant_id INTEGER NOT NULL,
+    request_key TEXT NOT NULL,
+    request_hash TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, request_key)
+);
+CREATE INDEX request_answers_age ON request_answers (created_at);
 
 -- What has ended; append-only, save for deletions.
 CREATE TABLE task_executions (

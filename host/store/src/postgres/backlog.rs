@@ -2,13 +2,12 @@
 
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use super::{enqueue, sql};
-use horarium_core::store::{Backlogs, NewExecution};
+use horarium_core::store::{Backlogs, Waiter};
 use std::collections::BTreeSet;
 
 /// The configs whose own cap concerns these executions; their schedules are to be locked before.
-pub(super) fn capped_configs<'a>(items: impl Iterator<Item = &'a NewExecution>) -> Vec<i64> {
-    let capped = items.filter(|item| item.backlog.is_some());
-    let configs: BTreeSet<i64> = capped.filter_map(|item| item.config_id).collect();
+pub(super) fn capped_configs<'a>(items: impl Iterator<Item = Waiter<'a>>) -> Vec<i64> {
+    let configs: BTreeSet<i64> = items.filter_map(|item| item.capped).collect();
     configs.into_iter().collect()
 }
 
@@ -16,16 +15,14 @@ pub(super) fn capped_configs<'a>(items: impl Iterator<Item = &'a NewExecution>) 
 /// ends.
 pub(super) async fn lock<'a>(
     tx: &mut Tx,
-    items: impl Iterator<Item = &'a NewExecution> + Clone,
+    items: impl Iterator<Item = Waiter<'a>> + Clone,
 ) -> PgResult<Backlogs> {
     let mut backlogs = Backlogs::default();
     let configs = capped_configs(items.clone());
     for (config, (waiting, _)) in enqueue::live_counts(tx, &configs).await? {
         backlogs.know_config(config, waiting);
     }
-    let types: BTreeSet<(i64, &str)> = items
-        .map(|item| (item.tenant_id, item.task_type.as_str()))
-        .collect();
+    let types: BTreeSet<(i64, &str)> = items.map(|item| (item.tenant_id, item.task_type)).collect();
     let (tenants, names): (Vec<i64>, Vec<&str>) = types.into_iter().unzip();
     let caps: Vec<(i64, String, Option<i64>, Option<i64>)> = query_as(sql::BACKLOG_CAPS)
         .bind(&tenants)

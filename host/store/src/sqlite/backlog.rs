@@ -4,18 +4,18 @@ use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, enqueue, sql};
 use crate::columns::text;
-use horarium_core::store::{Backlogs, NewExecution, StoreResult};
+use horarium_core::store::{Backlogs, StoreResult, Waiter};
 use std::collections::BTreeSet;
 
 /// The caps that concern these executions.
 pub(super) async fn read<'a>(
     tx: &mut Tx,
-    items: impl Iterator<Item = &'a NewExecution>,
+    items: impl Iterator<Item = Waiter<'a>>,
 ) -> StoreResult<Backlogs> {
     let (mut types, mut configs) = (BTreeSet::new(), BTreeSet::new());
     for item in items {
-        types.insert((item.tenant_id, item.task_type.as_str()));
-        configs.extend(item.config_id.filter(|_| item.backlog.is_some()));
+        types.insert((item.tenant_id, item.task_type));
+        configs.extend(item.capped);
     }
     let mut backlogs = Backlogs::default();
     let configs: Vec<i64> = configs.into_iter().collect();

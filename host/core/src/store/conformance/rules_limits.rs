@@ -2,8 +2,8 @@
 
 use super::lab::{Lab, TENANT, TYPE, at, ok};
 use crate::store::{
-    BacklogOf, ClaimRequest, Claimed, CompletionReceipt, End, EnqueueReceipt, FullBacklog,
-    NewExecution, RateBound, Store, TenantBounds,
+    BacklogOf, ClaimRequest, Claimed, CompletionReceipt, End, Enqueue, EnqueueReceipt, Enqueued,
+    FullBacklog, NewExecution, RateBound, Store, TenantBounds,
 };
 use horarium_model::config::Rate;
 use horarium_model::execution::{AttemptOutcome, SkipReason, State};
@@ -315,6 +315,44 @@ pub async fn a_key_with_both_bounds_uses_both(store: Arc<dyn Store>) {
     assert_eq!(lab.claim(at(40), 20).await.len(), 3, "places again");
 }
 
+/// What waits is told what bounds it.
+pub async fn waits_tell_the_bounds(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    register(&lab, "few").await;
+    let concurrency = TypeConcurrency {
+        max: Some(1),
+        backlog: None,
+    };
+    let set = lab
+        .store
+        .set_type_concurrency(at(0), TENANT, "few", concurrency);
+    set.await.expect("set");
+    let bounds = TenantBounds {
+        max: Some(4),
+        ..TenantBounds::default()
+    };
+    let set = lab.store.set_tenant_bounds(TENANT, bounds).await;
+    set.expect("set");
+    let free = lab.put_due(None, at(0)).await;
+    let waits = lab.store.waits(TENANT, free).await;
+    let waits = waits.expect("answers").expect("waits");
+    assert_eq!(waits.of_type, None);
+    assert_eq!((waits.of_tenant, waits.bucket), (Some((0, 4)), None));
+    let item = || NewExecution {
+        task_type: "few".to_owned(),
+        ..rated(&lab, "k", 1, 10)
+    };
+    lab.put(at(0), item()).await;
+    let (_, waiting) = lab.put(at(0), item()).await;
+    assert_eq!(claim(&lab, at(0), 5, &[(TENANT, "few")]).await.len(), 1);
+    let waits = lab.store.waits(TENANT, waiting).await;
+    let waits = waits.expect("answers").expect("waits");
+    assert_eq!(waits.of_type, Some((1, 1)));
+    assert_eq!(waits.of_tenant, Some((1, 4)));
+    let bucket = waits.bucket.expect("a rate");
+    assert_eq!((bucket.tokens(at(9)), bucket.tokens(at(10))), (0, 1));
+}
+
 /// What a claim hands to the sweep is not lost when the enqueue comes later.
 pub async fn an_enqueue_meets_an_empty_bucket(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
@@ -392,6 +430,28 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
         .enqueue(at(9), vec![lab.new_execution(None, at(9))])
         .await;
     assert_eq!(receipts, [full(BacklogOf::Tenant, 7)]);
+}
+
+/// One that finds no place voids an atomic batch, and nothing of it waits.
+pub async fn a_full_backlog_voids_an_atomic_batch(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.config(json!({})).await;
+    let item = || NewExecution {
+        backlog: Some(2),
+        ..lab.new_execution(Some(config.id), at(0))
+    };
+    let batch = |count| Enqueue {
+        atomic: true,
+        ..Enqueue::each((0..count).map(|_| item()).collect())
+    };
+    let void = EnqueueReceipt::Void;
+    let expected = vec![void.clone(), void, full(BacklogOf::Config, 2)];
+    let done = lab.store.enqueue(at(0), batch(3)).await;
+    assert_eq!(done.expect("answers"), Enqueued::Done(expected));
+    assert!(lab.claim(at(0), 5).await.is_empty());
+    let done = lab.store.enqueue(at(0), batch(2)).await;
+    assert!(matches!(done, Ok(Enqueued::Done(_))));
+    assert_eq!(lab.claim(at(0), 5).await.len(), 2);
 }
 
 /// A slot that meets a full backlog is skipped, and that is told.

@@ -1,10 +1,10 @@
 //! Claims.
 
 use super::live::clear_attempt;
-use super::{Inner, RateRow, move_state};
+use super::{Inner, RateRow, Row, move_state};
 use crate::store::{
     BreakerRow, Bucket, ClaimRequest, Claimed, Claims, Completion, LaneBound, Lanes, OpenBreaker,
-    Running, SUSPECT_AFTER_LOST,
+    RateBound, Running, SUSPECT_AFTER_LOST,
 };
 use horarium_model::execution::State;
 use horarium_model::{ExecutionId, TenantId, Timestamp};
@@ -165,6 +165,31 @@ impl Inner {
         true
     }
 
+    /// How many run of an execution's type, and how many may.
+    pub(super) fn bound_of_type(&self, row: &Row) -> Option<(u32, u32)> {
+        let lane = (row.shown.tenant_id, row.shown.task_type.clone());
+        let max = self.types.get(&lane)?.concurrency.max?;
+        Some((self.runs().types.get(&lane).copied().unwrap_or(0), max))
+    }
+
+    /// How many run of an execution's tenant, and how many may.
+    pub(super) fn bound_of_tenant(&self, row: &Row) -> Option<(u32, u32)> {
+        let tenant = row.shown.tenant_id;
+        let max = self.bounds.get(&tenant)?.max?;
+        let runs = self.runs().types;
+        let of_tenant = runs.iter().filter(|((of, _), _)| *of == tenant);
+        Some((of_tenant.map(|(_, count)| *count).sum(), max))
+    }
+
+    /// A bucket as it is, for who takes from it at this rate.
+    pub(super) fn bucket(&self, tenant: TenantId, bound: &RateBound) -> Bucket {
+        let known = self.rates.get(&(tenant, bound.key.clone()));
+        known.map_or_else(
+            || Bucket::new(bound.rate),
+            |known| known.bucket.with_rate(bound.rate),
+        )
+    }
+
     /// Looks again at rates whose time has come; how many something waits for.
     pub(super) fn refill(&mut self, now: Timestamp, limit: usize) -> u64 {
         let waiting: BTreeSet<(TenantId, String)> = self
@@ -214,6 +239,7 @@ impl Inner {
             parameters: row.parameters.clone(),
             parent_task_id: shown.parent_task_id,
             retry_of: shown.retry_of,
+            chained: row.chain.is_some(),
         };
         self.put_live(row);
         Some(claimed)
