@@ -636,7 +636,7 @@ mod tests {
             (json!({"rate": 5}), "/concurrency/rate"),
             (json!({"backlog": 0}), "/concurrency/backlog"),
             (json!({"max": 1, "key": "site"}), "/concurrency/key"),
-            (json!({"maximum": 1}), "did you mean `max`"),
+            (json!({"maxx": 1}), "did you mean `max`"),
         ] {
             let found = read(bad.clone()).expect_err("refused").to_string();
             assert!(found.contains(part), "{bad}: {found}");
