@@ -208,12 +208,17 @@ async fn a_rate_is_exact_over_eight_hosts() {
     let receipts = first.enqueue_many(at(0), items.collect()).await;
     receipts.expect("enqueues");
     cluster.run(&database, TWO_A_SECOND).await;
+    // All open before anything is taken: opening tidies, and by the database's clock, which is far ahead of this
+    // test's, every bucket is full again and needs no row.
+    let mut stores = Vec::new();
+    for _ in 0..HOSTS {
+        stores.push(open(&cluster, &database).await);
+    }
     // One clock for all, which moves with every look at it.
     let clock = Arc::new(AtomicI64::new(0));
     let left = Arc::new(AtomicI64::new(runs.into()));
     let mut hosts = Vec::new();
-    for _ in 0..HOSTS {
-        let store = open(&cluster, &database).await;
+    for store in stores {
         let (left, clock) = (left.clone(), clock.clone());
         hosts.push(tokio::spawn(async move {
             let host = store.start_host(at(0), "host").await.expect("starts");
