@@ -2,7 +2,7 @@
 //! only when the version it just named is not the cached one, so a cache is never stale.
 
 use crate::registry::Registry;
-use crate::store::{NewExecution, Store, StoreResult};
+use crate::store::{NewExecution, RateBound, Store, StoreResult};
 use horarium_model::chain;
 use horarium_model::firing::Timetable;
 use horarium_model::task_type::PluginVersion;
@@ -152,7 +152,7 @@ pub fn new_execution(
     let parameters = overrides
         .parameters
         .unwrap_or_else(|| Value::Object(spec.parameters.clone()).to_string().into());
-    let (run_key, run_max) = run_bound(config, uses_state, &parameters);
+    let bounds = Bounds::new(config, uses_state, &parameters);
     let due_at = overrides.due_at.unwrap_or(now);
     NewExecution {
         task_id,
@@ -169,8 +169,10 @@ pub fn new_execution(
             .expires_after_seconds
             .and_then(|s| i64::try_from(s).ok())
             .map(|s| due_at + chrono::Duration::seconds(s)),
-        run_key,
-        run_max,
+        run_key: bounds.run_key,
+        run_max: bounds.run_max,
+        rate: bounds.rate,
+        backlog: spec.concurrency.as_ref().and_then(|c| c.backlog),
         parent_task_id: None,
         retry_of: None,
         refuse_if_live: overrides.refuse_if_live,
@@ -179,34 +181,43 @@ pub fn new_execution(
     }
 }
 
-/// The bound on executions that run at once: one where the overlap rule or the plugin's state demands it
-/// (S6, design section 4), else `concurrency`.
-fn run_bound(config: &TaskConfig, uses_state: bool, parameters: &str) -> (Option<String>, u32) {
-    let spec = &config.spec;
-    if spec.runs_alone(uses_state) {
-        return (Some(format!("config:{}", config.id)), 1);
-    }
-    let Some(concurrency) = &spec.concurrency else {
-        return (None, 0);
-    };
-    let key = match concurrency.key.as_deref() {
-        None | Some("") => format!("config:{}", config.id),
-        Some(pointer) => {
-            let document: Value = serde_json::from_str(parameters).unwrap_or_default();
-            let value = document
-                .pointer(pointer)
-                .cloned()
-                .unwrap_or_default()
-                .to_string();
-            // Hashed: a key has a fixed size whatever the value.
-            format!(
-                "key:{}:{}",
-                config.id,
-                blake3::hash(value.as_bytes()).to_hex()
-            )
+/// What bounds the executions of a config (rule E3).
+struct Bounds {
+    run_key: Option<String>,
+    run_max: u32,
+    rate: Option<RateBound>,
+}
+
+impl Bounds {
+    /// One at a time where the overlap rule or the plugin's state demands it (S6, design section 4), else
+    /// `concurrency`; the rate in any case.
+    fn new(config: &TaskConfig, uses_state: bool, parameters: &str) -> Self {
+        let spec = &config.spec;
+        let whole = || format!("config:{}", config.id);
+        let concurrency = spec.concurrency.as_ref();
+        let key = || match concurrency.and_then(|c| c.key.as_deref()) {
+            None | Some("") => whole(),
+            Some(pointer) => {
+                let document: Value = serde_json::from_str(parameters).unwrap_or_default();
+                let value = document.pointer(pointer).cloned().unwrap_or_default();
+                // Hashed: a key has a fixed size whatever the value.
+                let hash = blake3::hash(value.to_string().as_bytes()).to_hex();
+                format!("key:{}:{hash}", config.id)
+            }
+        };
+        let alone = spec.runs_alone(uses_state);
+        let (run_key, run_max) = match concurrency.and_then(|c| c.max) {
+            _ if alone => (Some(whole()), 1),
+            Some(max) => (Some(key()), max),
+            None => (None, 0),
+        };
+        let rate = concurrency.and_then(|c| c.rate);
+        Self {
+            run_key,
+            run_max,
+            rate: rate.map(|rate| RateBound::of(&key(), rate)),
         }
-    };
-    (Some(key), concurrency.max)
+    }
 }
 
 /// The cache of one host.

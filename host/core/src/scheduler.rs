@@ -121,10 +121,11 @@ impl Scheduler {
             self.fire(due, now).await?;
         }
         let swept = self.store.sweep_due(now, BATCH).await?;
-        if swept.available + swept.expired > 0 {
+        if swept.available + swept.expired + swept.refilled > 0 {
             self.wakes.enqueued();
         }
-        Ok(full || swept.available.max(swept.expired) >= u64::from(BATCH))
+        let swept = swept.available.max(swept.expired).max(swept.refilled);
+        Ok(full || swept >= u64::from(BATCH))
     }
 
     /// Answers to requests older than a day go, looked for now and then. Returns whether there are more.

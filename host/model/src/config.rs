@@ -51,14 +51,58 @@ pub struct TaskSpec {
     pub expires_after_seconds: Option<u64>,
 }
 
-/// `concurrency`: how many executions with the same key run at once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `concurrency`: how many executions with the same key run at once, how fast they may start, and how
+/// many of the config may wait (rule E3). At least one of the bounds is given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Concurrency {
-    /// The bound.
-    pub max: u32,
-    /// JSON pointer into the parameters; executions with equal values there share the bound.
+    /// How many run at once.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max: Option<u32>,
+    /// JSON pointer into the parameters; executions with equal values there share `max` and `rate`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<String>,
+    /// How often attempts start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<Rate>,
+    /// How many of the config's executions may wait.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backlog: Option<u32>,
+}
+
+/// A token bucket: it holds `count` tokens, is full at first, and gets `count` more in `seconds`, evenly.
+/// Each attempt takes one as it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Tokens that the bucket holds.
+    pub count: u32,
+    /// In how many seconds an empty one fills.
+    pub seconds: u32,
+}
+
+impl Rate {
+    /// Microseconds until the next token comes, rounded up so that the rate is never exceeded.
+    pub fn interval_micros(self) -> i64 {
+        let micros = i64::from(self.seconds) * 1_000_000;
+        let count = i64::from(self.count.max(1));
+        (micros + count - 1) / count
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let mut number = |key, least| {
+            let number = fields.integer(key, least, 1_000_000).map(|n| n as u32);
+            if number.is_none() && !fields.has_problems() {
+                fields.problem(
+                    key,
+                    "is missing; a rate is like {\"count\": 10, \"seconds\": 60}",
+                );
+            }
+            number.unwrap_or(1)
+        };
+        Self {
+            count: number("count", 1),
+            seconds: number("seconds", 1),
+        }
+    }
 }
 
 impl TaskSpec {
@@ -268,12 +312,14 @@ fn read_digest(fields: &mut Fields<'_>) -> Option<String> {
 
 fn read_concurrency(fields: &mut Fields<'_>) -> Option<Concurrency> {
     fields.object("concurrency", |inner| {
-        if inner.value("rate").is_some() {
-            inner.problem("rate", "rate limits are not part of this version; use max");
-        }
         let max = inner.integer("max", 1, 100_000).map(|n| n as u32);
-        if max.is_none() && !inner.has_problems() {
-            inner.problem("max", "is missing; say how many may run at once");
+        let rate = inner.object("rate", Rate::read);
+        let backlog = inner.integer("backlog", 1, 10_000_000).map(|n| n as u32);
+        if max.is_none() && rate.is_none() && backlog.is_none() && !inner.has_problems() {
+            inner.problem(
+                "max",
+                "is missing; say how many may run at once (max), how often they start (rate), or how many may wait (backlog)",
+            );
         }
         let key = inner.text("key", 0, 200);
         if key
@@ -283,8 +329,10 @@ fn read_concurrency(fields: &mut Fields<'_>) -> Option<Concurrency> {
             inner.problem("key", "must be a JSON pointer like /site");
         }
         Concurrency {
-            max: max.unwrap_or(1),
+            max,
             key,
+            rate,
+            backlog,
         }
     })
 }
@@ -554,6 +602,53 @@ mod tests {
                 .contains("run_at")
         );
         assert!(problems(json!({"name": "n", "task_type": "t"}))[0].contains("/scheduler_type"));
+    }
+
+    #[test]
+    fn concurrency_wants_a_bound_and_says_which_there_are() {
+        let read = |concurrency: Value| {
+            TaskSpec::from_json(
+                &json!({"name": "n", "task_type": "t", "scheduler_type": "manual", "concurrency": concurrency}),
+                now(),
+                None,
+            )
+        };
+        for good in [
+            json!({"max": 3}),
+            json!({"rate": {"count": 5, "seconds": 60}}),
+            json!({"backlog": 100}),
+            json!({"max": 3, "key": "/site", "rate": {"count": 1, "seconds": 1}, "backlog": 9}),
+        ] {
+            let spec = read(good.clone()).expect("good");
+            assert_eq!(spec.to_json()["concurrency"], good);
+        }
+        for (bad, part) in [
+            (json!({}), "/concurrency/max: is missing"),
+            (json!({"key": "/a"}), "/concurrency/max: is missing"),
+            (
+                json!({"rate": {"count": 5}}),
+                "/concurrency/rate/seconds: is missing",
+            ),
+            (
+                json!({"rate": {"count": 0, "seconds": 1}}),
+                "/concurrency/rate/count",
+            ),
+            (json!({"rate": 5}), "/concurrency/rate"),
+            (json!({"backlog": 0}), "/concurrency/backlog"),
+            (json!({"max": 1, "key": "site"}), "/concurrency/key"),
+            (json!({"maxx": 1}), "did you mean `max`"),
+        ] {
+            let found = read(bad.clone()).expect_err("refused").to_string();
+            assert!(found.contains(part), "{bad}: {found}");
+        }
+        assert_eq!(
+            Rate {
+                count: 3,
+                seconds: 10
+            }
+            .interval_micros(),
+            3_333_334
+        );
     }
 
     #[test]

@@ -70,6 +70,26 @@ error_kinds! {
     HostLost = "host_lost", retried true;
 }
 
+impl ErrorKind {
+    /// Whether it speaks against the plugin as a whole: the host saw it break, it did not report a failure
+    /// itself. Many in a row open the breaker of its type.
+    pub const fn breaks(self) -> bool {
+        matches!(
+            self,
+            Self::Trap
+                | Self::Timeout
+                | Self::OutOfFuel
+                | Self::MemoryLimit
+                | Self::OutputLimit
+                | Self::HostLimit
+                | Self::Exit
+                | Self::InvalidResult
+                | Self::LoadFailed
+                | Self::HostError
+        )
+    }
+}
+
 impl std::fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

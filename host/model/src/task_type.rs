@@ -1,8 +1,11 @@
 //! Registered plugins: a name (`task_type`), its versions, and which one is active.
 
 use crate::descriptor::Descriptor;
+use crate::error_kind::ErrorKind;
 use crate::grant::Grant;
+use crate::input::Fields;
 use crate::limits::LimitOverrides;
+use crate::problem::Invalid;
 use crate::program::ProgramInput;
 use crate::schedule::wire_time;
 use crate::{TenantId, Timestamp};
@@ -115,6 +118,73 @@ impl PluginVersion {
     }
 }
 
+/// Bounds on all executions of a type together (rule E3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeConcurrency {
+    /// How many run at once, over all hosts.
+    pub max: Option<u32>,
+    /// How many may wait.
+    pub backlog: Option<u32>,
+}
+
+impl TypeConcurrency {
+    /// Reads `{"max", "backlog"}`, null for none, over what is in force: a key that is absent stays.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn changed_by(self, body: &serde_json::Value, at: &str) -> Result<Self, Invalid> {
+        Fields::read(body, at, |fields| {
+            let mut bound = |key, most, old: Option<u32>| match body.get(key) {
+                Some(serde_json::Value::Null) => {
+                    fields.value(key);
+                    None
+                }
+                Some(_) => fields.integer(key, 1, most).map(|n| n as u32),
+                None => old,
+            };
+            Self {
+                max: bound("max", 100_000, self.max),
+                backlog: bound("backlog", 10_000_000, self.backlog),
+            }
+        })
+    }
+}
+
+/// The circuit breaker of a type that keeps failing, once it opened. See docs/limits.md.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// Attempts that failed in a row when it opened, and since.
+    pub failures: u32,
+    /// When it opened.
+    #[serde(with = "wire_time")]
+    pub opened_at: Timestamp,
+    /// When the next attempt is let through to see whether the type works again.
+    #[serde(with = "wire_time")]
+    pub probe_at: Timestamp,
+    /// How long it waits before that.
+    pub pause_seconds: u32,
+    /// Class of the last failure.
+    pub error_kind: Option<ErrorKind>,
+    /// Message of the last failure.
+    pub error_message: Option<String>,
+}
+
+impl Breaker {
+    /// Failures in a row that open it.
+    pub const OPENS_AFTER: u32 = 20;
+    /// The first pause in seconds; each probe that fails doubles it.
+    pub const FIRST_PAUSE_SECONDS: u32 = 30;
+    /// The longest pause in seconds.
+    pub const LONGEST_PAUSE_SECONDS: u32 = 3600;
+
+    /// The pause after a probe failed.
+    pub fn next_pause(pause_seconds: u32) -> u32 {
+        pause_seconds
+            .saturating_mul(2)
+            .clamp(Self::FIRST_PAUSE_SECONDS, Self::LONGEST_PAUSE_SECONDS)
+    }
+}
+
 /// A registered name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskType {
@@ -126,6 +196,10 @@ pub struct TaskType {
     pub active_digest: Option<String>,
     /// While true nothing of it is claimed and slots are skipped.
     pub disabled: bool,
+    /// How many of the type run and wait.
+    pub concurrency: TypeConcurrency,
+    /// What holds it because it kept failing; null while nothing does.
+    pub breaker: Option<Breaker>,
     /// When the name was first registered.
     #[serde(with = "wire_time")]
     pub created_at: Timestamp,

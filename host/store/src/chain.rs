@@ -3,7 +3,7 @@
 
 use crate::firing::{Fresh, SkippedOf};
 use horarium_core::store::chain::{Link, Parent, Target, decide};
-use horarium_core::store::{NewExecution, rules};
+use horarium_core::store::{Backlogs, NewExecution, rules};
 use horarium_model::chain::{ChainStep, ChainTask};
 use horarium_model::execution::SkipReason;
 use horarium_model::firing::LiveCount;
@@ -45,6 +45,7 @@ pub(crate) struct Facts {
     pub(crate) keys: HashMap<(TenantId, String), ConfigId>,
     pub(crate) targets: HashMap<ConfigId, Target>,
     pub(crate) live: HashMap<ConfigId, LiveCount>,
+    pub(crate) backlogs: Backlogs,
 }
 
 /// A tenant's type with a pin, and of it: whether it is held, and whether its version keeps state.
@@ -127,7 +128,9 @@ pub(crate) fn plan(now: Timestamp, parents: &[Parent], mut facts: Facts) -> (Vec
                 continue;
             }
             let live = facts.live.entry(id).or_default();
-            let link = decide(now, parent, step, target, *live);
+            let backlogs = &mut facts.backlogs;
+            let room = |new: &NewExecution, ended| backlogs.take_after(new, ended);
+            let link = decide(now, parent, step, target, *live, room);
             if matches!(
                 link,
                 Link::Enqueue {

@@ -1,7 +1,7 @@
 //! What a batch of fire orders writes, decided alike for every database.
 
 use horarium_core::store::rules::{self, FireStep, Firing};
-use horarium_core::store::{FireOrder, FireReceipt, NewExecution, StoreResult};
+use horarium_core::store::{Backlogs, FireOrder, FireReceipt, NewExecution, StoreResult};
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, Invalid, TaskConfig, TaskId, Timestamp, Trigger};
@@ -107,6 +107,7 @@ impl<'a> FirePlan<'a> {
     pub(crate) fn decide(
         orders: &'a [FireOrder],
         positions: &mut HashMap<ConfigId, Position>,
+        backlogs: &mut Backlogs,
     ) -> StoreResult<Self> {
         let short = |o: &&FireOrder| o.task_ids.len() < o.plan.fires.len();
         if let Some(order) = orders.iter().find(short) {
@@ -116,7 +117,7 @@ impl<'a> FirePlan<'a> {
         plan.segments.push(Segment::default());
         for order in orders {
             let receipt = match positions.get_mut(&order.seen.config_id) {
-                Some(position) if position.admits(order) => plan.add(order, position),
+                Some(position) if position.admits(order) => plan.add(order, position, backlogs),
                 _ => FireReceipt::default(),
             };
             plan.receipts.push(receipt);
@@ -130,8 +131,14 @@ impl<'a> FirePlan<'a> {
         id
     }
 
-    fn add(&mut self, order: &'a FireOrder, position: &mut Position) -> FireReceipt {
-        let firing = Firing::decide(order, position.state.open_skip.clone(), position.live);
+    fn add(
+        &mut self,
+        order: &'a FireOrder,
+        position: &mut Position,
+        backlogs: &mut Backlogs,
+    ) -> FireReceipt {
+        let open = position.state.open_skip.clone();
+        let firing = Firing::decide(order, open, position.live, backlogs);
         let mut receipt = FireReceipt {
             applied: true,
             skipped: firing.skipped,

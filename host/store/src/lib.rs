@@ -5,6 +5,7 @@
 //! `columns`; each database has its own statements and its own way to write.
 
 mod chain;
+mod choose;
 mod columns;
 mod copy;
 mod firing;

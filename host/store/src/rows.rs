@@ -3,11 +3,13 @@
 //! is the same for all.
 
 use crate::columns::Place;
-use horarium_core::store::{Answer, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits};
-use horarium_model::config::{Concurrency, ScheduleState, SkipStreak};
+use horarium_core::store::{
+    Answer, BreakerRow, Bucket, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits,
+};
+use horarium_model::config::{Concurrency, Rate, ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptRecord, Execution};
 use horarium_model::schedule::{Overlap, ScheduleConfig};
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{Breaker, PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{TaskConfig, TaskSpec, Timestamp};
 
 /// One row being read, column after column.
@@ -170,9 +172,21 @@ pub(crate) fn waits<'r>(r: &mut impl Cells<'r>) -> StoreResult<Waits> {
     let ahead = r.number("ahead")?;
     let keyed = r.flag("run_key")?;
     let bound = (r.number("running")?, r.number("run_max")?);
+    let of_type = (r.number("running")?, r.opt_number("max_running")?);
+    let of_tenant = (r.number("running")?, r.opt_number("max_running")?);
+    let full_at = r.opt_int("full_at")?;
+    let rate = (r.opt_number("rate_count")?, r.opt_number("rate_seconds")?);
+    let bucket = |(count, seconds)| {
+        let full = Bucket::new(Rate { count, seconds });
+        let full_at = full_at.unwrap_or(full.full_at);
+        Bucket { full_at, ..full }
+    };
     Ok(Waits {
         ahead,
         bound: keyed.then_some(bound),
+        of_type: of_type.1.map(|max| (of_type.0, max)),
+        of_tenant: of_tenant.1.map(|max| (of_tenant.0, max)),
+        bucket: rate.0.zip(rate.1).map(bucket),
     })
 }
 
@@ -316,9 +330,47 @@ pub(crate) fn task_type<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskType> {
         task_type: r.owned("task_type")?,
         active_digest: r.opt_owned("active_digest")?,
         disabled: r.flag("disabled")?,
+        concurrency: TypeConcurrency {
+            max: r.opt_number("max_running")?,
+            backlog: r.opt_number("backlog")?,
+        },
+        breaker: breaker(r)?,
         created_at: r.instant("created_at")?,
         updated_at: r.instant("updated_at")?,
     })
+}
+
+fn breaker<'r>(r: &mut impl Cells<'r>) -> StoreResult<Option<Breaker>> {
+    let opened_at = r.opt_instant("opened_at")?;
+    let failures = r.opt_number("failures")?;
+    let probe_at = r.opt_instant("probe_at")?;
+    let pause_seconds = r.opt_number("pause_seconds")?;
+    let (error_kind, error_message) = (r.opt_word("error_kind")?, r.opt_owned("error_message")?);
+    Ok(opened_at
+        .zip(probe_at)
+        .map(|(opened_at, probe_at)| Breaker {
+            failures: failures.unwrap_or(0),
+            opened_at,
+            probe_at,
+            pause_seconds: pause_seconds.unwrap_or(0),
+            error_kind,
+            error_message,
+        }))
+}
+
+/// A row of `BREAKERS`, with its tenant and type.
+pub(crate) fn breaker_row<'r>(r: &mut impl Cells<'r>) -> StoreResult<((i64, String), BreakerRow)> {
+    let key = (r.int("tenant_id")?, r.owned("task_type")?);
+    let row = BreakerRow {
+        failures: r.number("failures")?,
+        opened_at: r.opt_instant("opened_at")?,
+        probe_at: r.opt_instant("probe_at")?,
+        pause_seconds: r.opt_number("pause_seconds")?.unwrap_or(0),
+        probe_id: r.opt_int("probe_id")?,
+        error_kind: r.opt_word("error_kind")?,
+        error_message: r.opt_owned("error_message")?,
+    };
+    Ok((key, row))
 }
 
 /// A row of the versions' statements, with its row id.

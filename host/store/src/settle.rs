@@ -4,7 +4,9 @@
 use crate::columns::{AttemptRow, progress_text};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules::{self, Settled};
-use horarium_core::store::{Completion, CompletionReceipt, End, StoreResult, TakenOver};
+use horarium_core::store::{
+    BreakerRow, Completion, CompletionReceipt, End, Health, StoreResult, TakenOver,
+};
 use horarium_model::execution::{LogLine, State};
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,6 +19,9 @@ pub(crate) struct RunningRow {
     pub(crate) claim: u32,
     pub(crate) incarnation: i64,
     pub(crate) tenant_id: i64,
+    pub(crate) task_type: String,
+    /// Something is kept of its type's failures.
+    pub(crate) troubled: bool,
     pub(crate) config_id: Option<ConfigId>,
     pub(crate) cancel_requested: bool,
     /// Its config is gone, or is about to be.
@@ -112,6 +117,7 @@ pub(crate) struct Verdicts<'a> {
     pub(crate) batch: Batch<'a>,
     pub(crate) states: States,
     pub(crate) failures: Failures,
+    pub(crate) breakers: Breakers,
 }
 
 impl<'a> Verdicts<'a> {
@@ -121,9 +127,12 @@ impl<'a> Verdicts<'a> {
         mut running: HashMap<i64, RunningRow>,
         alive: &HashSet<i64>,
         states: States,
+        breakers: Breakers,
+        now: Timestamp,
     ) -> StoreResult<Self> {
         let mut verdicts = Self {
             states,
+            breakers,
             ..Self::default()
         };
         for item in items {
@@ -146,6 +155,7 @@ impl<'a> Verdicts<'a> {
                 continue;
             }
             verdicts.failures.count(item, &row, settled.state);
+            verdicts.breakers.note(item, &row, now);
             let receipt = CompletionReceipt::Recorded(settled.state);
             verdicts.receipts.push(receipt);
             verdicts.batch.add(item, &row, settled)?;
@@ -326,6 +336,57 @@ impl Failures {
             .filter(|(_, (before, after))| before != after)
             .map(|(config, (_, after))| (*config, *after))
             .collect()
+    }
+}
+
+/// What is known of the failures of types, and changes.
+#[derive(Default)]
+pub(crate) struct Breakers {
+    rows: BTreeMap<(i64, String), Option<BreakerRow>>,
+    changed: HashSet<(i64, String)>,
+    /// Some opened or closed.
+    pub(crate) turned: bool,
+}
+
+impl Breakers {
+    /// The types of which an end in the batch may change something: those that broke, and those of which
+    /// something is kept. Usually none.
+    pub(crate) fn concerned(
+        items: &[Completion],
+        running: &HashMap<i64, RunningRow>,
+    ) -> Vec<(i64, String)> {
+        let concerned = |item: &Completion| {
+            let row = running.get(&item.id)?;
+            let broke = matches!(Health::of(item), Health::Broke(_));
+            (broke || row.troubled).then(|| (row.tenant_id, row.task_type.clone()))
+        };
+        let types: std::collections::BTreeSet<_> = items.iter().filter_map(concerned).collect();
+        types.into_iter().collect()
+    }
+
+    /// Notes what is kept of a type.
+    pub(crate) fn know(&mut self, key: (i64, String), row: Option<BreakerRow>) {
+        self.rows.insert(key, row);
+    }
+
+    fn note(&mut self, item: &Completion, row: &RunningRow, now: Timestamp) {
+        let key = (row.tenant_id, row.task_type.clone());
+        let Some(kept) = self.rows.get_mut(&key) else {
+            return;
+        };
+        let was_open = kept.as_ref().is_some_and(|row| row.opened_at.is_some());
+        *kept = BreakerRow::after(kept.take(), now, item);
+        self.turned |= was_open != kept.as_ref().is_some_and(|row| row.opened_at.is_some());
+        self.changed.insert(key);
+    }
+
+    /// What is to be written: none where nothing is kept any more.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (&(i64, String), Option<&BreakerRow>)> {
+        let changed = self
+            .rows
+            .iter()
+            .filter(|(key, _)| self.changed.contains(*key));
+        changed.map(|(key, row)| (key, row.as_ref()))
     }
 }
 

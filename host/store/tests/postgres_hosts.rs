@@ -119,7 +119,7 @@ async fn run_keys_are_exact_over_hosts() {
             let host = store.start_host(at(0), "claimer").await.expect("starts");
             let (mut done, mut idle) = (Vec::new(), 0);
             while idle < 50 {
-                let claimed = store.claim(request(host, 7)).await.expect("claims");
+                let claimed = store.claim(request(host, 7)).await.expect("claims").claimed;
                 idle = if claimed.is_empty() { idle + 1 } else { 0 };
                 let ends = claimed.iter().map(|one| success(one, host)).collect();
                 let receipts = store.complete_many(at(101), ends).await.expect("completes");
@@ -212,7 +212,11 @@ async fn a_lease_that_is_over_is_taken_over_once() {
     let second = open(&cluster, &database, options()).await;
     let items = (0..600).map(|_| lab.new_execution(None, at(0))).collect();
     first.enqueue_many(at(0), items).await.expect("enqueues");
-    let claimed = first.claim(request(lab.host, 600)).await.expect("claims");
+    let claimed = first
+        .claim(request(lab.host, 600))
+        .await
+        .expect("claims")
+        .claimed;
     assert_eq!(claimed.len(), 600);
     let (a, b) = (
         first.start_host(at(0), "a").await.expect("starts"),
@@ -256,9 +260,10 @@ async fn a_lease_that_is_over_is_taken_over_once() {
             .claim(request(lab.host, 1))
             .await
             .expect("answers")
+            .claimed
             .is_empty()
     );
-    let again = second.claim(request(b, 1)).await.expect("claims");
+    let again = second.claim(request(b, 1)).await.expect("claims").claimed;
     assert_eq!((again[0].claim, again[0].attempt), (2, 1));
 }
 
@@ -310,7 +315,11 @@ async fn hints_reach_the_other_hosts() {
         .await
         .expect("enqueues");
     heard(&mut hints, Hint::Schedule).await;
-    let claimed = first.claim(request(lab.host, 1)).await.expect("claims");
+    let claimed = first
+        .claim(request(lab.host, 1))
+        .await
+        .expect("claims")
+        .claimed;
     assert_eq!(claimed[0].task_id, task_id);
     first
         .cancel(at(2), DEFAULT_TENANT_ID, task_id)
@@ -437,7 +446,11 @@ async fn nothing_waits_for_a_deleted_config() {
             .map(|_| lab.new_execution(Some(config), at(0)))
             .collect();
         first.enqueue_many(at(0), items).await.expect("enqueues");
-        let claimed = first.claim(request(lab.host, 5)).await.expect("claims");
+        let claimed = first
+            .claim(request(lab.host, 5))
+            .await
+            .expect("claims")
+            .claimed;
         let retries = claimed
             .iter()
             .map(|one| Completion {
@@ -478,7 +491,7 @@ async fn task_ids_are_unique_over_hosts() {
             let taken = matches!(receipts[0], EnqueueReceipt::Enqueued { .. });
             if taken {
                 let host = store.start_host(at(0), "quick").await.expect("starts");
-                let claimed = store.claim(request(host, 1)).await.expect("claims");
+                let claimed = store.claim(request(host, 1)).await.expect("claims").claimed;
                 let ends = claimed.iter().map(|one| success(one, host)).collect();
                 store.complete_many(at(1), ends).await.expect("completes");
             }
@@ -521,6 +534,7 @@ async fn both_databases_return_equal_values() {
             .claim(request(lab.host, 1))
             .await
             .expect("claims")
+            .claimed
             .remove(0);
         let mut end = success(&claimed, lab.host);
         end.end = End::Succeeded(text.as_str().into());
@@ -568,7 +582,11 @@ async fn partitions_are_made_ahead() {
         .enqueue_many(at(0), vec![item])
         .await
         .expect("enqueues");
-    let claimed = store.claim(request(lab.host, 1)).await.expect("claims");
+    let claimed = store
+        .claim(request(lab.host, 1))
+        .await
+        .expect("claims")
+        .claimed;
     let mut end = success(&claimed[0], lab.host);
     end.record.completed_at =
         store.database_now().await.expect("answers") + chrono::Duration::days(92);

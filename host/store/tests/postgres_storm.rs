@@ -97,7 +97,8 @@ async fn host(
                     types,
                     limit,
                 };
-                held.extend(store.claim(request).await.expect("claims"));
+                let claims = store.claim(request).await.expect("claims");
+                held.extend(claims.claimed);
             }
             6..8 => {
                 let ends = held
@@ -204,7 +205,7 @@ async fn everything_at_once() {
             types,
             limit: 50,
         };
-        let claimed = store.claim(request).await.expect("claims");
+        let claimed = store.claim(request).await.expect("claims").claimed;
         let ends = claimed
             .iter()
             .map(|one| Completion {

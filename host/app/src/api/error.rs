@@ -23,6 +23,8 @@ pub(super) struct ApiError {
     kind: &'static str,
     detail: String,
     errors: Vec<Problem>,
+    /// Seconds after which the same request may be taken.
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
@@ -32,6 +34,15 @@ impl ApiError {
             kind,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// 429: the same request may be taken later.
+    fn too_many(detail: impl Into<String>, retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "backlog_full", detail)
         }
     }
 
@@ -122,6 +133,10 @@ impl From<ServiceError> for ApiError {
                 Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)
             }
             ServiceError::Invalid(invalid) => invalid.into(),
+            ServiceError::Backlog {
+                detail,
+                retry_after,
+            } => Self::too_many(detail, retry_after),
             ServiceError::Unavailable(detail) => Self::unavailable(detail),
             ServiceError::Internal(detail) => Self::internal(detail),
         }
@@ -192,6 +207,11 @@ async fn as_problem(response: Response, id: &str) -> Response {
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    if let Some(seconds) = error.retry_after {
+        parts
+            .headers
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if status == StatusCode::UNAUTHORIZED {
         parts.headers.insert(
             header::WWW_AUTHENTICATE,

@@ -114,7 +114,10 @@ pub fn router(state: Arc<ApiState>) -> Router {
 fn plugin_routes() -> Router<Arc<ApiState>> {
     Router::new()
         .route("/v1/task-types", get(plugins::list))
-        .route("/v1/task-types/{type}", get(plugins::show))
+        .route(
+            "/v1/task-types/{type}",
+            get(plugins::show).patch(plugins::update),
+        )
         .route(
             "/v1/task-types/{type}/versions",
             get(plugins::versions).post(plugins::register),
@@ -125,6 +128,10 @@ fn plugin_routes() -> Router<Arc<ApiState>> {
         )
         .route("/v1/task-types/{type}/activate", post(plugins::activate))
         .route("/v1/task-types/{type}/disable", post(plugins::disable))
+        .route(
+            "/v1/task-types/{type}/breaker/reset",
+            post(plugins::reset_breaker),
+        )
         .route(
             "/v1/task-types/{type}/grants",
             get(plugins::grants).put(plugins::set_grants),

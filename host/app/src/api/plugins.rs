@@ -234,6 +234,29 @@ pub(super) async fn disable(
     Ok(Json(resource(&changed)?).into_response())
 }
 
+pub(super) async fn update(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let changed = api.services.plugins.update(tenant, &name, &body).await?;
+    Ok(Json(resource(&changed)?).into_response())
+}
+
+pub(super) async fn reset_breaker(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    Fields::read(&body, "", |_| ())?;
+    let changed = api.services.plugins.reset_breaker(tenant, &name).await?;
+    Ok(Json(resource(&changed)?).into_response())
+}
+
 pub(super) async fn grants(
     State(api): Api,
     Tenant(tenant): Tenant,

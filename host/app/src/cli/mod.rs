@@ -21,6 +21,7 @@ mod execution_show;
 pub(crate) mod failure;
 mod host;
 mod plugin;
+mod plugin_limit;
 mod plugin_register;
 mod render;
 mod serve;

@@ -1,6 +1,7 @@
 //! `plugin`: registered plugins and their versions.
 
 use super::failure::{Failure, Outcome};
+use super::plugin_limit as limit;
 use super::plugin_register as register;
 use super::render::{Cell, Facts, Paint, Style, Table, instant_of, text_of};
 use super::{PageArguments, Remote, now, words};
@@ -20,6 +21,10 @@ pub(crate) enum Verb {
     Activate(ActivateArguments),
     /// Hold a plugin: nothing of it starts, its slots are skipped
     Disable(DisableArguments),
+    /// Bound how many executions of a plugin run at once and wait
+    Limit(limit::Arguments),
+    /// Show the circuit breaker of a plugin that keeps failing, or close it
+    Breaker(limit::BreakerArguments),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +78,8 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let answer = remote.client.post(&path(name, "/activate"), &body)?;
             remote.show(&answer, |_| format!("{name} now runs {digest}.\n"))
         }
+        Verb::Limit(arguments) => limit::run(remote, &arguments),
+        Verb::Breaker(arguments) => limit::breaker(remote, &arguments),
         Verb::Disable(arguments) => {
             let name = &arguments.task_type;
             let body = json!({"disabled": !arguments.undo});
@@ -92,6 +99,8 @@ fn types(items: &[Value]) -> Table {
     for item in items {
         let (state, paint) = if item["disabled"] == true {
             ("disabled", Paint::Warning)
+        } else if item["breaker"].is_object() {
+            ("held by its breaker", Paint::Bad)
         } else if item["active_digest"].is_string() {
             ("active", Paint::Good)
         } else {
@@ -140,6 +149,7 @@ fn show(remote: &Remote, arguments: &ShowArguments) -> Outcome {
             String::new()
         }
     );
+    text.push_str(&limit::describe(&task_type).render(style));
     match versions.iter().find(|version| version["digest"] == active) {
         Some(version) => text.push_str(&describe(version).render(style)),
         None => text.push_str("No version is active: `horarium plugin activate TYPE DIGEST`.\n"),

@@ -84,7 +84,7 @@ pub(crate) struct SpecArguments {
     /// When failures run again, such as '{"initial_seconds": 1}'
     #[arg(long, value_name = "JSON|@FILE")]
     retry: Option<String>,
-    /// How many run at once, such as '{"max": 2, "key": "/site"}'
+    /// How many run at once, start in a time, or wait, such as '{"max": 2, "key": "/site", "rate": {"count": 10, "seconds": 60}}'
     #[arg(long, value_name = "JSON|@FILE")]
     concurrency: Option<String>,
     /// What its end starts, such as '[{"task": "report", "parameters": {"/n": "/count"}}]'

@@ -2,7 +2,7 @@
 
 use super::{Executor, Running, attempt, lock};
 use crate::control::{RunControl, StopReason};
-use crate::store::{ClaimRequest, Claimed, Release, StoreError};
+use crate::store::{ClaimRequest, Claimed, Claims, Release, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -51,7 +51,11 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
                 executor.lease.doubt();
                 continue;
             }
-            Ok(claimed) => {
+            Ok(Claims { claimed, rates }) => {
+                if rates {
+                    // The scheduler looks when there are tokens again.
+                    parts.wakes.rescheduled();
+                }
                 let short = claimed.len() < wanted;
                 for (claimed, permit) in claimed.into_iter().zip(permits) {
                     start(executor, claimed, incarnation, permit);

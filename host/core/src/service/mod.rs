@@ -36,7 +36,7 @@ use crate::clock::Clock;
 use crate::control::RunControl;
 use crate::registry::Registry;
 use crate::runner::Intake;
-use crate::store::{Store, StoreError};
+use crate::store::{BacklogOf, FullBacklog, Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::PluginVersion;
@@ -144,12 +144,46 @@ pub enum ServiceError {
     /// The input is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// As many executions wait as may.
+    #[error("{detail}")]
+    Backlog {
+        /// Whose backlog is full.
+        detail: String,
+        /// Seconds after which it is worth trying again.
+        retry_after: u32,
+    },
     /// The database cannot be reached or is busy; the same call may succeed later.
     #[error("{0}")]
     Unavailable(String),
     /// A bug or a damaged file.
     #[error("{0}")]
     Internal(String),
+}
+
+impl ServiceError {
+    /// Seconds after which a full backlog may have room.
+    const RETRY_AFTER: u32 = 10;
+
+    /// Of `what`, a task, no execution can be taken because a backlog is full.
+    fn backlog(what: &str, full: FullBacklog) -> Self {
+        Self::Backlog {
+            detail: full_backlog(what, full),
+            retry_after: Self::RETRY_AFTER,
+        }
+    }
+}
+
+/// Why `what` cannot wait.
+fn full_backlog(what: &str, full: FullBacklog) -> String {
+    let whose = match full.of {
+        BacklogOf::Config => "its task's",
+        BacklogOf::Type => "its plugin's",
+        BacklogOf::Tenant => "the tenant's",
+    };
+    format!(
+        "{what} cannot be enqueued: {whose} backlog is full, {} executions wait; try again later",
+        full.backlog
+    )
 }
 
 impl From<StoreError> for ServiceError {

@@ -9,7 +9,9 @@ use crate::store::{Listing, Page};
 use horarium_model::grant::Grant;
 use horarium_model::input::Fields;
 use horarium_model::program::ProgramInput;
-use horarium_model::task_type::{PluginVersion, TaskType, VersionState, check_name};
+use horarium_model::task_type::{
+    PluginVersion, TaskType, TypeConcurrency, VersionState, check_name,
+};
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Invalid, Problem, TenantId};
 use serde_json::Value;
@@ -307,6 +309,55 @@ impl Plugins {
             .store
             .set_disabled(now, tenant, name, disabled)
             .await?;
+        self.catalog_changed().await?;
+        Ok(changed)
+    }
+
+    /// Changes what bounds all executions of a type together: `{"concurrency": {"max", "backlog"}}`, null for
+    /// no bound; what is not named stays.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid`.
+    pub async fn update(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        body: &Value,
+    ) -> ServiceResult<TaskType> {
+        let concurrency = Fields::read(body, "", |fields| {
+            let known = fields.value("concurrency").is_some();
+            match body.get("concurrency") {
+                Some(Value::Null) => {}
+                None if !fields.has_problems() => fields.problem(
+                    "concurrency",
+                    "is missing; it is what may be changed, like {\"max\": 3, \"backlog\": null}",
+                ),
+                _ => {}
+            }
+            known
+        })?;
+        let now = self.cx.clock.now();
+        let old = self.show(tenant, name).await?.concurrency;
+        let wanted = match body.get("concurrency").filter(|_| concurrency) {
+            Some(change) => old.changed_by(change, "/concurrency")?,
+            None => TypeConcurrency::default(),
+        };
+        let store = &self.cx.store;
+        let changed = store
+            .set_type_concurrency(now, tenant, name, wanted)
+            .await?;
+        self.catalog_changed().await?;
+        Ok(changed)
+    }
+
+    /// Closes the breaker of a type: what waits may start again.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn reset_breaker(&self, tenant: TenantId, name: &str) -> ServiceResult<TaskType> {
+        self.show(tenant, name).await?;
+        let now = self.cx.clock.now();
+        let changed = self.cx.store.reset_breaker(now, tenant, name).await?;
         self.catalog_changed().await?;
         Ok(changed)
     }

@@ -1,7 +1,7 @@
 //! A person or a program starts a task (rule S8): once, or as a batch.
 
 use super::once::{Begun, Once, RequestKey, keyed, repeated};
-use super::{Context, ServiceError, ServiceResult, TaskRef, Tasks};
+use super::{Context, ServiceError, ServiceResult, TaskRef, Tasks, full_backlog};
 use crate::config_cache::{CompiledConfig, Overrides, freeze};
 use crate::scheduler::new_task_id;
 use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, NewExecution, rules};
@@ -225,6 +225,7 @@ impl Context {
             Some(EnqueueReceipt::Live) => ServiceError::Conflict(format!(
                 "{what} has an execution that waits or runs, and `if_running` is `refuse`"
             )),
+            Some(EnqueueReceipt::Full(full)) => ServiceError::backlog(what, *full),
             Some(EnqueueReceipt::NoConfig) => {
                 ServiceError::NotFound(format!("{what} does not exist any more"))
             }
@@ -254,6 +255,7 @@ pub(super) fn refused(receipt: &EnqueueReceipt, task: TaskId) -> Option<Problem>
             "its task has an execution that waits or runs, and `if_running` is `refuse`".to_owned(),
         ),
         EnqueueReceipt::NoConfig => ("/task", "the task does not exist any more".to_owned()),
+        EnqueueReceipt::Full(full) => ("", full_backlog("it", *full)),
         EnqueueReceipt::Duplicate => ("", format!("the store did not take execution {task}")),
         EnqueueReceipt::Void => ("", "not enqueued: the batch is atomic".to_owned()),
     };

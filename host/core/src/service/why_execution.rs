@@ -4,6 +4,7 @@ use super::{Executions, ServiceResult};
 use crate::store::Waits;
 use horarium_model::execution::{SkipReason, State};
 use horarium_model::schedule::wire_time;
+use horarium_model::task_type::Breaker;
 use horarium_model::{Execution, TaskId, TenantId, Timestamp};
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use serde::Serialize;
 pub struct Why {
     /// Where it stands.
     pub state: State,
-    /// One word: `not_due`, `backoff`, `type_disabled`, `no_host`, `limit`, `queue_position` while it waits;
+    /// One word: `not_due`, `backoff`, `type_disabled`, `no_host`, `breaker`, `limit`, `rate`, `queue_position` while it waits;
     /// else `running`, `ended` or why it was skipped.
     pub reason: &'static str,
     /// One line for people.
@@ -84,7 +85,11 @@ impl Executions {
             };
             return Ok(Why::new(shown.state, "no_host", message));
         }
-        Ok(in_line(&shown, &waits))
+        let of_type = cx.store.task_type(tenant, name).await?;
+        if let Some(breaker) = of_type.and_then(|of_type| of_type.breaker) {
+            return Ok(broken(&shown, &breaker));
+        }
+        Ok(in_line(&shown, &waits, now))
     }
 }
 
@@ -106,8 +111,22 @@ fn not_yet(shown: &Execution, due: Timestamp) -> Why {
     why
 }
 
-/// It could run now, if it were its turn.
-fn in_line(shown: &Execution, waits: &Waits) -> Why {
+/// Its type keeps failing.
+fn broken(shown: &Execution, breaker: &Breaker) -> Why {
+    let name = &shown.task_type;
+    let at = horarium_model::schedule::wire(breaker.probe_at);
+    let message = format!(
+        "{} attempts of `{name}` failed in a row; one is let through at {at}; `plugin breaker {name} reset` lets all through",
+        breaker.failures
+    );
+    Why {
+        until: Some(breaker.probe_at),
+        ..Why::new(shown.state, "breaker", message)
+    }
+}
+
+/// It could run now, if it were its turn and nothing bounded it.
+fn in_line(shown: &Execution, waits: &Waits, now: Timestamp) -> Why {
     if let Some((running, max)) = waits.bound
         && running >= max
     {
@@ -118,6 +137,30 @@ fn in_line(shown: &Execution, waits: &Waits) -> Why {
         return Why {
             limit: Some(LimitReached { max, running }),
             ..Why::new(shown.state, "limit", message)
+        };
+    }
+    let whose = [
+        (waits.of_type, "its plugin's"),
+        (waits.of_tenant, "its tenant's"),
+    ];
+    for (bound, whose) in whose {
+        if let Some((running, max)) = bound.filter(|(running, max)| running >= max) {
+            let message = format!("{running} executions are running, {whose} bound is {max}");
+            return Why {
+                limit: Some(LimitReached { max, running }),
+                ..Why::new(shown.state, "limit", message)
+            };
+        }
+    }
+    if let Some(bucket) = waits.bucket.filter(|bucket| bucket.tokens(now) == 0) {
+        let until = Timestamp::from_timestamp_micros(bucket.ready_at(now));
+        return Why {
+            until,
+            ..Why::new(
+                shown.state,
+                "rate",
+                "as many attempts started as its rate allows for now",
+            )
         };
     }
     let message = match waits.ahead {

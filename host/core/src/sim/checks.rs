@@ -199,7 +199,7 @@ fn bounds_held(world: &World, config: &TaskConfig, wrong: &mut Vec<String>) {
     let bound = if config.spec.runs_alone(false) {
         Some(1)
     } else {
-        config.spec.concurrency.as_ref().map(|c| c.max)
+        config.spec.concurrency.as_ref().and_then(|c| c.max)
     };
     if let Some(bound) = bound.filter(|bound| peak > *bound) {
         wrong.push(format!(

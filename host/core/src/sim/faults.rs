@@ -5,7 +5,7 @@ use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, LogLine};
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -137,7 +137,7 @@ macro_rules! faulty {
 queue_operations! { faulty;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
     enqueue(now: Timestamp, batch: Enqueue) -> Enqueued;
-    claim(request: ClaimRequest) -> Vec<Claimed>;
+    claim(request: ClaimRequest) -> Claims;
     held(incarnation: i64) -> Vec<Held>;
     take_over(now: Timestamp, mine: i64) -> TakenOver;
 }

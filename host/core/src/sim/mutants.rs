@@ -5,7 +5,7 @@ use crate::scheduler::new_task_id;
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, LogLine, State, Trigger};
 use horarium_model::firing::Fire;
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -171,12 +171,12 @@ macro_rules! mutant_queue {
                 self.inner.enqueue(now, batch).await
             }
 
-            async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
-                let mut claimed = self.inner.claim(request).await?;
+            async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
+                let mut claims = self.inner.claim(request).await?;
                 if self.is(Mutation::ClaimedTwice) {
-                    claimed.extend(claimed.clone());
+                    claims.claimed.extend(claims.claimed.clone());
                 }
-                Ok(claimed)
+                Ok(claims)
             }
 
             async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {

@@ -40,6 +40,9 @@ macro_rules! catalog_operations {
             finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
             activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
             set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
+            set_type_concurrency(now: Timestamp, tenant: TenantId, task_type: &str, concurrency: TypeConcurrency) -> TaskType;
+            reset_breaker(now: Timestamp, tenant: TenantId, task_type: &str) -> TaskType;
+            set_tenant_bounds(tenant: TenantId, bounds: TenantBounds) -> ();
             task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;
             task_types(tenant: TenantId, page: &Page) -> Listing<TaskType>;
             all_task_types() -> Vec<TaskType>;

@@ -5,7 +5,7 @@ use crate::runner::StateEntry;
 use horarium_model::config::SkipStreak;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::schedule::SchedulerType;
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -138,6 +138,36 @@ pub trait Catalog: Send + Sync + 'static {
         disabled: bool,
     ) -> StoreResult<TaskType>;
 
+    /// Replaces the bounds on all executions of a type together (rule E3). They hold for the claims and
+    /// enqueues that begin later; what runs or waits already stays.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn set_type_concurrency(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        concurrency: TypeConcurrency,
+    ) -> StoreResult<TaskType>;
+
+    /// Closes the breaker of a type and forgets its failures.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn reset_breaker(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+    ) -> StoreResult<TaskType>;
+
+    /// Replaces what a tenant may use.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn set_tenant_bounds(&self, tenant: TenantId, bounds: TenantBounds) -> StoreResult<()>;
+
     /// One type.
     async fn task_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<Option<TaskType>>;
 
@@ -175,6 +205,27 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Forgets all state of a config; returns how many keys there were.
     async fn reset_task_state(&self, tenant: TenantId, config: ConfigId) -> StoreResult<u64>;
+}
+
+/// What a tenant may use (rules E2 and E3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantBounds {
+    /// Its share when tenants take turns; at least 1.
+    pub weight: u32,
+    /// How many of its executions run at once.
+    pub max: Option<u32>,
+    /// How many of them may wait.
+    pub backlog: Option<u32>,
+}
+
+impl Default for TenantBounds {
+    fn default() -> Self {
+        Self {
+            weight: 1,
+            max: None,
+            backlog: None,
+        }
+    }
 }
 
 /// What became of a creation.

@@ -1,7 +1,7 @@
 //! What the end of an execution enqueues (rule E7), decided alike by every store inside the transaction that
 //! records the end. A store finds the targets, asks [`decide`] for each step in order, and carries it out.
 
-use super::{NewExecution, StoreError, StoreResult, rules};
+use super::{FullBacklog, NewExecution, StoreError, StoreResult, rules};
 use crate::config_cache::{Overrides, new_execution};
 use horarium_model::chain::{ChainStep, MAX_DEPTH, from_text};
 use horarium_model::execution::{SkipReason, State, Trigger};
@@ -73,13 +73,15 @@ pub enum Link {
     Fail(Box<NewExecution>, String),
 }
 
-/// Judges a step of `parent` by the rules of its target.
+/// Judges a step of `parent` by the rules of its target. `room` takes a place in the backlogs for what is enqueued when so
+/// many of its config were cancelled.
 pub fn decide(
     now: Timestamp,
     parent: &Parent,
     step: &ChainStep,
     target: &Target,
     live: LiveCount,
+    room: impl FnOnce(&NewExecution, u32) -> Result<(), FullBacklog>,
 ) -> Link {
     let config = &target.config;
     let overlap = judge_overlap(config.spec.effective_overlap(), live);
@@ -117,10 +119,14 @@ pub fn decide(
         )
     });
     match handed {
-        Ok(_) => Link::Enqueue {
-            new,
-            cancel_live: overlap == OverlapVerdict::CancelThenEnqueue,
-        },
+        Ok(_) => {
+            let cancel_live = overlap == OverlapVerdict::CancelThenEnqueue;
+            let ended = if cancel_live { live.waiting } else { 0 };
+            match room(&new, ended) {
+                Ok(()) => Link::Enqueue { new, cancel_live },
+                Err(_) => Link::Skip(SkipReason::BacklogCap),
+            }
+        }
         Err(message) => Link::Fail(new, message),
     }
 }

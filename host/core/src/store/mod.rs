@@ -4,17 +4,25 @@
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
 
+mod backlog;
+mod breaker;
+mod bucket;
 mod catalog;
 pub mod chain;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod history;
+mod lanes;
 pub mod memory;
 mod queue;
 pub mod rules;
 
+pub use backlog::*;
+pub use breaker::*;
+pub use bucket::*;
 pub use catalog::*;
 pub use history::*;
+pub use lanes::*;
 pub use queue::*;
 
 use horarium_model::Invalid;

@@ -1,6 +1,6 @@
 //! What waits and runs.
 
-use super::{StoreError, StoreResult};
+use super::{Bucket, FullBacklog, RateBound, StoreError, StoreResult};
 use crate::runner::{StateCommit, StateSnapshot};
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::{AttemptRecord, LogLine, Progress, SkipReason, State, Trigger};
@@ -18,7 +18,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>>;
 
     /// The earliest instant at which time alone makes something happen: a schedule fires, a waiting
-    /// execution becomes available or expires.
+    /// execution becomes available or expires, a rate that something waits for has tokens again.
     async fn next_due(&self) -> StoreResult<Option<Timestamp>>;
 
     /// Carries out what the scheduler decided for each config (rules S1, S5, S6, S7): if the schedule
@@ -60,14 +60,16 @@ pub trait Queue: Send + Sync + 'static {
     /// Removes up to `limit` answers that are older than a day. Returns how many went.
     async fn purge_answers(&self, now: Timestamp, limit: u32) -> StoreResult<u64>;
 
-    /// Moves due `scheduled` and `retryable` executions to `available`, and ends those whose
-    /// `expires_at` passed before they ran (`failed`, `expired`). At most `limit` of each.
+    /// Moves due `scheduled` and `retryable` executions to `available`, ends those whose `expires_at` passed
+    /// before they ran (`failed`, `expired`), and looks again at what waited for a rate. At most `limit` of
+    /// each.
     async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept>;
 
-    /// Takes up to `limit` available executions of the given types for a host incarnation, in the order
-    /// of rule E2 (`queue_key = due_at - priority * 60 s`, then id), never more of a `run_key` than its
-    /// `run_max` at once, suspects (lost 3 times or more) one at a time over all hosts. `claim` rises.
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>>;
+    /// Takes up to `limit` available executions of the given types for a host incarnation: tenants by turns,
+    /// within a tenant in the order of rule E2 (`queue_key = due_at - priority * 60 s`, then id). Never more
+    /// of a `run_key` than its `run_max` at once, of a type or tenant than it allows, or of a rate than its
+    /// bucket holds; suspects (lost 3 times or more) one at a time over all hosts. `claim` rises.
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims>;
 
     /// What runs under an incarnation according to the store: after a claim whose answer was lost, the
     /// host finds here what it holds without knowing, and hands it back.
@@ -289,6 +291,10 @@ pub struct NewExecution {
     pub run_key: Option<String>,
     /// How many of the key run at once.
     pub run_max: u32,
+    /// How often attempts start.
+    pub rate: Option<RateBound>,
+    /// How many executions of the config may wait, this one among them.
+    pub backlog: Option<u32>,
     /// The execution whose end enqueued this one.
     pub parent_task_id: Option<TaskId>,
     /// The execution this one repeats.
@@ -315,6 +321,8 @@ pub enum EnqueueReceipt {
     Live,
     /// Its config does not exist (any more).
     NoConfig,
+    /// As many wait as may.
+    Full(FullBacklog),
     /// An execution with this `task_id` exists.
     Duplicate,
     /// Not inserted, because another item of an atomic batch was refused.
@@ -328,6 +336,8 @@ pub struct Swept {
     pub available: u64,
     /// Ended `expired`.
     pub expired: u64,
+    /// Rates whose bucket has tokens again for what waits.
+    pub refilled: u64,
 }
 
 /// What a host can take.
@@ -341,6 +351,15 @@ pub struct ClaimRequest {
     pub types: Arc<[(TenantId, String)]>,
     /// Free slots.
     pub limit: u32,
+}
+
+/// The answer to a claim.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Claims {
+    /// What was claimed.
+    pub claimed: Vec<Claimed>,
+    /// A rate was touched: [`Queue::next_due`] may be earlier now.
+    pub rates: bool,
 }
 
 /// A claimed execution.
@@ -573,6 +592,12 @@ pub struct Waits {
     pub ahead: u64,
     /// How many run of its key, and how many may.
     pub bound: Option<(u32, u32)>,
+    /// How many run of its type, and how many may.
+    pub of_type: Option<(u32, u32)>,
+    /// How many run of its tenant, and how many may.
+    pub of_tenant: Option<(u32, u32)>,
+    /// What its attempts take a token from.
+    pub bucket: Option<Bucket>,
 }
 
 impl Waits {

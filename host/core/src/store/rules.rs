@@ -2,7 +2,7 @@
 //! of an attempt means, and the words that are written.
 
 use super::{
-    ANSWERS_KEPT, Completion, ConfigUpdate, End, EnqueueReceipt, FireOrder, NewExecution,
+    ANSWERS_KEPT, Backlogs, Completion, ConfigUpdate, End, EnqueueReceipt, FireOrder, NewExecution,
     StoreResult,
 };
 use crate::runner::StateEntry;
@@ -143,9 +143,14 @@ pub struct Firing {
 }
 
 impl Firing {
-    /// Judges every slot of the order (rules S5, S6, S7), given the open streak and what lives of the
-    /// config.
-    pub fn decide(order: &FireOrder, open: Option<SkipStreak>, mut live: LiveCount) -> Self {
+    /// Judges every slot of the order (rules S5, S6, S7), given the open streak, what lives of the config, and
+    /// how many more may wait.
+    pub fn decide(
+        order: &FireOrder,
+        open: Option<SkipStreak>,
+        mut live: LiveCount,
+        backlogs: &mut Backlogs,
+    ) -> Self {
         let mut firing = Self {
             open_skip: open,
             ..Self::default()
@@ -170,12 +175,19 @@ impl Firing {
             match verdict {
                 Err(reason) => firing.skip(skipped(reason)),
                 Ok(OverlapVerdict::Skip) => firing.skip(skipped(SkipReason::Overlap)),
-                Ok(OverlapVerdict::Enqueue) => firing.enqueue(index),
                 Ok(OverlapVerdict::CancelThenEnqueue) => {
                     firing.steps.push(FireStep::CancelLive);
+                    backlogs.ended(&order.template, live.waiting);
                     live.waiting = 0;
-                    firing.enqueue(index);
+                    match backlogs.take(&order.template) {
+                        Ok(()) => firing.enqueue(index),
+                        Err(_) => firing.skip(skipped(SkipReason::BacklogCap)),
+                    }
                 }
+                Ok(OverlapVerdict::Enqueue) => match backlogs.take(&order.template) {
+                    Ok(()) => firing.enqueue(index),
+                    Err(_) => firing.skip(skipped(SkipReason::BacklogCap)),
+                },
             }
             if firing.steps.last() == Some(&FireStep::Enqueue(index)) {
                 live.waiting += 1;
@@ -254,6 +266,7 @@ pub fn refusals(
     known: impl Fn(&NewExecution) -> bool,
     alive: impl Fn(&NewExecution) -> bool,
     lives: impl Fn(ConfigId) -> bool,
+    backlogs: &mut Backlogs,
 ) -> Vec<Option<EnqueueReceipt>> {
     let (mut tasks, mut configs) = (HashSet::new(), HashSet::new());
     let mut judge = |item: &NewExecution| {
@@ -268,8 +281,11 @@ pub fn refusals(
             if item.refuse_if_live && (configs.contains(&config) || lives(config)) {
                 return Some(EnqueueReceipt::Live);
             }
-            configs.insert(config);
         }
+        if let Err(full) = backlogs.take(item) {
+            return Some(EnqueueReceipt::Full(full));
+        }
+        configs.extend(item.config_id);
         tasks.insert(task);
         None
     };
@@ -429,6 +445,11 @@ pub fn key_taken(key: &str) -> String {
 /// The sentence of a config that does not exist.
 pub fn no_config(id: ConfigId) -> String {
     format!("there is no task {id}")
+}
+
+/// The sentence of a tenant that does not exist.
+pub fn no_tenant(tenant: TenantId) -> String {
+    format!("there is no tenant {tenant}")
 }
 
 /// The sentence of a type that does not exist.

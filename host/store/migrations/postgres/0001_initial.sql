@@ -2,9 +2,10 @@
 -- jsonb, task_id is a UUID as text. Text compares by bytes, as in SQLite and in memory.
 --
 -- Row locks are always taken in this order (and within a table by the key named), so that no two
--- transactions wait for each other: task_schedules (config_id), task_configs (id), live_executions (id),
--- run_keys (tenant_id, run_key), meta. Whoever holds run_keys takes further live_executions only with
--- SKIP LOCKED. hosts are never locked beside anything else.
+-- transactions wait for each other: task_schedules (config_id), task_configs (id), tenants (id), task_types,
+-- live_executions (id), type_breakers, run_keys (tenant_id, run_key), meta. Whoever holds one of those after
+-- live_executions takes further live_executions only with SKIP LOCKED. hosts are never locked beside anything
+-- else.
 
 -- The database's clock: what leases are measured by.
 CREATE FUNCTION database_now() RETURNS bigint LANGUAGE sql VOLATILE
@@ -19,7 +20,12 @@ INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0);
 
 CREATE TABLE tenants (
     id bigint PRIMARY KEY,
-    name text NOT NULL UNIQUE
+    name text NOT NULL UNIQUE,
+    -- Its share when tenants take turns.
+    weight bigint NOT NULL DEFAULT 1,
+    -- How many of its executions run at once, and may wait; NULL: no bound.
+    max_running bigint,
+    backlog bigint
 );
 INSERT INTO tenants (id, name) VALUES (1, 'default');
 
@@ -106,6 +112,9 @@ CREATE TABLE task_types (
     task_type text COLLATE "C" NOT NULL,
     active_digest text,
     disabled boolean NOT NULL DEFAULT false,
+    -- How many of its executions run at once, and may wait; NULL: no bound.
+    max_running bigint,
+    backlog bigint,
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,
     PRIMARY KEY (tenant_id, task_type)
@@ -131,6 +140,21 @@ CREATE TABLE plugin_versions (
 );
 CREATE UNIQUE INDEX plugin_versions_digest ON plugin_versions (tenant_id, task_type, digest);
 CREATE INDEX plugin_versions_bytes ON plugin_versions (digest);
+
+-- Types that failed last time: how often in a row, and the breaker once it opened (opened_at).
+CREATE TABLE type_breakers (
+    tenant_id bigint NOT NULL,
+    task_type text COLLATE "C" NOT NULL,
+    failures bigint NOT NULL,
+    opened_at bigint,
+    probe_at bigint,
+    pause_seconds bigint,
+    -- The execution that was let through last.
+    probe_id bigint,
+    error_kind text,
+    error_message text,
+    PRIMARY KEY (tenant_id, task_type)
+);
 
 -- Components as registered; shared by all versions with the digest. Compressed components do not shrink
 -- again, so nobody tries.
@@ -161,13 +185,17 @@ CREATE TABLE live_executions (
     lost integer NOT NULL DEFAULT 0,
     claim bigint NOT NULL DEFAULT 0,
     run_max bigint NOT NULL,
-    -- Passed over because its run_key was full; claims do not look at it until the key is freed.
-    blocked boolean NOT NULL DEFAULT false,
+    -- The bucket its attempts take a token from: how many it holds, in how many seconds it fills.
+    rate_count bigint,
+    rate_seconds bigint,
+    -- Claims do not look at it: 1 until its run_key is freed, 2 until its rate_key has tokens.
+    blocked integer NOT NULL DEFAULT 0,
     state text COLLATE "C" NOT NULL,
     trigger text NOT NULL,
     task_id text COLLATE "C" NOT NULL,
     task_type text COLLATE "C" NOT NULL,
     run_key text COLLATE "C",
+    rate_key text COLLATE "C",
     parent_task_id text,
     retry_of text,
     -- Frozen steps, NULL for none; and how many links lie before this execution.
@@ -179,10 +207,16 @@ CREATE TABLE live_executions (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE UNIQUE INDEX live_executions_task ON live_executions (tenant_id, task_id);
-CREATE INDEX live_executions_claim ON live_executions (queue_key, id)
-    WHERE state = 'available' AND NOT blocked;
+-- Claims, by tenant and type; how many of them wait.
+CREATE INDEX live_executions_claim ON live_executions (tenant_id, task_type, state, blocked, queue_key, id)
+    WHERE state IN ('scheduled', 'available', 'retryable');
+-- Whether anything is to be claimed; how much is claimed before something.
+CREATE INDEX live_executions_queue ON live_executions (queue_key, id)
+    WHERE state = 'available' AND blocked = 0;
 CREATE INDEX live_executions_blocked ON live_executions (tenant_id, run_key, task_type, queue_key, id)
-    WHERE blocked;
+    WHERE blocked = 1;
+CREATE INDEX live_executions_throttled ON live_executions (tenant_id, rate_key, queue_key, id)
+    WHERE blocked = 2;
 CREATE INDEX live_executions_due ON live_executions (due_at, id)
     WHERE state IN ('scheduled', 'retryable');
 CREATE INDEX live_executions_expiry ON live_executions (expires_at, id)
@@ -191,7 +225,8 @@ CREATE INDEX live_executions_config ON live_executions (config_id) WHERE config_
 CREATE INDEX live_executions_run_key ON live_executions (tenant_id, run_key)
     WHERE run_key IS NOT NULL AND state = 'running';
 CREATE INDEX live_executions_suspect ON live_executions (id) WHERE state = 'running' AND lost >= 3;
-CREATE INDEX live_executions_running ON live_executions (incarnation, id) WHERE state = 'running';
+CREATE INDEX live_executions_running ON live_executions (tenant_id, task_type, incarnation, id)
+    WHERE state = 'running';
 
 CREATE TABLE live_parameters (
     execution_id bigint PRIMARY KEY,
@@ -210,12 +245,19 @@ CREATE TABLE request_answers (
 );
 CREATE INDEX request_answers_age ON request_answers (created_at);
 
--- What bounds executions by key locks its row here before it counts. (0, '') stands for the suspects.
+-- What bounds executions by key locks its row here before it counts. (0, '') stands for the suspects. Rates
+-- have their buckets here too: when each will be full, what it was last filled by, and when those that wait for
+-- it are looked at again.
 CREATE TABLE run_keys (
     tenant_id bigint NOT NULL,
     run_key text COLLATE "C" NOT NULL,
+    full_at bigint,
+    rate_count bigint,
+    rate_seconds bigint,
+    ready_at bigint,
     PRIMARY KEY (tenant_id, run_key)
 );
+CREATE INDEX run_keys_ready ON run_keys (ready_at) WHERE ready_at IS NOT NULL;
 INSERT INTO run_keys (tenant_id, run_key) VALUES (0, '');
 
 -- What has ended; append-only, save for deletions. Partitions are made ahead of time by the hosts; what

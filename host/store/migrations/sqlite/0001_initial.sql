@@ -10,7 +10,12 @@ INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('last_execution_id',
 
 CREATE TABLE tenants (
     id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE
+    name TEXT NOT NULL UNIQUE,
+    -- Its share when tenants take turns.
+    weight INTEGER NOT NULL DEFAULT 1,
+    -- How many of its executions run at once, and may wait; NULL: no bound.
+    max_running INTEGER,
+    backlog INTEGER
 );
 INSERT INTO tenants (id, name) VALUES (1, 'default');
 
@@ -92,6 +97,9 @@ CREATE TABLE task_types (
     task_type TEXT NOT NULL,
     active_digest TEXT,
     disabled INTEGER NOT NULL DEFAULT 0,
+    -- How many of its executions run at once, and may wait; NULL: no bound.
+    max_running INTEGER,
+    backlog INTEGER,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, task_type)
@@ -117,6 +125,21 @@ CREATE TABLE plugin_versions (
 );
 CREATE UNIQUE INDEX plugin_versions_digest ON plugin_versions (tenant_id, task_type, digest);
 CREATE INDEX plugin_versions_bytes ON plugin_versions (digest);
+
+-- Types that failed last time: how often in a row, and the breaker once it opened (opened_at).
+CREATE TABLE type_breakers (
+    tenant_id INTEGER NOT NULL,
+    task_type TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    opened_at INTEGER,
+    probe_at INTEGER,
+    pause_seconds INTEGER,
+    -- The execution that was let through last.
+    probe_id INTEGER,
+    error_kind TEXT,
+    error_message TEXT,
+    PRIMARY KEY (tenant_id, task_type)
+) WITHOUT ROWID;
 
 -- Components as registered; shared by all versions with the digest.
 CREATE TABLE plugin_bytes (
@@ -144,7 +167,11 @@ CREATE TABLE live_executions (
     incarnation INTEGER,
     run_key TEXT,
     run_max INTEGER NOT NULL,
-    -- Passed over because its run_key was full; claims do not look at it until the key is freed.
+    -- The bucket its attempts take a token from: how many it holds, in how many seconds it fills.
+    rate_key TEXT,
+    rate_count INTEGER,
+    rate_seconds INTEGER,
+    -- Claims do not look at it: 1 until its run_key is freed, 2 until its rate_key has tokens.
     blocked INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
     started_at INTEGER,
@@ -162,10 +189,17 @@ CREATE TABLE live_executions (
     parameters BLOB
 );
 CREATE UNIQUE INDEX live_executions_task ON live_executions (tenant_id, task_id);
-CREATE INDEX live_executions_claim ON live_executions (queue_key, id)
+-- Claims, by tenant and type; how many of them wait.
+CREATE INDEX live_executions_claim ON live_executions (tenant_id, task_type, state, blocked, queue_key, id)
+    WHERE state IN ('scheduled', 'available', 'retryable');
+-- Whether anything is to be claimed; how much is claimed before something.
+CREATE INDEX live_executions_queue ON live_executions (queue_key, id)
     WHERE state = 'available' AND blocked = 0;
 CREATE INDEX live_executions_blocked ON live_executions (tenant_id, run_key, queue_key, id)
     WHERE blocked = 1;
+CREATE INDEX live_executions_throttled ON live_executions (tenant_id, rate_key, queue_key, id)
+    WHERE blocked = 2;
+CREATE INDEX live_executions_running ON live_executions (tenant_id, task_type) WHERE state = 'running';
 CREATE INDEX live_executions_due ON live_executions (due_at, id)
     WHERE state IN ('scheduled', 'retryable');
 CREATE INDEX live_executions_expiry ON live_executions (expires_at, id)
@@ -181,6 +215,19 @@ CREATE TABLE live_parameters (
     execution_id INTEGER PRIMARY KEY,
     parameters BLOB NOT NULL
 );
+
+-- The buckets of rates: when each will be full, what it was last filled by, and when those that wait for it
+-- are looked at again.
+CREATE TABLE rates (
+    tenant_id INTEGER NOT NULL,
+    rate_key TEXT NOT NULL,
+    full_at INTEGER NOT NULL,
+    rate_count INTEGER NOT NULL,
+    rate_seconds INTEGER NOT NULL,
+    ready_at INTEGER,
+    PRIMARY KEY (tenant_id, rate_key)
+) WITHOUT ROWID;
+CREATE INDEX rates_ready ON rates (ready_at) WHERE ready_at IS NOT NULL;
 
 -- Answers to requests that may be repeated, for a day.
 CREATE TABLE request_answers (

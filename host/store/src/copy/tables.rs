@@ -51,7 +51,7 @@ const TABLE: Table = Table {
 pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "tenants",
-        ints: "id",
+        ints: "id weight max_running backlog",
         texts: "name",
         ..TABLE
     },
@@ -92,9 +92,16 @@ pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "task_types",
         key: "tenant_id task_type",
-        ints: "tenant_id created_at updated_at",
+        ints: "tenant_id max_running backlog created_at updated_at",
         flags: "disabled",
         texts: "task_type active_digest",
+        ..TABLE
+    },
+    Table {
+        name: "type_breakers",
+        key: "tenant_id task_type",
+        ints: "tenant_id failures opened_at probe_at pause_seconds probe_id",
+        texts: "task_type error_kind error_message",
         ..TABLE
     },
     Table {
@@ -125,9 +132,9 @@ pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "live_executions",
         ints: "id tenant_id config_id slot priority queue_key attempt max_attempts lost claim \
-            incarnation run_max chain_depth created_at started_at first_started_at due_at expires_at \
+            incarnation run_max rate_count rate_seconds chain_depth created_at started_at first_started_at due_at expires_at \
             cancel_requested_at",
-        texts: "task_id task_type state trigger run_key parent_task_id retry_of",
+        texts: "task_id task_type state trigger run_key rate_key parent_task_id retry_of",
         jsons: "progress parameters chain",
         ..TABLE
     },
@@ -179,6 +186,7 @@ pub(crate) const TABLES: &[Table] = &[
 pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("meta", "its numbers go over one by one, see `Numbers`"),
     ("run_keys", "made anew from what lives"),
+    ("rates", "full again: nothing starts while it is copied"),
     (
         "history_partitions",
         "made anew for the time the history covers",

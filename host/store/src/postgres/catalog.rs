@@ -1,13 +1,13 @@
 //! [`Catalog`] over the functions that do the work.
 
 use super::tx::query_scalar;
-use super::{PostgresStore, configs, deletions, plugins, sql, task_state};
+use super::{PostgresStore, breakers, configs, deletions, plugins, sql, task_state};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
-    KeyedRequest, Listing, Page, StoreResult,
+    KeyedRequest, Listing, Page, StoreResult, TenantBounds,
 };
-use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,6 +187,39 @@ impl Catalog for PostgresStore {
         let name = task_type.to_owned();
         write!(self, [name], |tx| plugins::set_disabled(
             tx, now, tenant, &name, disabled
+        ))
+    }
+
+    async fn set_type_concurrency(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        concurrency: TypeConcurrency,
+    ) -> StoreResult<TaskType> {
+        let name = task_type.to_owned();
+        write!(self, [name], |tx| plugins::set_concurrency(
+            tx,
+            now,
+            tenant,
+            &name,
+            concurrency
+        ))
+    }
+
+    async fn reset_breaker(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+    ) -> StoreResult<TaskType> {
+        let name = task_type.to_owned();
+        write!(self, [name], |tx| breakers::reset(tx, now, tenant, &name))
+    }
+
+    async fn set_tenant_bounds(&self, tenant: TenantId, bounds: TenantBounds) -> StoreResult<()> {
+        write!(self, [], |tx| plugins::set_tenant_bounds(
+            tx, tenant, bounds
         ))
     }
 

@@ -1,14 +1,15 @@
 //! Chains (rule E7): the rows that the ends of this transaction set off.
 //!
-//! A target whose overlap rule looks at what lives is decided under the lock of its schedule, as its slots
+//! A target whose overlap rule or backlog cap looks at what lives is decided under the lock of its schedule, as its slots
 //! are. Whoever records ends takes these locks first ([`serial_targets`]); everybody else, who learns of a
 //! chain only when its parent is locked, takes them without waiting and begins anew if they are held.
 
 use super::keys::{self, Key};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
-use super::{configs, end, enqueue, fire, plugins, sql};
+use super::{backlog, configs, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys as keys_of, kinds, number, plan};
 use crate::columns::micros;
+use horarium_core::store::Waiter;
 use horarium_core::store::chain::Parent;
 use horarium_model::execution::{State, Trigger};
 use horarium_model::firing::LiveCount;
@@ -81,7 +82,7 @@ pub(super) async fn serial_targets(tx: &mut Tx, executions: &[i64]) -> PgResult<
 }
 
 fn is_serial(config: &TaskConfig) -> bool {
-    config.spec.effective_overlap() != Overlap::Allow
+    config.spec.effective_overlap() != Overlap::Allow || Waiter::from(config).capped.is_some()
 }
 
 /// The configs that the steps name, and the keys that name them.
@@ -138,6 +139,7 @@ async fn facts(tx: &mut Tx, parents: &[Parent], locked: &HashSet<ConfigId>) -> P
         .into_iter()
         .map(|(id, (waiting, running))| (id, LiveCount { waiting, running }))
         .collect();
+    facts.backlogs = backlog::lock(tx, found.iter().map(Waiter::from)).await?;
     facts.add(found, &of_kind);
     Ok(facts)
 }

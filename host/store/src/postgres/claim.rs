@@ -1,218 +1,321 @@
-//! Claims (rule E2), within the bounds of run keys (E3) and of suspects (E6).
+//! Claims (rule E2), within the bounds of types and tenants, run keys, rates (E3) and suspects (E6).
 //!
-//! Rows are taken with SKIP LOCKED, so that hosts do not wait for each other. For those with a run key the
-//! keys are locked next, in order; a page that would need one out of order is left to another transaction.
-//! Only then, in a statement of its own and so with a snapshot that has everything the keys' last holders
-//! did, it is counted what runs.
+//! What a type or a tenant allows is known first: their rows are locked and what runs is counted in a statement
+//! after that, so with a snapshot that has everything their last holders did. Then rows are taken with SKIP
+//! LOCKED, so that hosts do not wait for each other. For those with a run key or a rate the keys are locked next,
+//! in order; a page that would need one out of order is left to another transaction.
 
 use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
+use crate::choose::{Candidate, Choice, Known};
 use crate::columns::micros;
-use horarium_core::store::{ClaimRequest, Claimed, SUSPECT_AFTER_LOST, StoreResult};
-use horarium_model::Timestamp;
+use horarium_core::store::{
+    ClaimRequest, Claims, LaneBound, Lanes, OpenBreaker, Running, StoreResult,
+};
 use sqlx::postgres::PgRow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// Rows of one page after the first, which has as many as are wanted: what is locked and not used is hidden
 /// from others for that long.
-const PAGE: i64 = 512;
+const PAGE: u32 = 512;
 /// Rows looked at in one transaction.
 const MOST: usize = 4096;
-
-/// An available execution and what decides whether it may run now.
-struct Candidate {
-    queue_key: i64,
-    run_key: Option<String>,
-    run_max: i64,
-    suspect: bool,
-    expires_at: Option<Timestamp>,
-    claimed: Claimed,
-}
-
-impl Candidate {
-    fn key(&self) -> Option<Key> {
-        let key = self.run_key.as_ref()?;
-        Some((self.claimed.tenant_id, key.clone()))
-    }
-}
-
-/// What runs already, as far as this claim asked. Everything in it is locked.
-#[derive(Default)]
-struct Running {
-    keys: HashMap<Key, i64>,
-    highest: Option<Key>,
-    suspect: Option<bool>,
-}
 
 /// One transaction's part of a claim.
 #[derive(Default)]
 pub(super) struct Part {
-    pub(super) claimed: Vec<Claimed>,
+    pub(super) claims: Claims,
     /// Stopped before the end of the queue, but not in vain: go on in another transaction.
     pub(super) unfinished: bool,
 }
 
-/// What one transaction chose.
-#[derive(Default)]
-struct Choice {
-    chosen: Vec<Claimed>,
-    blocked: Vec<i64>,
-    /// Keys whose next in line expired: others of theirs may run.
-    spare: HashSet<Key>,
+/// What one transaction has in hand.
+struct Work<'a> {
+    request: &'a ClaimRequest,
+    lanes: Lanes<'a>,
+    known: Known,
+    choice: Choice,
+    /// Lanes of which nothing is left that others do not hold.
+    exhausted: HashSet<usize>,
+    /// The last key that was locked.
+    highest: Option<Key>,
     looked_at: usize,
+    /// Rows were locked and neither taken nor marked.
     unused: bool,
-    /// Something was marked: the next walk will not meet it.
+    /// Something was taken or marked: the next transaction will not meet it.
     moved: bool,
 }
 
 /// `Queue::claim`, one transaction of it.
 pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part> {
-    let wanted = request.limit as usize;
-    if wanted == 0 || request.types.is_empty() {
+    if request.limit == 0 || request.types.is_empty() {
         return Ok(Part::default());
     }
-    let mut running = Running::default();
-    let mut choice = Choice::default();
-    let mut started = 0;
-    let finished = loop {
-        let finished = walk(tx, request, &mut running, &mut choice).await?;
-        choice.moved |= !choice.blocked.is_empty() || choice.chosen.len() > started;
-        block(tx, &mut choice.blocked).await?;
-        start(tx, request, &choice.chosen[started..]).await?;
-        started = choice.chosen.len();
-        if !finished || started == wanted || !unblock(tx, request, &mut choice).await? {
-            break finished;
-        }
+    let mut work = Work {
+        request,
+        lanes: lanes(tx, request).await?,
+        known: Known::default(),
+        choice: Choice::default(),
+        exhausted: HashSet::new(),
+        highest: None,
+        looked_at: 0,
+        unused: false,
+        moved: false,
     };
+    let finished = walk(tx, &mut work).await?;
+    let used = work.known.used_rates(request.now);
+    keys::save_rates(tx, &used).await?;
     // What was locked and left may have been missed by another host meanwhile.
-    tx.tidings.enqueued |= choice.unused;
-    for claimed in &mut choice.chosen {
-        claimed.claim += 1;
-        claimed.attempt += 1;
-    }
+    tx.tidings.enqueued |= work.unused;
     Ok(Part {
-        unfinished: !finished && choice.moved,
-        claimed: choice.chosen,
+        unfinished: !finished && work.moved,
+        claims: Claims {
+            claimed: work.choice.into_claimed(),
+            rates: !used.is_empty(),
+        },
     })
 }
 
-/// Goes through the queue from its beginning until enough is chosen or nothing is left. False when it
-/// stopped before that, because it had looked at much or would have locked out of order.
-async fn walk(
-    tx: &mut Tx,
-    request: &ClaimRequest,
-    running: &mut Running,
-    choice: &mut Choice,
-) -> PgResult<bool> {
-    let wanted = request.limit as usize;
-    let mut after = (i64::MIN, 0);
-    let mut size = i64::from(request.limit).min(PAGE);
+/// The lanes of the wanted types, with the room that types, tenants and breakers leave them. Where that is
+/// bounded and something waits, it is locked until the transaction ends.
+async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest) -> PgResult<Lanes<'a>> {
+    let mut lanes = Lanes::new(&request.types, request.limit);
+    let bounds = bounds(tx, request).await?;
+    if !lanes.needs_counts(&bounds) {
+        return Ok(lanes);
+    }
+    let running = running(tx, &lanes).await?;
+    lanes.bound(&bounds, &running, request.now, request.limit);
+    // A full one, or one without work, is not worth a lock.
+    let bounded = waiting(tx, &lanes, &lanes.bounded()).await?;
+    if !bounded.is_empty() {
+        lock(tx, &lanes, &bounded).await?;
+        let bounds = self::bounds(tx, request).await?;
+        let running = self::running(tx, &lanes).await?;
+        lanes.bound(&bounds, &running, request.now, request.limit);
+    }
+    // What was not locked may not be used, whatever it is now.
+    for lane in lanes.bounded() {
+        if !bounded.contains(&lane) {
+            lanes.close(lane);
+        }
+    }
+    Ok(lanes)
+}
+
+/// Tenants and types as two columns.
+fn columns<'a>(lanes: &Lanes<'a>, places: &[usize]) -> (Vec<i64>, Vec<&'a str>) {
+    places.iter().map(|lane| lanes.key(*lane)).unzip()
+}
+
+async fn bounds(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Vec<LaneBound>> {
+    let (tenants, names): (Vec<i64>, Vec<&str>) = request
+        .types
+        .iter()
+        .map(|(tenant, name)| (*tenant, name.as_str()))
+        .unzip();
+    let rows = query(sql::LANE_BOUNDS)
+        .bind(tenants)
+        .bind(names)
+        .fetch_all(tx.connection())
+        .await?;
+    let read = |row| -> StoreResult<LaneBound> {
+        let mut r = Reader::plain(row, "task_types");
+        Ok(LaneBound {
+            lane: r.number("lane")?,
+            weight: r.number("weight")?,
+            tenant_max: r.opt_number("max_running")?,
+            type_max: r.opt_number("max_running")?,
+            breaker: {
+                let probe_at = r.opt_instant("probe_at")?;
+                let probing = r.flag("probe_id")?;
+                probe_at.map(|probe_at| OpenBreaker { probe_at, probing })
+            },
+        })
+    };
+    Ok(rows.iter().map(read).collect::<StoreResult<_>>()?)
+}
+
+async fn running(tx: &mut Tx, lanes: &Lanes<'_>) -> PgResult<Running> {
+    let rows: Vec<(i64, String, i64)> = query_as(sql::RUNNING_OF_TYPES)
+        .bind(lanes.tenants())
+        .fetch_all(tx.connection())
+        .await?;
+    let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(rows
+        .into_iter()
+        .map(|(tenant, task_type, n)| ((tenant, task_type), count(n)))
+        .collect())
+}
+
+/// Those of the lanes in which something waits.
+async fn waiting(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<Vec<usize>> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (tenants, names) = columns(lanes, places);
+    let found: Vec<i64> = query_scalar(sql::LANES_WAITING)
+        .bind(tenants)
+        .bind(names)
+        .fetch_all(tx.connection())
+        .await?;
+    let place = |found: i64| usize::try_from(found).ok().and_then(|at| places.get(at));
+    Ok(found.into_iter().filter_map(place).copied().collect())
+}
+
+/// Locks the tenants, types and breakers of lanes, whichever of them exist, in order.
+async fn lock(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<()> {
+    let (tenants, names) = columns(lanes, places);
+    query(sql::LOCK_TENANTS)
+        .bind(&tenants)
+        .execute(tx.connection())
+        .await?;
+    for statement in [sql::LOCK_TYPES, sql::LOCK_BREAKERS] {
+        query(statement)
+            .bind(&tenants)
+            .bind(&names)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Goes through what waits until enough is chosen or nothing is left. False when it stopped before that, because
+/// it had looked at much or would have locked out of order.
+async fn walk(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<bool> {
+    let wanted = work.request.limit as usize;
+    let mut size = work.request.limit.min(PAGE);
     loop {
-        let page = page(tx, request, after, size).await?;
-        let full = i64::try_from(page.len()).unwrap_or(i64::MAX) >= size;
-        choice.looked_at += page.len();
-        if !count(tx, &page, running).await? {
+        let (page, more) = page(tx, work, size).await?;
+        work.looked_at += page.len();
+        if !learn(tx, work, &page).await? {
+            work.unused = true;
             return Ok(false);
         }
+        let (started, marked) = (work.choice.chosen.len(), page.len());
         let mut candidates = page.into_iter();
-        for candidate in candidates.by_ref() {
-            after = (candidate.queue_key, candidate.claimed.id);
-            consider(request, running, choice, candidate);
-            if choice.chosen.len() == wanted {
-                break;
-            }
+        while work.choice.chosen.len() < wanted
+            && let Some(candidate) = candidates.next()
+        {
+            let Work {
+                request,
+                lanes,
+                known,
+                choice,
+                ..
+            } = work;
+            choice.consider(request, lanes, known, candidate);
         }
-        choice.unused |= candidates.next().is_some();
-        if choice.chosen.len() == wanted || !full {
+        let used = write(tx, work, started).await?;
+        work.moved |= used > 0;
+        work.unused |= used < marked;
+        if work.choice.chosen.len() == wanted {
             return Ok(true);
         }
-        if choice.looked_at >= MOST {
+        let unblocked = unblock(tx, work).await?;
+        if unblocked {
+            work.exhausted.clear();
+        }
+        if !more && !unblocked {
+            return Ok(true);
+        }
+        if work.looked_at >= MOST {
             return Ok(false);
         }
         size = (size * 2).clamp(32, PAGE);
     }
 }
 
-async fn page(
-    tx: &mut Tx,
-    request: &ClaimRequest,
-    after: (i64, i64),
-    size: i64,
-) -> PgResult<Vec<Candidate>> {
-    let (tenants, names): (Vec<i64>, Vec<&str>) = request
-        .types
-        .iter()
-        .map(|(tenant, name)| (*tenant, name.as_str()))
-        .unzip();
+/// The next executions of the lanes that have room, locked, and whether there may be more.
+async fn page(tx: &mut Tx, work: &mut Work<'_>, size: u32) -> PgResult<(Vec<Candidate>, bool)> {
+    let portions = portions(tx, work, size).await?;
+    if portions.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let places: Vec<usize> = portions.iter().map(|(lane, _)| *lane).collect();
+    let (tenants, names) = columns(&work.lanes, &places);
+    let counts: Vec<i64> = portions.iter().map(|(_, n)| i64::from(*n)).collect();
     let rows = query(sql::CANDIDATES)
         .bind(tenants)
         .bind(names)
-        .bind(after.0)
-        .bind(after.1)
-        .bind(size)
-        .bind(request.incarnation)
+        .bind(counts)
+        .bind(!work.choice.suspects_wait)
+        .bind(work.request.incarnation)
+        .bind(micros(work.request.now))
         .fetch_all(tx.connection())
         .await?;
-    Ok(rows.iter().map(candidate).collect::<StoreResult<_>>()?)
+    let mut page: Vec<Candidate> = rows.iter().map(candidate).collect::<StoreResult<_>>()?;
+    let total: u32 = portions.iter().map(|(_, n)| n).sum();
+    let mut more = false;
+    for (lane, asked) in portions {
+        let key = work.lanes.key(lane);
+        let of_lane = |c: &&Candidate| (c.claimed.tenant_id, c.claimed.task_type.as_str()) == key;
+        let got = page.iter().filter(of_lane).count();
+        if got < asked as usize {
+            work.exhausted.insert(lane);
+        } else {
+            more |= total >= size || asked == work.lanes.portion(lane, size);
+        }
+    }
+    work.lanes.order(&mut page, Candidate::place);
+    Ok((page, more))
 }
 
 fn candidate(row: &PgRow) -> StoreResult<Candidate> {
-    let mut r = Reader::new(row, "live_executions")?;
-    let queue_key = r.int("queue_key")?;
-    let run_key = r.opt_owned("run_key")?;
-    let run_max = r.int("run_max")?;
-    let lost: u32 = r.number("lost")?;
-    let expires_at = r.opt_instant("expires_at")?;
-    let claimed = Claimed {
-        id: r.id(),
-        tenant_id: r.int("tenant_id")?,
-        task_id: r.word("task_id")?,
-        claim: r.number("claim")?,
-        attempt: r.number("attempt")?,
-        config_id: r.opt_int("config_id")?,
-        config_version: r.opt_int("config_version")?,
-        task_type: r.owned("task_type")?,
-        trigger: r.word("trigger")?,
-        slot: r.opt_instant("slot")?,
-        due_at: r.instant("due_at")?,
-        max_attempts: r.number("max_attempts")?,
-        // The canonical form again: jsonb has an order and a spacing of its own.
-        parameters: r
-            .json::<serde_json::Value>("parameters")?
-            .to_string()
-            .into(),
-        parent_task_id: r.opt_word("parent_task_id")?,
-        retry_of: r.opt_word("retry_of")?,
-        chained: r.flag("chain")?,
-    };
-    Ok(Candidate {
-        queue_key,
-        run_key,
-        run_max,
-        suspect: lost >= SUSPECT_AFTER_LOST,
-        expires_at,
-        claimed,
-    })
+    let mut candidate = Candidate::read(&mut Reader::new(row, "live_executions")?)?;
+    // The canonical form again: jsonb has an order and a spacing of its own.
+    let place = Reader::plain(row, "live_executions").place();
+    let value: serde_json::Value = place.json("parameters", &candidate.claimed.parameters)?;
+    candidate.claimed.parameters = value.to_string().into();
+    Ok(candidate)
 }
 
-/// Locks the keys that this page meets for the first time, then counts what runs of them. False when that
-/// would be out of order after those that are locked already.
-async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResult<bool> {
-    let mut fresh: Vec<Key> = page
-        .iter()
-        .filter_map(Candidate::key)
-        .filter(|key| !running.keys.contains_key(key))
-        .collect();
-    let suspect = running.suspect.is_none() && page.iter().any(|c| c.suspect);
+/// How many of each lane come next.
+async fn portions(tx: &mut Tx, work: &Work<'_>, size: u32) -> PgResult<Vec<(usize, u32)>> {
+    let mut open = work.lanes.open();
+    open.retain(|lane| !work.exhausted.contains(lane));
+    if let [] | [_] = open[..] {
+        let portion = |lane: usize| (lane, work.lanes.portion(lane, size));
+        return Ok(open.into_iter().map(portion).collect());
+    }
+    let (tenants, names) = columns(&work.lanes, &open);
+    let column = |value: &dyn Fn(usize) -> u32| -> Vec<i64> {
+        open.iter().map(|lane| i64::from(value(*lane))).collect()
+    };
+    let next: Vec<(i64, i64)> = query_as(sql::NEXT_OF_LANES)
+        .bind(tenants)
+        .bind(names)
+        .bind(column(&|lane| work.lanes.portion(lane, size)))
+        .bind(column(&|lane| work.lanes.turn(lane).0))
+        .bind(column(&|lane| work.lanes.turn(lane).1))
+        .bind(i64::from(size))
+        .bind(!work.choice.suspects_wait)
+        .bind(micros(work.request.now))
+        .fetch_all(tx.connection())
+        .await?;
+    let place = |(place, count): (i64, i64)| {
+        let lane = usize::try_from(place).ok().and_then(|at| open.get(at))?;
+        Some((*lane, u32::try_from(count).unwrap_or(u32::MAX)))
+    };
+    Ok(next.into_iter().filter_map(place).collect())
+}
+
+/// Locks the keys that this page meets for the first time, then counts what runs of them and reads the buckets.
+/// False when that would be out of order after those that are locked already.
+async fn learn(tx: &mut Tx, work: &mut Work<'_>, page: &[Candidate]) -> PgResult<bool> {
+    let known = &mut work.known;
+    let (runs, rates) = (known.fresh_keys(page), known.fresh_rates(page));
+    let suspect = known.suspect.is_none() && page.iter().any(|c| c.suspect);
+    let mut fresh: Vec<Key> = runs.iter().chain(&rates).cloned().collect();
     if suspect {
         fresh.push(keys::suspects());
     }
     let Some(lowest) = fresh.iter().min() else {
         return Ok(true);
     };
-    if running
+    if work
         .highest
         .as_ref()
         .is_some_and(|highest| lowest < highest)
@@ -220,98 +323,88 @@ async fn count(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> PgResu
         return Ok(false);
     }
     keys::lock(tx, &mut fresh).await?;
-    running.highest = fresh.last().cloned();
-    let (tenants, names): (Vec<i64>, Vec<&str>) = fresh
-        .iter()
-        .map(|(tenant, key)| (*tenant, key.as_str()))
-        .unzip();
-    let counts: Vec<(i64, String, i64)> = query_as(sql::RUNNING_OF_KEYS)
-        .bind(tenants)
-        .bind(names)
-        .fetch_all(tx.connection())
-        .await?;
-    for (tenant, key, count) in counts {
-        running.keys.insert((tenant, key), count);
+    work.highest = fresh.last().cloned();
+    if !runs.is_empty() {
+        let counts: Vec<(i64, String, i64)> = on_keys(tx, sql::RUNNING_OF_KEYS, &runs).await?;
+        known.keys.extend(runs.into_iter().map(|key| (key, 0)));
+        let count = |(tenant, key, count)| ((tenant, key), count);
+        known.keys.extend(counts.into_iter().map(count));
     }
-    for key in fresh {
-        running.keys.entry(key).or_default();
+    if !rates.is_empty() {
+        let buckets = on_keys(tx, sql::FULL_AT, &rates).await?;
+        let bucket = |(tenant, key, full_at)| ((tenant, key), full_at);
+        known.full_at.extend(buckets.into_iter().map(bucket));
     }
     if suspect {
         let runs = query_scalar(sql::SUSPECT_RUNS)
             .fetch_one(tx.connection())
             .await?;
-        running.suspect = Some(runs);
+        known.suspect = Some(runs);
     }
     Ok(true)
 }
 
-/// Takes one candidate, or passes it over.
-fn consider(
-    request: &ClaimRequest,
-    running: &mut Running,
-    choice: &mut Choice,
-    candidate: Candidate,
-) {
-    let key = candidate.key();
-    if candidate.expires_at.is_some_and(|at| at <= request.now) {
-        // The sweep ends it. Claims look no more at one with a key, but at those behind it.
-        if let Some(key) = key.filter(|_| !candidate.suspect) {
-            choice.blocked.push(candidate.claimed.id);
-            choice.spare.insert(key);
-        }
-        return;
-    }
-    if candidate.suspect && running.suspect == Some(true) {
-        return;
-    }
-    if let Some(key) = key {
-        let count = running.keys.entry(key).or_default();
-        if *count >= candidate.run_max {
-            // Suspects are few and wait for one another too: they are always looked at.
-            if !candidate.suspect {
-                choice.blocked.push(candidate.claimed.id);
-            }
-            return;
-        }
-        *count += 1;
-    }
-    if candidate.suspect {
-        running.suspect = Some(true);
-    }
-    choice.chosen.push(candidate.claimed);
+async fn on_keys(
+    tx: &mut Tx,
+    statement: &'static str,
+    keys: &[Key],
+) -> PgResult<Vec<(i64, String, i64)>> {
+    let (tenants, names): (Vec<i64>, Vec<&str>) = keys
+        .iter()
+        .map(|(tenant, key)| (*tenant, key.as_str()))
+        .unzip();
+    Ok(query_as(statement)
+        .bind(tenants)
+        .bind(names)
+        .fetch_all(tx.connection())
+        .await?)
 }
 
-/// Hides what waits for a key from the claims to come, until a place of the key is free.
-async fn block(tx: &mut Tx, blocked: &mut Vec<i64>) -> PgResult<()> {
-    if !blocked.is_empty() {
-        query(sql::BLOCK)
-            .bind(std::mem::take(blocked))
-            .execute(tx.connection())
-            .await?;
-    }
-    Ok(())
-}
-
-/// Of the keys whose next in line expired, looks for others. Returns whether there are any.
-async fn unblock(tx: &mut Tx, request: &ClaimRequest, choice: &mut Choice) -> PgResult<bool> {
-    let spare = std::mem::take(&mut choice.spare);
-    if spare.is_empty() {
-        return Ok(false);
-    }
-    let limit = i64::from(request.limit);
-    let counts: BTreeMap<&Key, i64> = spare.iter().map(|key| (key, limit)).collect();
-    Ok(keys::unblock(tx, request.now, &counts).await? > 0)
-}
-
-async fn start(tx: &mut Tx, request: &ClaimRequest, chosen: &[Claimed]) -> PgResult<()> {
+/// Writes what was chosen since `started`, and what is not looked at again for now. How many rows that were.
+async fn write(tx: &mut Tx, work: &mut Work<'_>, started: usize) -> PgResult<usize> {
+    let choice = &mut work.choice;
+    let chosen = &choice.chosen[started..];
+    let mut used = chosen.len();
     if !chosen.is_empty() {
         let ids: Vec<i64> = chosen.iter().map(|claimed| claimed.id).collect();
         query(sql::START)
             .bind(ids)
-            .bind(request.incarnation)
-            .bind(micros(request.now))
+            .bind(work.request.incarnation)
+            .bind(micros(work.request.now))
             .execute(tx.connection())
             .await?;
     }
-    Ok(())
+    for (ids, why) in [
+        (std::mem::take(&mut choice.blocked), 1),
+        (std::mem::take(&mut choice.throttled), 2),
+    ] {
+        used += ids.len();
+        if !ids.is_empty() {
+            query(sql::BLOCK)
+                .bind(ids)
+                .bind(why)
+                .execute(tx.connection())
+                .await?;
+        }
+    }
+    for (tenant, task_type, id) in std::mem::take(&mut choice.probes) {
+        query(sql::PROBE)
+            .bind(tenant)
+            .bind(task_type)
+            .bind(id)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(used)
+}
+
+/// Of the keys that have a place left, looks for others. Returns whether there are any.
+async fn unblock(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<bool> {
+    let spare = std::mem::take(&mut work.choice.spare);
+    if spare.is_empty() {
+        return Ok(false);
+    }
+    let limit = i64::from(work.request.limit);
+    let counts: BTreeMap<&Key, i64> = spare.iter().map(|key| (key, limit)).collect();
+    Ok(keys::unblock(tx, work.request.now, &counts).await? > 0)
 }

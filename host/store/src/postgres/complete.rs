@@ -4,9 +4,9 @@ use super::chain::{Ends, serial_targets};
 use super::enqueue::chunks;
 use super::rows::{Cells as _, Reader};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
-use super::{end, jsonb, sql};
+use super::{breakers, end, jsonb, sql};
 use crate::columns::{micros, text};
-use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
+use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST};
 use horarium_model::{ConfigId, Timestamp};
@@ -32,6 +32,8 @@ pub(super) async fn lock_running(
             claim: r.number("claim")?,
             incarnation: r.int("incarnation")?,
             tenant_id: r.int("tenant_id")?,
+            task_type: String::new(),
+            troubled: false,
             config_id: r.opt_int("config_id")?,
             cancel_requested: r.flag("cancel_requested_at")?,
             orphan: false,
@@ -49,6 +51,8 @@ pub(super) async fn lock_running(
         if r.flag("alive")? {
             alive.insert(found.incarnation);
         }
+        found.task_type = r.owned("task_type")?;
+        found.troubled = r.flag("type_breakers")?;
         found.chain = r.opt_owned("chain")?;
         found.chain_depth = r.number("chain_depth")?;
         running.insert(r.id(), found);
@@ -142,17 +146,20 @@ pub(super) async fn complete_many(
     let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
     let (running, alive) = lock_running(tx, &ids).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
-    let verdicts = Verdicts::decide(items, running, &alive, states)?;
+    let breakers = breakers::lock(tx, &Breakers::concerned(items, &running)).await?;
+    let verdicts = Verdicts::decide(items, running, &alive, states, breakers, now)?;
     let changed = verdicts.failures.changed();
     if !all && changed.iter().any(|(config, _)| !locked.contains(config)) {
         lock_all.store(true, Ordering::Relaxed);
         return Err(Fault::Again);
     }
+    breakers::write(tx, &verdicts.breakers).await?;
+    let turned = verdicts.breakers.turned;
     let ends = write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;
     let paused = write_failures(tx, now, verdicts.failures).await?;
     ends.finish(tx, now, &locked).await?;
-    if paused {
+    if paused || turned {
         super::configs::bump_epoch(tx).await?;
     }
     Ok(verdicts.receipts)

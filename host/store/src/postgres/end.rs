@@ -3,7 +3,7 @@
 use super::chain::Ends;
 use super::complete::{configs, lock_running};
 use super::enqueue::floor;
-use super::keys::Key;
+use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
@@ -134,6 +134,7 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResu
     Ok(Swept {
         available,
         expired: expired.len() as u64,
+        refilled: keys::refill(tx, now, limit).await?,
     })
 }
 

@@ -1,10 +1,10 @@
 //! Inserting executions.
 
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
-use super::{answers, jsonb, sql};
+use super::{answers, backlog, jsonb, sql};
 use crate::columns::{micros, opt_micros};
 use crate::firing::Fresh;
-use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, rules};
+use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, Waiter, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use std::borrow::Cow;
@@ -38,6 +38,9 @@ struct Columns<'a> {
     parameters: Vec<Option<Cow<'a, str>>>,
     chain: Vec<Option<Cow<'a, str>>>,
     chain_depth: Vec<i32>,
+    rate_key: Vec<Option<&'a str>>,
+    rate_count: Vec<Option<i64>>,
+    rate_seconds: Vec<Option<i64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -63,6 +66,12 @@ impl<'a> Columns<'a> {
         self.parent
             .push(new.parent_task_id.map(|id| id.to_string()));
         self.retry_of.push(new.retry_of.map(|id| id.to_string()));
+        let rate = new.rate.as_ref();
+        self.rate_key.push(rate.map(|bound| bound.key.as_str()));
+        self.rate_count
+            .push(rate.map(|bound| i64::from(bound.rate.count)));
+        self.rate_seconds
+            .push(rate.map(|bound| i64::from(bound.rate.seconds)));
         self.parameters
             .push((!aside).then(|| jsonb::text(&new.parameters)));
         self.chain.push(new.chain.as_deref().map(jsonb::text));
@@ -94,6 +103,9 @@ impl<'a> Columns<'a> {
             .bind(self.chain)
             .bind(self.chain_depth)
             .bind(micros(now))
+            .bind(self.rate_key)
+            .bind(self.rate_count)
+            .bind(self.rate_seconds)
             .fetch_all(tx.connection())
             .await?)
     }
@@ -238,7 +250,7 @@ pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgR
 async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<EnqueueReceipt>> {
     let items = &batch.items;
     // Who refuses because of what lives waits for others who do the same.
-    let watched = distinct(items, |item| item.refuse_if_live);
+    let watched = distinct(items, |item| item.refuse_if_live || item.backlog.is_some());
     if !watched.is_empty() {
         query(sql::LOCK_SCHEDULES)
             .bind(&watched)
@@ -248,6 +260,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<Enq
     let alive = configs_alive(tx, items).await?;
     let known = known_tasks(tx, now, items).await?;
     let live = live_counts(tx, &watched).await?;
+    let mut backlogs = backlog::lock(tx, items.iter().map(Waiter::from)).await?;
     let refusals = rules::refusals(
         items,
         |item| known.contains(&(item.tenant_id, item.task_id)),
@@ -256,6 +269,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<Enq
             config.is_none_or(|id| alive.contains(&(id, item.tenant_id)))
         },
         |config| live.contains_key(&config),
+        &mut backlogs,
     );
     if batch.atomic
         && let Some(void) = rules::void_batch(&refusals)

@@ -4,10 +4,10 @@
 use super::chain::Ends;
 use super::rows::{self, Cells as _, Reader};
 use super::tx::{PgResult, Tx, query};
-use super::{end, enqueue, sql};
+use super::{backlog, end, enqueue, sql};
 use crate::columns::{micros, opt_micros};
 use crate::firing::{FirePlan, Position, Skip, SkippedOf};
-use horarium_core::store::{FireOrder, FireReceipt, rules};
+use horarium_core::store::{FireOrder, FireReceipt, Waiter, rules};
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
@@ -54,7 +54,12 @@ pub(super) async fn fire_due(
     orders: &[FireOrder],
 ) -> PgResult<Vec<FireReceipt>> {
     let mut positions = positions(tx, orders).await?;
-    let mut plan = FirePlan::decide(orders, &mut positions)?;
+    let mut backlogs = backlog::lock(
+        tx,
+        orders.iter().map(|order| Waiter::from(&*order.template)),
+    )
+    .await?;
+    let mut plan = FirePlan::decide(orders, &mut positions, &mut backlogs)?;
     let ids = enqueue::execution_ids(tx, plan.ids).await?;
     plan.number(&ids);
     let mut receipts = plan.receipts;

@@ -3,6 +3,8 @@
 //! same order (see the migration).
 
 mod answers;
+mod backlog;
+mod breakers;
 mod catalog;
 mod chain;
 mod claim;

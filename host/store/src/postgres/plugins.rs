@@ -4,8 +4,10 @@ use super::configs::{bump_epoch, json};
 use super::tx::{PgResult, Tx, query, query_scalar};
 use super::{rows, sql};
 use crate::columns::{cut_counted, micros, seen};
-use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, rules};
-use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_core::store::{
+    FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
+};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
 
@@ -250,8 +252,54 @@ pub(super) async fn set_disabled(
     existing_type(tx, tenant, task_type).await
 }
 
+pub(super) async fn set_concurrency(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    concurrency: TypeConcurrency,
+) -> PgResult<TaskType> {
+    existing_type(tx, tenant, task_type).await?;
+    query(sql::SET_TYPE_BOUNDS)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(concurrency.max.map(i64::from))
+        .bind(concurrency.backlog.map(i64::from))
+        .bind(micros(now))
+        .execute(tx.connection())
+        .await?;
+    bump_epoch(tx).await?;
+    // What waited for a lower bound may start.
+    tx.tidings.enqueued = true;
+    existing_type(tx, tenant, task_type).await
+}
+
+pub(super) async fn set_tenant_bounds(
+    tx: &mut Tx,
+    tenant: TenantId,
+    bounds: TenantBounds,
+) -> PgResult<()> {
+    let changed = query(sql::SET_TENANT_BOUNDS)
+        .bind(tenant)
+        .bind(i64::from(bounds.weight.max(1)))
+        .bind(bounds.max.map(i64::from))
+        .bind(bounds.backlog.map(i64::from))
+        .execute(tx.connection())
+        .await?
+        .rows_affected();
+    tx.tidings.enqueued = true;
+    match changed {
+        0 => Err(StoreError::NotFound(rules::no_tenant(tenant)).into()),
+        _ => Ok(()),
+    }
+}
+
 /// A type that must exist.
-async fn existing_type(tx: &mut Tx, tenant: TenantId, task_type: &str) -> PgResult<TaskType> {
+pub(super) async fn existing_type(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+) -> PgResult<TaskType> {
     one_type(tx.connection(), tenant, task_type)
         .await?
         .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)).into())

@@ -8,7 +8,7 @@ use super::{
 use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
 use horarium_core::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, Enqueue,
+    CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
     ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver, Waits,
 };
@@ -92,8 +92,8 @@ impl Queue for PostgresStore {
             .await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
-        let mut claimed = Vec::new();
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
+        let mut claims = Claims::default();
         let mut request = request;
         loop {
             let part = Arc::new(request.clone());
@@ -106,14 +106,15 @@ impl Queue for PostgresStore {
             let part = match part {
                 Ok(part) => part,
                 // What is claimed is claimed.
-                Err(_) if !claimed.is_empty() => return Ok(claimed),
+                Err(_) if !claims.claimed.is_empty() => return Ok(claims),
                 Err(error) => return Err(error),
             };
-            let found = u32::try_from(part.claimed.len()).unwrap_or(u32::MAX);
+            let found = u32::try_from(part.claims.claimed.len()).unwrap_or(u32::MAX);
             request.limit = request.limit.saturating_sub(found);
-            claimed.extend(part.claimed);
+            claims.claimed.extend(part.claims.claimed);
+            claims.rates |= part.claims.rates;
             if !part.unfinished || request.limit == 0 {
-                return Ok(claimed);
+                return Ok(claims);
             }
         }
     }

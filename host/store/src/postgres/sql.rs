@@ -87,6 +87,16 @@ macro_rules! versions {
     };
 }
 
+/// Registered names, each with its breaker if that is open.
+macro_rules! types {
+    ($rest:literal) => {
+        concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.disabled, y.max_running, y.backlog, \
+         b.opened_at, b.failures, b.probe_at, b.pause_seconds, b.error_kind, b.error_message, \
+         y.created_at, y.updated_at FROM task_types y LEFT JOIN type_breakers b \
+         ON b.tenant_id = y.tenant_id AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
+    };
+}
+
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -132,8 +142,9 @@ statements! {
             (SELECT min(next_fire_at) FROM task_schedules WHERE next_fire_at IS NOT NULL), \
             (SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable')), \
             (SELECT min(expires_at) FROM live_executions \
-                WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable'))), \
-        (SELECT id FROM live_executions WHERE state = 'available' AND NOT blocked \
+                WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable')), \
+            (SELECT min(ready_at) FROM run_keys WHERE ready_at IS NOT NULL)), \
+        (SELECT id FROM live_executions WHERE state = 'available' AND blocked = 0 \
             ORDER BY queue_key, id LIMIT 1) IS NOT NULL, \
         (SELECT count(*) FROM live_executions WHERE incarnation = $1 AND state = 'running')";
     /// Whose heartbeat is being written is not dead.
@@ -152,8 +163,9 @@ statements! {
         (SELECT min(next_fire_at) FROM task_schedules WHERE next_fire_at IS NOT NULL), \
         (SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable')), \
         (SELECT min(expires_at) FROM live_executions \
-            WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable')))";
-    SWEEP_AVAILABLE = "UPDATE live_executions SET state = 'available', blocked = false WHERE id = ANY (ARRAY( \
+            WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable')), \
+        (SELECT min(ready_at) FROM run_keys WHERE ready_at IS NOT NULL))";
+    SWEEP_AVAILABLE = "UPDATE live_executions SET state = 'available', blocked = 0 WHERE id = ANY (ARRAY( \
         SELECT id FROM live_executions WHERE state IN ('scheduled', 'retryable') AND due_at <= $1 \
         ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED))";
     EXPIRED = "SELECT id FROM live_executions \
@@ -161,10 +173,15 @@ statements! {
         AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2 FOR UPDATE SKIP LOCKED";
     /// `$3` as far as those before it are counted.
     WAITS_BEHIND = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
-            AND NOT q.blocked AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT $3) b), \
+            AND q.blocked = 0 AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT $3) b), \
         l.run_key IS NOT NULL, (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id \
-            AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max \
-        FROM live_executions l WHERE l.tenant_id = $1 AND l.task_id = $2 \
+            AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max, \
+        (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.task_type = l.task_type \
+            AND r.state = 'running'), y.max_running, \
+        (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.state = 'running'), t.max_running, \
+        (SELECT k.full_at FROM run_keys k WHERE k.tenant_id = l.tenant_id AND k.run_key = l.rate_key), l.rate_count, l.rate_seconds \
+        FROM live_executions l LEFT JOIN tenants t ON t.id = l.tenant_id \
+        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type WHERE l.tenant_id = $1 AND l.task_id = $2 \
         AND l.state IN ('scheduled', 'available', 'retryable')";
     QUEUE_COUNTS = "SELECT count(*) FILTER (WHERE state = 'scheduled'), \
         count(*) FILTER (WHERE state = 'available'), count(*) FILTER (WHERE state = 'running'), \
@@ -197,7 +214,8 @@ statements! {
     /// Keys of executions that are no more; one that is needed again comes back with its next enqueue.
     TIDY_KEYS = "DELETE FROM run_keys d USING (SELECT k.tenant_id, k.run_key FROM run_keys k \
         WHERE k.tenant_id > 0 AND NOT EXISTS (SELECT 1 FROM live_executions l \
-            WHERE l.tenant_id = k.tenant_id AND l.run_key = k.run_key) FOR UPDATE OF k SKIP LOCKED) t \
+            WHERE l.tenant_id = k.tenant_id AND l.run_key = k.run_key) \
+        AND (k.full_at IS NULL OR (k.ready_at IS NULL AND k.full_at < database_now())) FOR UPDATE OF k SKIP LOCKED) t \
         WHERE d.tenant_id = t.tenant_id AND d.run_key = t.run_key";
 
     // ---- enqueue
@@ -213,25 +231,36 @@ statements! {
     INSERT_LIVE = "WITH fresh AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], \
             $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], \
             $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[], \
-            $19::text[], $20::integer[]) \
+            $19::text[], $20::integer[], $22::text[], $23::bigint[], $24::bigint[]) \
             f(id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
             max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters, chain, \
-            chain_depth)), \
+            chain_depth, rate_key, rate_count, rate_seconds)), \
         keyed AS (INSERT INTO run_keys (tenant_id, run_key) \
             SELECT DISTINCT tenant_id, run_key COLLATE \"C\" FROM fresh WHERE run_key IS NOT NULL ORDER BY 1, 2 \
             ON CONFLICT DO NOTHING) \
         INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, trigger, slot, \
         priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
-        parameters, chain, chain_depth, created_at) \
+        parameters, chain, chain_depth, created_at, rate_key, rate_count, rate_seconds) \
         SELECT id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
         max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters::jsonb, chain::jsonb, \
-        chain_depth, $21 FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
+        chain_depth, $21, rate_key, rate_count, rate_seconds FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT id, parameters::jsonb FROM unnest($1::bigint[], $2::text[]) u(id, parameters)";
     /// Ids, tenants, task ids, bounds as above: those that ended before, while they were being inserted.
     ENDED_BEFORE = "SELECT u.id FROM unnest($1::bigint[], $2::bigint[], $3::text[]) u(id, tenant_id, task_id) \
         WHERE (SELECT 1 FROM task_executions e WHERE e.tenant_id = u.tenant_id \
             AND e.task_id = u.task_id AND e.completed_at >= $4 AND e.completed_at <= $5 LIMIT 1) IS NOT NULL";
+
+    /// Tenants and types: what may wait of those that are capped, by type and by tenant.
+    BACKLOG_CAPS = "SELECT u.tenant_id, u.task_type, y.backlog, t.backlog \
+        FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
+        LEFT JOIN task_types y ON y.tenant_id = u.tenant_id AND y.task_type = u.task_type \
+        LEFT JOIN tenants t ON t.id = u.tenant_id WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL";
+    /// `$3` no more than these are counted
+    WAITING_OF_TYPE = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = $1 \
+        AND l.task_type = $2 AND l.state IN ('scheduled', 'available', 'retryable') LIMIT $3) w";
+    WAITING_OF_TENANT = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = $1 \
+        AND l.state IN ('scheduled', 'available', 'retryable') LIMIT $2) w";
 
     // ---- answers; the last argument: not at or before
     ANSWER = "SELECT request_hash, status, body FROM request_answers \
@@ -280,19 +309,56 @@ statements! {
     FLAG_RUNNING = "UPDATE live_executions SET cancel_requested_at = $2 \
         WHERE config_id = $1 AND state = 'running' AND cancel_requested_at IS NULL RETURNING id, task_id";
 
-    // ---- claim. `$1`, `$2` types as tenants and names; `$3`, `$4` where the page before ended; `$5` limit,
-    // `$6` incarnation
-    CANDIDATES = "WITH page AS MATERIALIZED (SELECT * FROM live_executions p \
-            WHERE p.state = 'available' AND NOT p.blocked AND (p.queue_key, p.id) > ($3, $4) \
-            AND (p.tenant_id, p.task_type) IN (SELECT * FROM unnest($1::bigint[], $2::text[])) \
-            AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $6 AND h.stopped_at IS NULL) \
-            ORDER BY p.queue_key, p.id LIMIT $5 FOR UPDATE OF p SKIP LOCKED) \
-        SELECT l.id, l.queue_key, l.run_key, l.run_max, l.lost, l.expires_at, l.tenant_id, l.task_id, \
+    // ---- claim. `$1`, `$2` tenants and types
+    /// The places, from 0, of those that have a bound, and which.
+    LANE_BOUNDS = "SELECT u.place - 1, coalesce(t.weight, 1), t.max_running, y.max_running, b.probe_at, \
+        EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running') \
+        FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_type, place) \
+        LEFT JOIN tenants t ON t.id = u.tenant_id \
+        LEFT JOIN task_types y ON y.tenant_id = u.tenant_id AND y.task_type = u.task_type \
+        LEFT JOIN type_breakers b ON b.tenant_id = u.tenant_id AND b.task_type = u.task_type \
+            AND b.opened_at IS NOT NULL \
+        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+    RUNNING_OF_TYPES = "SELECT tenant_id, task_type, count(*) FROM live_executions \
+        WHERE state = 'running' AND tenant_id = ANY ($1) GROUP BY 1, 2";
+    /// The places, from 0, of those of which something waits.
+    LANES_WAITING = "SELECT u.place - 1 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_type, place) \
+        WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_type = u.task_type \
+            AND l.state = 'available' AND l.blocked = 0 LIMIT 1) IS NOT NULL";
+    LOCK_TENANTS = "SELECT 1 FROM tenants WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
+    LOCK_TYPES = "SELECT 1 FROM task_types WHERE (tenant_id, task_type) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE";
+    LOCK_BREAKERS = "SELECT 1 FROM type_breakers WHERE (tenant_id, task_type) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE";
+    /// `$3` how many of each are looked at, `$4` running and `$5` weight of its tenant; `$6` how many are wanted
+    /// in all, `$7` whether suspects may run, `$8` now. The places, from 0, and how many of each come next. Nothing is
+    /// locked: who is next is decided before, so that no more is locked than is taken.
+    NEXT_OF_LANES = "SELECT k.place - 1, count(*) FROM ( \
+        SELECT o.place FROM (SELECT l.place, l.running, l.weight, w.queue_key, w.id, \
+            row_number() OVER (PARTITION BY l.tenant_id ORDER BY w.queue_key, w.id) AS nth \
+            FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
+                l(tenant_id, task_type, portion, running, weight, place) \
+            CROSS JOIN LATERAL (SELECT p.queue_key, p.id FROM live_executions p \
+                WHERE p.tenant_id = l.tenant_id AND p.task_type = l.task_type AND p.state = 'available' \
+                AND p.blocked = 0 AND (p.lost < 3 OR $7) \
+                AND (p.expires_at IS NULL OR p.expires_at > $8 OR p.run_key IS NOT NULL AND p.lost < 3) \
+                ORDER BY p.queue_key, p.id LIMIT l.portion) w) o \
+        ORDER BY (o.running + o.nth)::double precision / o.weight, o.queue_key, o.id LIMIT $6) k GROUP BY 1";
+    /// `$3` how many of each, `$4` whether suspects may run, `$5` incarnation, `$6` now
+    CANDIDATES = "WITH page AS MATERIALIZED (SELECT w.* \
+            FROM unnest($1::bigint[], $2::text[], $3::bigint[]) n(tenant_id, task_type, portion) \
+            CROSS JOIN LATERAL (SELECT * FROM live_executions p \
+                WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' \
+                AND p.blocked = 0 AND (p.lost < 3 OR $4) \
+                AND (p.expires_at IS NULL OR p.expires_at > $6 OR p.run_key IS NOT NULL AND p.lost < 3) \
+                AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $5 AND h.stopped_at IS NULL) \
+                ORDER BY p.queue_key, p.id LIMIT n.portion FOR UPDATE OF p SKIP LOCKED) w) \
+        SELECT l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \
+        l.lost, l.expires_at, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text, \
         l.parent_task_id, l.retry_of, l.chain IS NOT NULL \
-        FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
-        ORDER BY l.queue_key, l.id";
+        FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL";
     RUNNING_OF_KEYS = "SELECT u.tenant_id, u.run_key, count(*) \
         FROM unnest($1::bigint[], $2::text[]) u(tenant_id, run_key) \
         JOIN live_executions l ON l.tenant_id = u.tenant_id AND l.run_key = u.run_key \
@@ -302,21 +368,42 @@ statements! {
     START = "UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
         incarnation = $2, started_at = $3, first_started_at = coalesce(first_started_at, $3) \
         WHERE id = ANY ($1)";
-    BLOCK = "UPDATE live_executions SET blocked = true WHERE id = ANY ($1)";
+    /// `$2` why
+    BLOCK = "UPDATE live_executions SET blocked = $2 WHERE id = ANY ($1)";
+    PROBE = "UPDATE type_breakers SET probe_id = $3 WHERE tenant_id = $1 AND task_type = $2";
+    FULL_AT = "SELECT k.tenant_id, k.run_key, k.full_at FROM run_keys k WHERE (k.tenant_id, k.run_key) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::text[])) AND k.full_at IS NOT NULL";
+    SET_RATES = "UPDATE run_keys k SET full_at = u.full_at, rate_count = u.rate_count, \
+        rate_seconds = u.rate_seconds, ready_at = u.ready_at \
+        FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+        u(tenant_id, run_key, full_at, rate_count, rate_seconds, ready_at) \
+        WHERE k.tenant_id = u.tenant_id AND k.run_key = u.run_key";
+    RATES_READY = "SELECT tenant_id, run_key, full_at, rate_count, rate_seconds FROM run_keys \
+        WHERE ready_at IS NOT NULL AND ready_at <= $1 ORDER BY ready_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+    RATES_READY_AT = "UPDATE run_keys k SET ready_at = u.ready_at \
+        FROM unnest($1::bigint[], $2::text[], $3::bigint[]) u(tenant_id, run_key, ready_at) \
+        WHERE k.tenant_id = u.tenant_id AND k.run_key = u.run_key";
+    /// Tenants, rates, how many of each.
+    UNTHROTTLE = "UPDATE live_executions SET blocked = 0 WHERE id = ANY (ARRAY( \
+        SELECT w.id FROM unnest($1::bigint[], $2::text[], $3::bigint[]) f(tenant_id, rate_key, tokens) \
+            CROSS JOIN LATERAL ( \
+                SELECT b.id FROM live_executions b WHERE b.blocked = 2 AND b.tenant_id = f.tenant_id \
+                AND b.rate_key = f.rate_key ORDER BY b.queue_key, b.id LIMIT f.tokens FOR UPDATE SKIP LOCKED) w)) \
+        RETURNING tenant_id, rate_key";
     /// Tenants, keys, how many of each and each type; `$4` = now. The types are found one after another in
     /// the index, because what a host cannot load must not stand before what it can.
     UNBLOCK = "WITH RECURSIVE kinds AS ( \
             SELECT f.tenant_id, f.run_key, f.places, (SELECT min(b.task_type) FROM live_executions b \
-                WHERE b.blocked AND b.tenant_id = f.tenant_id AND b.run_key = f.run_key) AS task_type \
+                WHERE b.blocked = 1 AND b.tenant_id = f.tenant_id AND b.run_key = f.run_key) AS task_type \
             FROM unnest($1::bigint[], $2::text[], $3::bigint[]) f(tenant_id, run_key, places) \
             UNION ALL \
             SELECT k.tenant_id, k.run_key, k.places, (SELECT min(b.task_type) FROM live_executions b \
-                WHERE b.blocked AND b.tenant_id = k.tenant_id AND b.run_key = k.run_key \
+                WHERE b.blocked = 1 AND b.tenant_id = k.tenant_id AND b.run_key = k.run_key \
                 AND b.task_type > k.task_type) \
             FROM kinds k WHERE k.task_type IS NOT NULL) \
-        UPDATE live_executions SET blocked = false WHERE id = ANY (ARRAY( \
+        UPDATE live_executions SET blocked = 0 WHERE id = ANY (ARRAY( \
             SELECT w.id FROM kinds k CROSS JOIN LATERAL ( \
-                SELECT b.id FROM live_executions b WHERE b.blocked AND b.tenant_id = k.tenant_id \
+                SELECT b.id FROM live_executions b WHERE b.blocked = 1 AND b.tenant_id = k.tenant_id \
                 AND b.run_key = k.run_key AND b.task_type = k.task_type \
                 AND (b.expires_at IS NULL OR b.expires_at > $4) \
                 ORDER BY b.queue_key, b.id LIMIT k.places FOR UPDATE SKIP LOCKED) w))";
@@ -325,7 +412,8 @@ statements! {
     LOCK_RUNNING = "WITH l AS MATERIALIZED (SELECT * FROM live_executions WHERE id = ANY ($1) ORDER BY id FOR UPDATE) \
         SELECT l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, l.parameters IS NULL, l.run_key, l.lost, \
-        l.incarnation = ANY (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)), \
+        l.incarnation = ANY (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)), l.task_type, \
+        EXISTS (SELECT 1 FROM type_breakers b WHERE b.tenant_id = l.tenant_id AND b.task_type = l.task_type), \
         l.chain::text, l.chain_depth FROM l WHERE l.state = 'running'";
     CONFIGS_OF = "SELECT c.id, c.deleted_at IS NOT NULL, c.delete_history, c.paused, s.failures_in_a_row, \
         s.state_version FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.id = ANY ($1)";
@@ -378,7 +466,7 @@ statements! {
         first_started_at = CASE WHEN l.first_started_at IS NOT DISTINCT FROM l.started_at \
             THEN u.started_at ELSE l.first_started_at END, \
         started_at = u.started_at, incarnation = CASE WHEN u.state = 'running' THEN l.incarnation END, \
-        blocked = false, lost = l.lost + $5 \
+        blocked = 0, lost = l.lost + $5 \
         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) u(id, state, due_at, started_at) \
         WHERE l.id = u.id";
     /// `$1` ids, `$2` now, `$3` state, `$4` kind, `$5` message. The history of a config that goes with its
@@ -412,6 +500,20 @@ statements! {
         FROM live_executions l WHERE l.state = 'running' \
         AND l.incarnation <> ALL (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)) \
         ORDER BY l.id LIMIT $1 FOR UPDATE OF l SKIP LOCKED";
+
+    // ---- breakers
+    ADD_BREAKERS = "INSERT INTO type_breakers (tenant_id, task_type, failures) \
+        SELECT u.tenant_id, u.task_type, 0 FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
+        ORDER BY 1, 2 ON CONFLICT DO NOTHING";
+    BREAKERS = "SELECT b.tenant_id, b.task_type, b.failures, b.opened_at, b.probe_at, b.pause_seconds, b.probe_id, \
+        b.error_kind, b.error_message FROM type_breakers b WHERE (b.tenant_id, b.task_type) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY b.tenant_id, b.task_type FOR UPDATE";
+    SET_BREAKER = "INSERT INTO type_breakers (tenant_id, task_type, failures, opened_at, probe_at, pause_seconds, \
+        probe_id, error_kind, error_message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+        ON CONFLICT (tenant_id, task_type) DO UPDATE SET failures = excluded.failures, \
+        opened_at = excluded.opened_at, probe_at = excluded.probe_at, pause_seconds = excluded.pause_seconds, \
+        probe_id = excluded.probe_id, error_kind = excluded.error_kind, error_message = excluded.error_message";
+    DROP_BREAKER = "DELETE FROM type_breakers WHERE tenant_id = $1 AND task_type = $2";
 
     // ---- cancel
     LOCK_LIVE = "SELECT id, state FROM live_executions WHERE tenant_id = $1 AND task_id = $2 FOR UPDATE";
@@ -487,14 +589,14 @@ statements! {
         VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING";
     /// Whoever changes a type or its versions holds it.
     LOCK_TYPE = "SELECT 1 FROM task_types WHERE tenant_id = $1 AND task_type = $2 FOR UPDATE";
-    TYPE = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
-        FROM task_types WHERE tenant_id = $1 AND task_type = $2";
-    TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
-        FROM task_types WHERE tenant_id = $1 ORDER BY task_type LIMIT $2 OFFSET $3";
-    ALL_TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
-        FROM task_types ORDER BY tenant_id, task_type";
+    TYPE = types!("WHERE y.tenant_id = $1 AND y.task_type = $2");
+    TYPES = types!("WHERE y.tenant_id = $1 ORDER BY y.task_type LIMIT $2 OFFSET $3");
+    ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
     ACTIVATE = "UPDATE task_types SET active_digest = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
     DISABLE = "UPDATE task_types SET disabled = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
+    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = $3, backlog = $4, updated_at = $5 \
+        WHERE tenant_id = $1 AND task_type = $2";
+    SET_TENANT_BOUNDS = "UPDATE tenants SET weight = $2, max_running = $3, backlog = $4 WHERE id = $1";
     VERSION = versions!("WHERE tenant_id = $1 AND task_type = $2 AND digest = $3");
     VERSIONS = versions!("WHERE tenant_id = $1 AND task_type = $2 ORDER BY id DESC");
     ALL_VERSIONS = versions!("WHERE state IN ('compiling', 'ready') ORDER BY id");

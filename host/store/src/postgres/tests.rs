@@ -60,14 +60,17 @@ INSERT INTO live_executions (id, tenant_id, config_id, queue_key, due_at, create
 SELECT 2000000 + n, 1 + n % 10, 1 + n % 100000, n, n, 0, 0, 4, 1,
     CASE WHEN n > 100000 THEN 'running' WHEN n % 10 < 3 THEN 'scheduled' ELSE 'available' END, 'schedule',
     'l' || lpad(n::text, 12, '0'), 'type' || n % 50, CASE WHEN n % 2 = 0 THEN 'k' || n % 1000 END,
-    n <= 100000 AND n % 10 >= 3 AND n % 2 = 0 AND n % 8 > 0, CASE WHEN n > 100000 THEN 1 + n % 2 END,
+    CASE WHEN n <= 100000 AND n % 10 >= 3 AND n % 2 = 0 AND n % 8 > 0 THEN 1 ELSE 0 END, CASE WHEN n > 100000 THEN 1 + n % 2 END,
     CASE WHEN n % 7 = 0 THEN n END
 FROM generate_series(1, 100500) n;
 INSERT INTO task_attempts (tenant_id, execution_id, claim, attempt, outcome, started_at, completed_at, duration_seconds)
 SELECT 1 + n % 10, n, 1, 1, 'failed', 0, 0, 0 FROM generate_series(1, 100000) n;
 INSERT INTO live_parameters SELECT id, '{}' FROM live_executions WHERE id % 10 = 0;
-INSERT INTO run_keys SELECT DISTINCT tenant_id, run_key FROM live_executions WHERE run_key IS NOT NULL;
-INSERT INTO run_keys SELECT 1, 'gone' || n FROM generate_series(1, 100000) n;
+INSERT INTO run_keys (tenant_id, run_key) SELECT DISTINCT tenant_id, run_key FROM live_executions
+    WHERE run_key IS NOT NULL;
+INSERT INTO task_types (tenant_id, task_type, created_at, updated_at)
+SELECT t, 'type' || n, 0, 0 FROM generate_series(1, 10) t, generate_series(0, 49) n;
+INSERT INTO run_keys (tenant_id, run_key) SELECT 1, 'gone' || n FROM generate_series(1, 100000) n;
 ANALYZE;
 "#;
 
@@ -105,7 +108,12 @@ async fn hot_statements_use_their_indexes() {
     let mut connection = cluster.connect(&name).await;
     let types = "ARRAY[1,2]::bigint[], ARRAY['type1','type2']";
     let keys = "ARRAY[1]::bigint[], ARRAY['k2']";
-    let candidates = format!("{types}, -1, 0, 64, 1");
+    let candidates = format!("{types}, ARRAY[64,64]::bigint[], true, 1, 0");
+    let next = format!(
+        "{types}, {0}, {0}, {0}, 64, true, 0",
+        "ARRAY[1,1]::bigint[]"
+    );
+    let tokens = format!("{keys}, ARRAY[1]::bigint[]");
     let unblock = format!("{keys}, ARRAY[1]::bigint[], 0");
     let known = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0, 9000000000000000";
     let ids = "ARRAY[2100001,2100002]::bigint[]";
@@ -118,6 +126,32 @@ async fn hot_statements_use_their_indexes() {
             candidates.as_str(),
             "live_executions_claim",
         ),
+        (
+            "lanes",
+            sql::NEXT_OF_LANES,
+            next.as_str(),
+            "live_executions_claim",
+        ),
+        (
+            "waiting lanes",
+            sql::LANES_WAITING,
+            types,
+            "live_executions_claim",
+        ),
+        (
+            "running types",
+            sql::RUNNING_OF_TYPES,
+            "ARRAY[1]::bigint[]",
+            "live_executions_running",
+        ),
+        (
+            "rates",
+            sql::UNTHROTTLE,
+            tokens.as_str(),
+            "live_executions_throttled",
+        ),
+        ("full rates", sql::RATES_READY, "0, 10", "run_keys_ready"),
+        ("next due", sql::NEXT_DUE, "", "run_keys_ready"),
         (
             "due schedules",
             sql::DUE_SCHEDULES,
@@ -191,7 +225,7 @@ async fn hot_statements_use_their_indexes() {
         let plan = plan(&mut connection, statement, arguments).await;
         assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
         // Tables of a few rows are read whole, and nothing else.
-        let few = ["on hosts", "on meta", "_default"];
+        let few = ["on hosts", "on meta", "on type_breakers", "_default"];
         let scans: Vec<&str> = plan
             .lines()
             .filter(|line| line.contains("Seq Scan on "))

@@ -1,11 +1,11 @@
 //! Chains (rule E7): the rows that the ends of this transaction set off.
 
 use super::writer::Tx;
-use super::{configs, db, end, enqueue, fire, plugins, sql};
+use super::{backlog, configs, db, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys, kinds, number, plan};
 use crate::columns::{micros, text};
-use horarium_core::store::StoreResult;
 use horarium_core::store::chain::Parent;
+use horarium_core::store::{StoreResult, Waiter};
 use horarium_model::execution::{State, Trigger};
 use horarium_model::firing::LiveCount;
 use horarium_model::{ErrorKind, Timestamp};
@@ -111,6 +111,7 @@ async fn facts(tx: &mut Tx, parents: &[Parent]) -> StoreResult<Facts> {
         .into_iter()
         .map(|(id, (waiting, running))| (id, LiveCount { waiting, running }))
         .collect();
+    facts.backlogs = backlog::read(tx, found.iter().map(Waiter::from)).await?;
     facts.add(found, &of_kind);
     Ok(facts)
 }

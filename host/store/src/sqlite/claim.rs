@@ -1,90 +1,115 @@
-//! Claims (rule E2), within the bounds of run keys and of suspects (rule E6).
+//! Claims (rule E2), within the bounds of types and tenants, run keys, rates (E3) and suspects (E6).
 
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{db, sql};
+use super::{db, rates, sql};
+use crate::choose::{Candidate, Choice, Key, Known};
 use crate::columns::{micros, text};
-use horarium_core::store::{ClaimRequest, Claimed, SUSPECT_AFTER_LOST, StoreResult};
+use horarium_core::store::{
+    ClaimRequest, Claims, LaneBound, Lanes, OpenBreaker, Running, StoreResult,
+};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use std::collections::{HashMap, HashSet};
 
 /// Executions looked at beside those wanted, so that one page usually suffices.
 const MARGIN: u32 = 16;
-
-/// A run key and its tenant.
-type Key = (i64, String);
-
-/// An available execution and what decides whether it may run now.
-struct Candidate {
-    queue_key: i64,
-    run_key: Option<String>,
-    run_max: u32,
-    suspect: bool,
-    claimed: Claimed,
-}
-
-/// What runs already, as far as this claim asked.
-#[derive(Default)]
-struct Running {
-    keys: HashMap<Key, u32>,
-    /// Keys that allow no more.
-    full: HashSet<Key>,
-    suspect: Option<bool>,
-}
+/// Most executions in a page after the first.
+const PAGE: u32 = 512;
 
 /// `Queue::claim`.
-pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Vec<Claimed>> {
+pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Claims> {
     let wanted = request.limit as usize;
     if wanted == 0
         || !super::hosts::alive(tx)
             .await?
             .contains(&request.incarnation)
     {
-        return Ok(Vec::new());
+        return Ok(Claims::default());
     }
     let types = text(&&*request.types)?;
-    let more = unblock(tx, request, &types).await?;
-    let mut running = Running::default();
-    let mut chosen: Vec<Claimed> = Vec::new();
-    let mut blocked = Vec::new();
-    let mut after = (i64::MIN, 0);
-    let page_size = request.limit.saturating_add(MARGIN);
+    let mut lanes = lanes(tx, request, &types).await?;
+    let mut more = unblock_freed(tx, request, &types).await?;
+    let mut known = Known::default();
+    let mut choice = Choice::default();
+    let mut size = request.limit.saturating_add(MARGIN);
     loop {
-        let page = page(tx, request, &types, after, page_size).await?;
-        let full = page.len() == page_size as usize;
-        count_keys(tx, &page, &mut running).await?;
+        let (page, full) = page(tx, request, &lanes, size, !choice.suspects_wait).await?;
+        learn(tx, &page, &mut known).await?;
+        let started = choice.chosen.len();
         for candidate in page {
-            if chosen.len() == wanted {
+            if choice.chosen.len() == wanted {
                 break;
             }
-            after = (candidate.queue_key, candidate.claimed.id);
-            match fits(tx, &candidate, &mut running).await? {
-                Fit::Runs => chosen.push(candidate.claimed),
-                Fit::KeyIsFull => blocked.push(candidate.claimed.id),
-                Fit::OtherSuspectRuns => {}
-            }
+            choice.consider(request, &mut lanes, &mut known, candidate);
         }
-        if chosen.len() == wanted || !full {
+        write(tx, request, &mut choice, started).await?;
+        let spare = std::mem::take(&mut choice.spare);
+        if choice.chosen.len() == wanted {
+            // More may run than this claim took: the next one goes on from here.
+            more.extend(spare);
+            tx.freed.extend(more);
             break;
         }
+        let unblocked = unblock(tx, request, &types, spare).await?;
+        if !full && unblocked.is_empty() {
+            break;
+        }
+        size = (size * 2).clamp(32, PAGE);
     }
-    if chosen.len() == wanted {
-        // More may run than this claim took: the next one goes on from here.
-        let more = more.into_iter().filter(|key| !running.full.contains(key));
-        tx.freed.extend(more);
+    let used = known.used_rates(request.now);
+    rates::save(tx, &used).await?;
+    Ok(Claims {
+        claimed: choice.into_claimed(),
+        rates: !used.is_empty(),
+    })
+}
+
+/// The lanes of the wanted types, with the room that types, tenants and breakers leave them.
+async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest, types: &str) -> StoreResult<Lanes<'a>> {
+    let mut lanes = Lanes::new(&request.types, request.limit);
+    let rows = sqlx::query(sql::LANE_BOUNDS)
+        .bind(types)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    let mut bounds = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut r = Reader::plain(row, "task_types");
+        bounds.push(LaneBound {
+            lane: r.number("lane")?,
+            weight: r.number("weight")?,
+            tenant_max: r.opt_number("max_running")?,
+            type_max: r.opt_number("max_running")?,
+            breaker: {
+                let probe_at = r.opt_instant("probe_at")?;
+                let probing = r.flag("probe_id")?;
+                probe_at.map(|probe_at| OpenBreaker { probe_at, probing })
+            },
+        });
     }
-    start(tx, request, &chosen, &blocked).await?;
-    for claimed in &mut chosen {
-        claimed.claim += 1;
-        claimed.attempt += 1;
+    if lanes.needs_counts(&bounds) {
+        let rows = sqlx::query(sql::RUNNING_OF_TYPES)
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        let mut running = Running::with_capacity(rows.len());
+        for row in &rows {
+            let mut r = Reader::plain(row, "live_executions");
+            let key = (r.int("tenant_id")?, r.owned("task_type")?);
+            running.insert(key, r.number("count")?);
+        }
+        lanes.bound(&bounds, &running, request.now, request.limit);
     }
-    Ok(chosen)
+    Ok(lanes)
 }
 
 /// Looks again at what waited for a run key that was freed since the last claim: of each key as many as
 /// could be taken. Returns the keys that may have more behind those.
-async fn unblock(tx: &mut Tx, request: &ClaimRequest, types: &str) -> StoreResult<Vec<Key>> {
+async fn unblock_freed(
+    tx: &mut Tx,
+    request: &ClaimRequest,
+    types: &str,
+) -> StoreResult<HashSet<Key>> {
     if tx.claimed_types != request.types {
         tx.claimed_types = request.types.clone();
         tx.unblock_all = true;
@@ -96,157 +121,166 @@ async fn unblock(tx: &mut Tx, request: &ClaimRequest, types: &str) -> StoreResul
             .await
             .map_err(db)?;
     }
-    if tx.freed.is_empty() {
-        return Ok(Vec::new());
-    }
-    let freed: Vec<Key> = tx.freed.drain().collect();
-    let unblocked = sqlx::query(sql::UNBLOCK)
-        .bind(text(&freed)?)
-        .bind(request.limit)
-        .bind(types)
-        .fetch_all(tx.write())
-        .await
-        .map_err(db)?;
-    let mut counts: HashMap<Key, u32> = HashMap::new();
-    for row in &unblocked {
-        let key = (row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?);
-        *counts.entry(key).or_default() += 1;
-    }
-    let full = counts
+    let freed = std::mem::take(&mut tx.freed);
+    let unblocked = unblock(tx, request, types, freed).await?;
+    let full = unblocked
         .into_iter()
         .filter(|(_, count)| *count >= request.limit);
     Ok(full.map(|(key, _)| key).collect())
 }
 
-async fn page(
+/// Of each key lets claims look at as many more as could be taken; how many there were.
+async fn unblock(
     tx: &mut Tx,
     request: &ClaimRequest,
     types: &str,
-    after: (i64, i64),
-    size: u32,
-) -> StoreResult<Vec<Candidate>> {
-    let rows = sqlx::query(sql::CANDIDATES)
+    keys: HashSet<Key>,
+) -> StoreResult<HashMap<Key, u32>> {
+    let mut counts: HashMap<Key, u32> = HashMap::new();
+    if keys.is_empty() {
+        return Ok(counts);
+    }
+    let keys: Vec<Key> = keys.into_iter().collect();
+    let unblocked = sqlx::query(sql::UNBLOCK)
+        .bind(text(&keys)?)
+        .bind(request.limit)
         .bind(types)
         .bind(micros(request.now))
-        .bind(after.0)
-        .bind(after.1)
-        .bind(size)
-        .fetch_all(tx.read())
+        .fetch_all(tx.write())
         .await
         .map_err(db)?;
-    rows.iter().map(candidate).collect()
+    for row in &unblocked {
+        let key = (row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?);
+        *counts.entry(key).or_default() += 1;
+    }
+    Ok(counts)
 }
 
-fn candidate(row: &SqliteRow) -> StoreResult<Candidate> {
-    let mut r = Reader::new(row, "live_executions")?;
-    let queue_key = r.get("queue_key")?;
-    let run_key = r.get("run_key")?;
-    let run_max = r.number("run_max")?;
-    let lost: u32 = r.number("lost")?;
-    let claimed = Claimed {
-        id: r.place.id,
-        tenant_id: r.get("tenant_id")?,
-        task_id: r.word("task_id")?,
-        claim: r.number("claim")?,
-        attempt: r.number("attempt")?,
-        config_id: r.get("config_id")?,
-        config_version: r.get("config_version")?,
-        task_type: r.get("task_type")?,
-        trigger: r.word("trigger")?,
-        slot: r.opt_instant("slot")?,
-        due_at: r.instant("due_at")?,
-        max_attempts: r.number("max_attempts")?,
-        parameters: r.get::<&str>("parameters")?.into(),
-        parent_task_id: r.opt_word("parent_task_id")?,
-        retry_of: r.opt_word("retry_of")?,
-        chained: r.flag("chain")?,
-    };
-    Ok(Candidate {
-        queue_key,
-        run_key,
-        run_max,
-        suspect: lost >= SUSPECT_AFTER_LOST,
-        claimed,
-    })
-}
-
-/// Counts what runs of each key that this page meets for the first time.
-async fn count_keys(tx: &mut Tx, page: &[Candidate], running: &mut Running) -> StoreResult<()> {
-    let mut fresh = Vec::new();
-    for candidate in page {
-        if let Some(key) = &candidate.run_key {
-            let key = (candidate.claimed.tenant_id, key.clone());
-            if !running.keys.contains_key(&key) {
-                running.keys.insert(key.clone(), 0);
-                fresh.push(key);
-            }
+/// The next executions of the lanes that have room, and whether there may be more.
+async fn page(
+    tx: &mut Tx,
+    request: &ClaimRequest,
+    lanes: &Lanes<'_>,
+    size: u32,
+    suspects: bool,
+) -> StoreResult<(Vec<Candidate>, bool)> {
+    let mut page = Vec::new();
+    let mut full = false;
+    for (lane, count) in portions(tx, request, lanes, size, suspects).await? {
+        let (tenant, task_type) = lanes.key(lane);
+        let rows = sqlx::query(sql::CANDIDATES)
+            .bind(tenant)
+            .bind(task_type)
+            .bind(micros(request.now))
+            .bind(suspects)
+            .bind(count)
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        full |= count == lanes.portion(lane, size) && rows.len() == count as usize;
+        for row in &rows {
+            page.push(Candidate::read(&mut Reader::new(row, "live_executions")?)?);
         }
     }
-    if fresh.is_empty() {
-        return Ok(());
+    full |= page.len() >= size as usize;
+    lanes.order(&mut page, Candidate::place);
+    Ok((page, full))
+}
+
+/// How many of each lane come next.
+async fn portions(
+    tx: &mut Tx,
+    request: &ClaimRequest,
+    lanes: &Lanes<'_>,
+    size: u32,
+    suspects: bool,
+) -> StoreResult<Vec<(usize, u32)>> {
+    let open = lanes.open();
+    let waiting = match open.len() {
+        0 | 1 => open,
+        _ => waiting(tx, lanes, &open).await?,
+    };
+    if let [lane] = waiting[..] {
+        return Ok(vec![(lane, lanes.portion(lane, size))]);
     }
-    let rows = sqlx::query(sql::RUNNING_OF_KEYS)
-        .bind(text(&fresh)?)
+    let mut heads = Vec::with_capacity(waiting.len());
+    for lane in waiting {
+        let (tenant, task_type) = lanes.key(lane);
+        let rows = sqlx::query(sql::LANE_HEADS)
+            .bind(tenant)
+            .bind(task_type)
+            .bind(micros(request.now))
+            .bind(suspects)
+            .bind(lanes.portion(lane, size))
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        let mut of_lane = Vec::with_capacity(rows.len());
+        for row in &rows {
+            of_lane.push((row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?));
+        }
+        heads.push((lane, of_lane));
+    }
+    Ok(lanes.share_out(&heads, size as usize))
+}
+
+/// Those of the lanes in which something waits.
+async fn waiting(tx: &mut Tx, lanes: &Lanes<'_>, open: &[usize]) -> StoreResult<Vec<usize>> {
+    let asked: Vec<(usize, i64, &str)> = open
+        .iter()
+        .map(|lane| {
+            let (tenant, task_type) = lanes.key(*lane);
+            (*lane, tenant, task_type)
+        })
+        .collect();
+    let rows = sqlx::query(sql::LANES_WAITING)
+        .bind(text(&asked)?)
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    for row in rows {
-        let count: i64 = row.try_get(2).map_err(db)?;
-        let key = (row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?);
-        running
-            .keys
-            .insert(key, u32::try_from(count).unwrap_or(u32::MAX));
+    rows.iter()
+        .map(|row| Reader::plain(row, "live_executions").number("lane"))
+        .collect()
+}
+
+/// Counts what runs of each key, and reads the buckets, that this page meets for the first time.
+async fn learn(tx: &mut Tx, page: &[Candidate], known: &mut Known) -> StoreResult<()> {
+    let fresh = known.fresh_keys(page);
+    if !fresh.is_empty() {
+        let rows = sqlx::query(sql::RUNNING_OF_KEYS)
+            .bind(text(&fresh)?)
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        known.keys.extend(fresh.into_iter().map(|key| (key, 0)));
+        for row in rows {
+            let key = (row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?);
+            known.keys.insert(key, row.try_get(2).map_err(db)?);
+        }
+    }
+    let fresh = known.fresh_rates(page);
+    if !fresh.is_empty() {
+        let read = rates::read(tx, &fresh).await?;
+        known.full_at.extend(read);
+    }
+    if known.suspect.is_none() && page.iter().any(|candidate| candidate.suspect) {
+        let row = sqlx::query(sql::SUSPECT_RUNS)
+            .fetch_one(tx.read())
+            .await
+            .map_err(db)?;
+        known.suspect = Some(row.try_get(0).map_err(db)?);
     }
     Ok(())
 }
 
-enum Fit {
-    Runs,
-    KeyIsFull,
-    OtherSuspectRuns,
-}
-
-async fn fits(tx: &mut Tx, candidate: &Candidate, running: &mut Running) -> StoreResult<Fit> {
-    if candidate.suspect {
-        let known = match running.suspect {
-            Some(known) => known,
-            None => {
-                let row = sqlx::query(sql::SUSPECT_RUNS)
-                    .fetch_one(tx.read())
-                    .await
-                    .map_err(db)?;
-                row.try_get(0).map_err(db)?
-            }
-        };
-        running.suspect = Some(known);
-        if known {
-            return Ok(Fit::OtherSuspectRuns);
-        }
-    }
-    if let Some(key) = &candidate.run_key {
-        let key = (candidate.claimed.tenant_id, key.clone());
-        let count = running.keys.entry(key.clone()).or_default();
-        let fits = *count < candidate.run_max;
-        *count += u32::from(fits);
-        if *count >= candidate.run_max {
-            running.full.insert(key);
-        }
-        if !fits {
-            return Ok(Fit::KeyIsFull);
-        }
-    }
-    if candidate.suspect {
-        running.suspect = Some(true);
-    }
-    Ok(Fit::Runs)
-}
-
-async fn start(
+/// Writes what was chosen since `started`, and what is not looked at again for now.
+async fn write(
     tx: &mut Tx,
     request: &ClaimRequest,
-    chosen: &[Claimed],
-    blocked: &[i64],
+    choice: &mut Choice,
+    started: usize,
 ) -> StoreResult<()> {
+    let chosen = &choice.chosen[started..];
     if !chosen.is_empty() {
         let ids: Vec<i64> = chosen.iter().map(|claimed| claimed.id).collect();
         sqlx::query(sql::START)
@@ -257,9 +291,23 @@ async fn start(
             .await
             .map_err(db)?;
     }
-    if !blocked.is_empty() {
-        sqlx::query(sql::BLOCK)
-            .bind(text(&blocked)?)
+    for (statement, ids) in [
+        (sql::BLOCK, std::mem::take(&mut choice.blocked)),
+        (sql::THROTTLE, std::mem::take(&mut choice.throttled)),
+    ] {
+        if !ids.is_empty() {
+            sqlx::query(statement)
+                .bind(text(&ids)?)
+                .execute(tx.write())
+                .await
+                .map_err(db)?;
+        }
+    }
+    for (tenant, task_type, id) in std::mem::take(&mut choice.probes) {
+        sqlx::query(sql::PROBE)
+            .bind(tenant)
+            .bind(task_type)
+            .bind(id)
             .execute(tx.write())
             .await
             .map_err(db)?;

@@ -1,11 +1,10 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
-use super::end;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{chain, db, sql};
+use super::{breakers, chain, db, end, sql};
 use crate::columns::{AttemptRow, micros, raw, text};
-use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
+use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
@@ -32,6 +31,8 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
             claim: r.number("claim")?,
             incarnation: r.get("incarnation")?,
             tenant_id: r.get("tenant_id")?,
+            task_type: String::new(),
+            troubled: false,
             config_id: r.get("config_id")?,
             cancel_requested: r.get("cancel_requested_at")?,
             orphan: r.get("deleted_at")?,
@@ -50,6 +51,8 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
         found.failures = r.number("failures_in_a_row")?;
         found.paused = r.get("paused")?;
         found.state_version = r.get("state_version")?;
+        found.task_type = r.get("task_type")?;
+        found.troubled = r.get("type_breakers")?;
         found.chain = r.get("chain")?;
         found.chain_depth = r.number("chain_depth")?;
         running.insert(id, found);
@@ -92,10 +95,12 @@ pub(super) async fn complete_many(
     let running = running(tx, &ids).await?;
     let alive = super::hosts::alive(tx).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
-    let verdicts = Verdicts::decide(items, running, &alive, states)?;
+    let breakers = breakers::read(tx, &Breakers::concerned(items, &running)).await?;
+    let verdicts = Verdicts::decide(items, running, &alive, states, breakers, now)?;
     let parents = write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;
     write_failures(tx, now, verdicts.failures).await?;
+    breakers::write(tx, &verdicts.breakers).await?;
     chain::run(tx, now, parents).await?;
     Ok(verdicts.receipts)
 }

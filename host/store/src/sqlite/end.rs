@@ -129,6 +129,7 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreR
     Ok(Swept {
         available,
         expired: expired.len() as u64,
+        refilled: super::rates::refill(tx, now, limit).await?,
     })
 }
 

@@ -1,10 +1,12 @@
 //! Inserting executions.
 
 use super::writer::Tx;
-use super::{answers, db, sql};
+use super::{answers, backlog, db, sql};
 use crate::columns::{micros, opt_micros, raw, text};
 use crate::firing::Fresh;
-use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, rules};
+use horarium_core::store::{
+    Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, Waiter, rules,
+};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
@@ -35,6 +37,9 @@ struct LiveRow<'a>(
     Option<i64>,
     Option<String>,
     Option<String>,
+    Option<&'a str>,
+    Option<u32>,
+    Option<u32>,
     Option<&'a RawValue>,
     Option<&'a RawValue>,
     u32,
@@ -77,6 +82,9 @@ pub(super) async fn insert(
             opt_micros(new.expires_at),
             new.parent_task_id.map(|id| id.to_string()),
             new.retry_of.map(|id| id.to_string()),
+            new.rate.as_ref().map(|bound| bound.key.as_str()),
+            new.rate.as_ref().map(|bound| bound.rate.count),
+            new.rate.as_ref().map(|bound| bound.rate.seconds),
             (!aside).then_some(parameters),
             new.chain.as_deref().map(raw).transpose()?,
             new.chain_depth,
@@ -151,6 +159,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
     let watched: HashSet<ConfigId> = watched.filter_map(|item| item.config_id).collect();
     let watched: Vec<ConfigId> = watched.into_iter().collect();
     let live = live_counts(tx, &watched).await?;
+    let mut backlogs = backlog::read(tx, items.iter().map(Waiter::from)).await?;
     let refusals = rules::refusals(
         items,
         |item| known.contains(&(item.tenant_id, item.task_id)),
@@ -159,6 +168,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
             config.is_none_or(|id| alive.contains(&(id, item.tenant_id)))
         },
         |config| live.contains_key(&config),
+        &mut backlogs,
     );
     if batch.atomic
         && let Some(void) = rules::void_batch(&refusals)

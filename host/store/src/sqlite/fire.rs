@@ -1,5 +1,6 @@
 //! Carrying out what the scheduler decided (rules S1, S5, S6, S7).
 
+use super::backlog;
 use super::end;
 use super::enqueue;
 use super::rows::{self, Cells as _, Reader};
@@ -9,7 +10,7 @@ use crate::columns::{micros, opt_micros, text};
 use crate::firing::{FirePlan, Position, Skip, SkippedOf};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
-use horarium_core::store::{FireOrder, FireReceipt, StoreResult};
+use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter};
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
@@ -73,7 +74,12 @@ pub(super) async fn fire_due(
     orders: &[FireOrder],
 ) -> StoreResult<Vec<FireReceipt>> {
     let mut positions = positions(tx, orders).await?;
-    let mut plan = FirePlan::decide(orders, &mut positions)?;
+    let mut backlogs = backlog::read(
+        tx,
+        orders.iter().map(|order| Waiter::from(&*order.template)),
+    )
+    .await?;
+    let mut plan = FirePlan::decide(orders, &mut positions, &mut backlogs)?;
     let ids: Vec<i64> = (0..plan.ids).map(|_| tx.next_execution()).collect();
     plan.number(&ids);
     let mut receipts = plan.receipts;

@@ -2,7 +2,9 @@
 //! one transaction ([`writer`]); readers have connections of their own.
 
 mod answers;
+mod backlog;
 mod backup;
+mod breakers;
 mod catalog;
 mod chain;
 mod claim;
@@ -18,6 +20,7 @@ mod history;
 mod hosts;
 mod plugins;
 mod queue;
+mod rates;
 mod rows;
 mod sql;
 mod task_state;

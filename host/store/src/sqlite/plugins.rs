@@ -3,8 +3,10 @@
 use super::writer::Tx;
 use super::{db, rows, sql};
 use crate::columns::{cut_counted, micros, seen, text};
-use horarium_core::store::{FinishVersion, Listing, Page, StoreError, StoreResult, rules};
-use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_core::store::{
+    FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
+};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -244,8 +246,53 @@ pub(super) async fn set_disabled(
     existing_type(tx, tenant, task_type).await
 }
 
+pub(super) async fn set_concurrency(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+    concurrency: TypeConcurrency,
+) -> StoreResult<TaskType> {
+    existing_type(tx, tenant, task_type).await?;
+    sqlx::query(sql::SET_TYPE_BOUNDS)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(concurrency.max)
+        .bind(concurrency.backlog)
+        .bind(micros(now))
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    tx.bump_epoch().await?;
+    existing_type(tx, tenant, task_type).await
+}
+
+pub(super) async fn set_tenant_bounds(
+    tx: &mut Tx,
+    tenant: TenantId,
+    bounds: TenantBounds,
+) -> StoreResult<()> {
+    let changed = sqlx::query(sql::SET_TENANT_BOUNDS)
+        .bind(tenant)
+        .bind(bounds.weight.max(1))
+        .bind(bounds.max)
+        .bind(bounds.backlog)
+        .execute(tx.write())
+        .await
+        .map_err(db)?
+        .rows_affected();
+    match changed {
+        0 => Err(StoreError::NotFound(rules::no_tenant(tenant))),
+        _ => Ok(()),
+    }
+}
+
 /// A type that must exist.
-async fn existing_type(tx: &mut Tx, tenant: TenantId, task_type: &str) -> StoreResult<TaskType> {
+pub(super) async fn existing_type(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+) -> StoreResult<TaskType> {
     one_type(tx.read(), tenant, task_type)
         .await?
         .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))

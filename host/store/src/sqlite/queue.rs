@@ -5,7 +5,7 @@ use super::{SqliteStore, answers, claim, complete, db, end, enqueue, fire, hosts
 use crate::columns::{micros, progress_text, text};
 use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, Enqueue,
+    CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
     ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
@@ -87,7 +87,7 @@ impl Queue for SqliteStore {
             .await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
         let request = Arc::new(request);
         self.write(move |tx| {
             let request = request.clone();

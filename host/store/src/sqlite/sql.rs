@@ -80,6 +80,26 @@ macro_rules! history_columns {
     };
 }
 
+/// What waits in one lane, the next first.
+macro_rules! lane {
+    () => {
+        "WHERE l.tenant_id = ?1 AND l.task_type = ?2 AND l.state = 'available' AND l.blocked = 0 \
+         AND l.state IN ('scheduled', 'available', 'retryable') \
+         AND (l.expires_at IS NULL OR l.expires_at > ?3) AND (l.lost < 3 OR ?4) \
+         ORDER BY l.queue_key, l.id LIMIT ?5"
+    };
+}
+
+/// Registered names, each with its breaker if that is open.
+macro_rules! types {
+    ($rest:literal) => {
+        concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.disabled, y.max_running, y.backlog, \
+         b.opened_at, b.failures, b.probe_at, b.pause_seconds, b.error_kind, b.error_message, \
+         y.created_at, y.updated_at FROM task_types y LEFT JOIN type_breakers b \
+         ON b.tenant_id = y.tenant_id AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
+    };
+}
+
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -123,7 +143,8 @@ statements! {
         SELECT min(next_fire_at) AS at FROM task_schedules WHERE next_fire_at IS NOT NULL \
         UNION ALL SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable') \
         UNION ALL SELECT min(expires_at) FROM live_executions \
-            WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable'))";
+            WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
+        UNION ALL SELECT min(ready_at) FROM rates WHERE ready_at IS NOT NULL)";
     SWEEP_AVAILABLE = "UPDATE live_executions SET state = 'available', blocked = 0 WHERE id IN ( \
         SELECT id FROM live_executions WHERE state IN ('scheduled', 'retryable') AND due_at <= ?1 \
         ORDER BY due_at, id LIMIT ?2)";
@@ -134,8 +155,13 @@ statements! {
     WAITS_BEHIND = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
             AND q.blocked = 0 AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT ?3) b), \
         l.run_key IS NOT NULL, (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id \
-            AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max \
-        FROM live_executions l WHERE l.tenant_id = ?1 AND l.task_id = ?2 \
+            AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max, \
+        (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.task_type = l.task_type \
+            AND r.state = 'running'), y.max_running, \
+        (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.state = 'running'), t.max_running, \
+        (SELECT k.full_at FROM rates k WHERE k.tenant_id = l.tenant_id AND k.rate_key = l.rate_key), l.rate_count, l.rate_seconds \
+        FROM live_executions l LEFT JOIN tenants t ON t.id = l.tenant_id \
+        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type WHERE l.tenant_id = ?1 AND l.task_id = ?2 \
         AND l.state IN ('scheduled', 'available', 'retryable')";
     QUEUE_COUNTS = "SELECT \
         (SELECT count(*) FROM live_executions WHERE state = 'scheduled'), \
@@ -153,18 +179,27 @@ statements! {
     LIVE_COUNTS = "SELECT l.config_id, l.state = 'running', count(*) FROM jsonb_each(?1) j \
         CROSS JOIN live_executions l ON l.config_id = j.value GROUP BY 1, 2";
     /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
-    /// run_key, run_max, due, expires, parent, retry_of, parameters or null, chain or null, depth; `?2` = now.
+    /// run_key, run_max, due, expires, parent, retry_of, rate key, count, seconds, parameters or null,
+    /// chain or null, depth; `?2` = now.
     INSERT_LIVE = "INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, \
         trigger, slot, priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, \
-        parent_task_id, retry_of, parameters, chain, chain_depth, created_at) \
+        parent_task_id, retry_of, rate_key, rate_count, rate_seconds, parameters, chain, chain_depth, created_at) \
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
-        value ->> 13, value ->> 14, value ->> 15, value ->> 16, jsonb_extract(value, '$[17]'), \
-        jsonb_extract(value, '$[18]'), value ->> 19, ?2 \
+        value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19, \
+        jsonb_extract(value, '$[20]'), jsonb_extract(value, '$[21]'), value ->> 22, ?2 \
         FROM jsonb_each(?1)";
     /// id, parameters
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT value ->> 0, jsonb_extract(value, '$[1]') FROM jsonb_each(?1)";
+
+    /// [tenant, type]: what may wait of those that are capped, by type and by tenant
+    BACKLOG_CAPS = "SELECT j.value ->> 0, j.value ->> 1, y.backlog, t.backlog FROM jsonb_each(?1) j \
+        LEFT JOIN task_types y ON y.tenant_id = j.value ->> 0 AND y.task_type = j.value ->> 1 \
+        LEFT JOIN tenants t ON t.id = j.value ->> 0 WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL";
+    /// `?2` type, or none for all of the tenant; `?3` no more than these are counted
+    WAITING = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = ?1 \
+        AND (?2 IS NULL OR l.task_type = ?2) AND l.state IN ('scheduled', 'available', 'retryable') LIMIT ?3)";
 
     // ---- answers; the last argument: not at or before
     ANSWER = "SELECT request_hash, status, body FROM request_answers \
@@ -207,17 +242,31 @@ statements! {
     FLAG_RUNNING = "UPDATE live_executions SET cancel_requested_at = ?2 \
         WHERE config_id = ?1 AND state = 'running' AND cancel_requested_at IS NULL RETURNING id, task_id";
 
-    // ---- claim. `?1` types as [tenant, type], `?2` now, `?3`/`?4` where the page before ended, `?5` limit
-    CANDIDATES = "SELECT l.id, l.queue_key, l.run_key, l.run_max, l.lost, l.tenant_id, l.task_id, \
+    // ---- claim
+    /// `?1` types as [tenant, type], whose places are answered with what bounds them
+    LANE_BOUNDS = "SELECT j.key, coalesce(t.weight, 1), t.max_running, y.max_running, b.probe_at, \
+        EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running') \
+        FROM jsonb_each(?1) j LEFT JOIN tenants t ON t.id = j.value ->> 0 \
+        LEFT JOIN task_types y ON y.tenant_id = j.value ->> 0 AND y.task_type = j.value ->> 1 \
+        LEFT JOIN type_breakers b ON b.tenant_id = j.value ->> 0 AND b.task_type = j.value ->> 1 \
+            AND b.opened_at IS NOT NULL \
+        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+    RUNNING_OF_TYPES = "SELECT tenant_id, task_type, count(*) FROM live_executions \
+        WHERE state = 'running' GROUP BY 1, 2";
+    /// Of the lanes of `?1`, [place, tenant, type], those in which something waits.
+    LANES_WAITING = "SELECT j.value ->> 0 FROM jsonb_each(?1) j WHERE EXISTS ( \
+        SELECT 1 FROM live_executions l WHERE l.tenant_id = j.value ->> 1 AND l.task_type = j.value ->> 2 \
+        AND l.state = 'available' AND l.blocked = 0 AND l.state IN ('scheduled', 'available', 'retryable'))";
+    // Of one lane: `?1` tenant, `?2` type, `?3` now, `?4` whether suspects may run, `?5` limit
+    LANE_HEADS = concat!("SELECT l.queue_key, l.id FROM live_executions l INDEXED BY live_executions_claim ",
+        lane!());
+    CANDIDATES = concat!("SELECT l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \
+        l.lost, l.expires_at, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))), \
         l.parent_task_id, l.retry_of, l.chain IS NOT NULL \
         FROM live_executions l INDEXED BY live_executions_claim \
-        LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
-        WHERE l.state = 'available' AND l.blocked = 0 AND (l.queue_key, l.id) > (?3, ?4) \
-        AND (l.expires_at IS NULL OR l.expires_at > ?2) \
-        AND (l.tenant_id, l.task_type) IN (SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j) \
-        ORDER BY l.queue_key, l.id LIMIT ?5";
+        LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL ", lane!());
     /// [tenant, run_key]
     RUNNING_OF_KEYS = "SELECT l.tenant_id, l.run_key, count(*) FROM jsonb_each(?1) j \
         CROSS JOIN live_executions l ON l.tenant_id = j.value ->> 0 AND l.run_key = j.value ->> 1 \
@@ -230,13 +279,37 @@ statements! {
     // Suspects are few and wait for one another too: they are always looked at.
     BLOCK = "UPDATE live_executions SET blocked = 1 \
         WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available' AND lost < 3";
-    /// [tenant, run_key]; `?2` how many of each key to look at again, `?3` types as [tenant, type].
+    THROTTLE = "UPDATE live_executions SET blocked = 2 \
+        WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'available'";
+    /// [tenant, run_key]; `?2` how many of each key to look at again, `?3` types as [tenant, type], `?4` now.
     UNBLOCK = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
         SELECT b.id FROM jsonb_each(?1) j CROSS JOIN live_executions b ON b.id IN ( \
             SELECT id FROM live_executions w WHERE w.blocked = 1 AND w.tenant_id = j.value ->> 0 \
-            AND w.run_key = j.value ->> 1 \
+            AND w.run_key = j.value ->> 1 AND (w.expires_at IS NULL OR w.expires_at > ?4) \
             AND (w.tenant_id, w.task_type) IN (SELECT t.value ->> 0, t.value ->> 1 FROM jsonb_each(?3) t) \
             ORDER BY w.queue_key, w.id LIMIT ?2)) RETURNING tenant_id, run_key";
+    /// [tenant, rate_key]
+    RATES = "SELECT r.tenant_id, r.rate_key, r.full_at FROM jsonb_each(?1) j \
+        CROSS JOIN rates r ON r.tenant_id = j.value ->> 0 AND r.rate_key = j.value ->> 1";
+    /// tenant, rate_key, full_at, count, seconds, ready_at
+    SET_RATES = "INSERT INTO rates (tenant_id, rate_key, full_at, rate_count, rate_seconds, ready_at) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM jsonb_each(?1) WHERE true \
+        ON CONFLICT (tenant_id, rate_key) DO UPDATE SET full_at = excluded.full_at, \
+        rate_count = excluded.rate_count, rate_seconds = excluded.rate_seconds, ready_at = excluded.ready_at";
+    RATES_READY = "SELECT tenant_id, rate_key, full_at, rate_count, rate_seconds FROM rates \
+        WHERE ready_at IS NOT NULL AND ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
+    RATE_READY_AT = "UPDATE rates SET ready_at = ?3 WHERE tenant_id = ?1 AND rate_key = ?2";
+    /// Of one rate as many as it has tokens for.
+    UNTHROTTLE = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
+        SELECT id FROM live_executions WHERE blocked = 2 AND tenant_id = ?1 AND rate_key = ?2 \
+        ORDER BY queue_key, id LIMIT ?3)";
+    /// Of those that wait for a run key.
+    UNBLOCK_KEY = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
+        SELECT id FROM live_executions WHERE blocked = 1 AND tenant_id = ?1 AND run_key = ?2 \
+        ORDER BY queue_key, id LIMIT ?3)";
+    PROBE = "UPDATE type_breakers SET probe_id = ?3 WHERE tenant_id = ?1 AND task_type = ?2";
+    /// A full bucket is as good as none.
+    TIDY_RATES = "DELETE FROM rates WHERE ready_at IS NULL AND full_at < ?1";
     UNBLOCK_ALL = "UPDATE live_executions SET blocked = 0 WHERE blocked = 1";
 
     // ---- the end of attempts
@@ -245,7 +318,8 @@ statements! {
         l.cancel_requested_at IS NOT NULL, \
         l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), \
         coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, l.attempt, l.lost, l.started_at, \
-        coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0), \
+        coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0), l.task_type, \
+        EXISTS (SELECT 1 FROM type_breakers b WHERE b.tenant_id = l.tenant_id AND b.task_type = l.task_type), \
         json(l.chain), l.chain_depth \
         FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
         LEFT JOIN task_configs c ON c.id = l.config_id \
@@ -320,6 +394,18 @@ statements! {
         LEFT JOIN task_configs c ON c.id = l.config_id \
         WHERE l.state = 'running' AND l.incarnation <> ?1 ORDER BY l.id";
 
+    // ---- breakers
+    /// [tenant, type]
+    BREAKERS = "SELECT b.tenant_id, b.task_type, b.failures, b.opened_at, b.probe_at, b.pause_seconds, b.probe_id, \
+        b.error_kind, b.error_message FROM jsonb_each(?1) j CROSS JOIN type_breakers b \
+        ON b.tenant_id = j.value ->> 0 AND b.task_type = j.value ->> 1";
+    SET_BREAKER = "INSERT INTO type_breakers (tenant_id, task_type, failures, opened_at, probe_at, pause_seconds, \
+        probe_id, error_kind, error_message) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+        ON CONFLICT (tenant_id, task_type) DO UPDATE SET failures = excluded.failures, \
+        opened_at = excluded.opened_at, probe_at = excluded.probe_at, pause_seconds = excluded.pause_seconds, \
+        probe_id = excluded.probe_id, error_kind = excluded.error_kind, error_message = excluded.error_message";
+    DROP_BREAKER = "DELETE FROM type_breakers WHERE tenant_id = ?1 AND task_type = ?2";
+
     // ---- cancel
     FIND_LIVE = "SELECT id, state FROM live_executions WHERE tenant_id = ?1 AND task_id = ?2";
     FIND_ENDED = "SELECT e.state FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
@@ -387,14 +473,14 @@ statements! {
     // ---- plugins
     INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
         VALUES (?1, ?2, ?3, ?3) ON CONFLICT DO NOTHING";
-    TYPE = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
-        FROM task_types WHERE tenant_id = ?1 AND task_type = ?2";
-    TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
-        FROM task_types WHERE tenant_id = ?1 ORDER BY task_type LIMIT ?2 OFFSET ?3";
-    ALL_TYPES = "SELECT tenant_id, task_type, active_digest, disabled, created_at, updated_at \
-        FROM task_types ORDER BY tenant_id, task_type";
+    TYPE = types!("WHERE y.tenant_id = ?1 AND y.task_type = ?2");
+    TYPES = types!("WHERE y.tenant_id = ?1 ORDER BY y.task_type LIMIT ?2 OFFSET ?3");
+    ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
     ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
+    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = ?3, backlog = ?4, updated_at = ?5 \
+        WHERE tenant_id = ?1 AND task_type = ?2";
+    SET_TENANT_BOUNDS = "UPDATE tenants SET weight = ?2, max_running = ?3, backlog = ?4 WHERE id = ?1";
     VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
         json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";

@@ -86,6 +86,16 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
     );
     for (name, statement, index) in [
         ("claim", sql::CANDIDATES, "live_executions_claim"),
+        ("lanes", sql::LANE_HEADS, "live_executions_claim"),
+        ("waiting lanes", sql::LANES_WAITING, "live_executions_claim"),
+        (
+            "running types",
+            sql::RUNNING_OF_TYPES,
+            "live_executions_running",
+        ),
+        ("rates", sql::UNTHROTTLE, "live_executions_throttled"),
+        ("full rates", sql::RATES_READY, "rates_ready"),
+        ("next due", sql::NEXT_DUE, "rates_ready"),
         ("due schedules", sql::DUE_SCHEDULES, "task_schedules_due"),
         ("sweep", sql::SWEEP_AVAILABLE, "live_executions_due"),
         ("expiry", sql::EXPIRED, "live_executions_expiry"),

@@ -215,3 +215,47 @@ async fn a_registration_that_a_crash_broke_off_is_finished_as_it_was_wished() {
         (&json!("ready"), &json!(["state"]), &json!(true))
     );
 }
+
+#[tokio::test]
+async fn a_types_bounds_are_changed_and_its_breaker_reset() {
+    let server = Harness::new();
+    server.register("hello", &json!({}), &json!({})).await;
+    let path = "/v1/task-types/hello";
+    let shown = server.get(path).await.expect(200).body;
+    assert_eq!(shown["concurrency"], json!({"max": null, "backlog": null}));
+    assert_eq!(shown["breaker"], Value::Null);
+    let change = json!({"concurrency": {"max": 3, "backlog": 1}});
+    let changed = server.json("PATCH", path, &change).await.expect(200).body;
+    assert_eq!(changed["concurrency"], json!({"max": 3, "backlog": 1}));
+    // What is not named stays; null takes a bound away.
+    let change = json!({"concurrency": {"max": null}});
+    let changed = server.json("PATCH", path, &change).await.expect(200).body;
+    assert_eq!(changed["concurrency"], json!({"max": null, "backlog": 1}));
+    for bad in [
+        json!({}),
+        json!({"concurrency": {"max": 0}}),
+        json!({"concurrency": {"most": 1}}),
+        json!({"disabled": true}),
+    ] {
+        server.json("PATCH", path, &bad).await.problem(422);
+    }
+    let task = json!({"name": "n", "task_type": "hello", "scheduler_type": "manual", "key": "n"});
+    server.json("POST", "/v1/tasks", &task).await.expect(201);
+    let trigger = "/v1/tasks/n/trigger";
+    server.json("POST", trigger, &json!({})).await.expect(202);
+    let refused = server.json("POST", trigger, &json!({})).await;
+    refused.problem(429);
+    assert_eq!(refused.headers["retry-after"], "10");
+    assert!(
+        refused
+            .text
+            .contains("its plugin's backlog is full, 1 executions wait")
+    );
+    let reset = "/v1/task-types/hello/breaker/reset";
+    let reset = server
+        .json("POST", reset, &json!({}))
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(reset["breaker"], Value::Null);
+}

@@ -34,7 +34,7 @@ impl Harness {
             types: Arc::from([(1, "hello".to_owned())]),
             limit: 100,
         };
-        let claimed = self.store.claim(request).await.expect("claimed");
+        let claimed = self.store.claim(request).await.expect("claimed").claimed;
         (incarnation, claimed)
     }
 

@@ -411,11 +411,11 @@ impl Side {
                 .collect(),
             limit: u32::from(limit % 8),
         };
-        let claimed = self.lab.store.claim(request).await;
-        if let Ok(claimed) = &claimed {
-            self.claims.extend(claimed.iter().cloned());
+        let claims = self.lab.store.claim(request).await;
+        if let Ok(claims) = &claims {
+            self.claims.extend(claims.claimed.iter().cloned());
         }
-        format!("{claimed:?}")
+        format!("{claims:?}")
     }
 
     async fn finish(&mut self, op: &Op) -> String {

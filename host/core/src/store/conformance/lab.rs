@@ -2,7 +2,7 @@
 
 use crate::store::{
     CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End,
-    EnqueueReceipt, FireOrder, FireReceipt, NewExecution, Release, Store,
+    EnqueueReceipt, FireOrder, FireReceipt, NewExecution, Release, Store, Swept,
 };
 use horarium_model::execution::{
     AttemptOutcome, AttemptRecord, Execution, LogLevel, LogLine, LogSource, State, Trigger,
@@ -99,6 +99,8 @@ impl Lab {
             expires_at: None,
             run_key: None,
             run_max: 1,
+            rate: None,
+            backlog: None,
             parent_task_id: None,
             retry_of: None,
             refuse_if_live: false,
@@ -159,7 +161,13 @@ impl Lab {
             types: types.iter().map(|t| (TENANT, (*t).to_owned())).collect(),
             limit,
         };
-        self.store.claim(request).await.expect("claim answers")
+        let claims = self.store.claim(request).await;
+        claims.expect("claim answers").claimed
+    }
+
+    pub(super) async fn sweep(&self, now: Timestamp) -> Swept {
+        let swept = self.store.sweep_due(now, 100).await;
+        swept.expect("sweep_due answers")
     }
 
     /// Claims one execution that must be there.

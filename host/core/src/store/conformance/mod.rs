@@ -12,6 +12,7 @@ mod rules_configs;
 mod rules_fire;
 mod rules_history;
 mod rules_hosts;
+mod rules_limits;
 mod rules_schedule;
 mod scene;
 
@@ -25,6 +26,7 @@ pub use rules_configs::*;
 pub use rules_fire::*;
 pub use rules_history::*;
 pub use rules_hosts::*;
+pub use rules_limits::*;
 pub use rules_schedule::*;
 pub(crate) use scene::NoGuests;
 
@@ -61,6 +63,23 @@ macro_rules! conformance_rules {
             a_freed_run_key_is_used_to_the_full
             run_keys_belong_to_a_tenant_and_a_backlog_blocks_nobody
             an_expired_execution_is_never_claimed
+            tenants_take_turns
+            weights_share_out_the_turns
+            types_of_a_tenant_are_one_queue
+            a_type_is_bounded
+            a_tenant_is_bounded
+            a_rate_is_a_bucket
+            rates_are_by_key_and_tenant
+            rates_and_run_keys_leave_nothing_unused
+            a_key_with_both_bounds_uses_both
+            an_enqueue_meets_an_empty_bucket
+            waits_tell_the_bounds
+            a_full_backlog_refuses
+            a_full_backlog_voids_an_atomic_batch
+            chains_meet_full_backlogs
+            a_slot_that_meets_a_full_backlog_is_skipped
+            a_breaker_opens_probes_and_closes
+            a_breaker_counts_what_breaks_in_a_row
             suspects_run_one_at_a_time
             a_success_is_recorded_whole
             a_failure_is_recorded_whole

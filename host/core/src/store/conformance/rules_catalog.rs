@@ -10,7 +10,8 @@ use horarium_model::task_type::{PluginVersion, VersionState, digest};
 use serde_json::json;
 use std::sync::Arc;
 
-fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
+/// A version to register.
+pub(super) fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
     PluginVersion {
         tenant_id: TENANT,
         task_type: task_type.to_owned(),

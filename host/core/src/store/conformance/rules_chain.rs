@@ -272,6 +272,36 @@ pub async fn chains_obey_the_rules_of_the_target(store: Arc<dyn Store>) {
     );
 }
 
+/// A step whose target has as many waiting as may is a skipped row; what it would cancel makes room first.
+pub async fn chains_meet_full_backlogs(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let few = lab
+        .config(json!({"key": "few", "concurrency": {"backlog": 1}}))
+        .await;
+    let alone = lab
+        .config(json!({"key": "alone", "overlap": "cancel_running", "concurrency": {"backlog": 1}}))
+        .await;
+    let first = chained(&lab, json!([{"task": "few"}, {"task": "alone"}])).await;
+    for _ in 0..3 {
+        start(&lab, &first, 1).await;
+    }
+    let claimed = lab.claim(at(1), 3).await;
+    let ends = claimed
+        .iter()
+        .map(|c| lab.completion(at(2), c, result("1")));
+    let recorded = lab.store.complete_many(at(2), ends.collect()).await;
+    assert_eq!(recorded.expect("recorded").len(), 3);
+    let states = async |config: &TaskConfig| -> Vec<(State, Option<SkipReason>)> {
+        let all = of(&lab, config.id).await;
+        all.iter().map(|e| (e.state, e.skip_reason)).collect()
+    };
+    let skipped = (State::Skipped, Some(SkipReason::BacklogCap));
+    let available = (State::Available, None);
+    assert_eq!(states(&few).await, [available, skipped, skipped]);
+    let cancelled = (State::Cancelled, None);
+    assert_eq!(states(&alone).await, [cancelled, cancelled, available]);
+}
+
 /// A chain that comes back to itself ends after 32 links.
 pub async fn chains_have_a_depth(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;

@@ -275,7 +275,8 @@ pub async fn run_keys_belong_to_a_tenant_and_a_backlog_blocks_nobody(store: Arc<
         types: Arc::from([(TENANT, TYPE.to_owned()), (TENANT + 1, TYPE.to_owned())]),
         limit: 10,
     };
-    let claimed = lab.store.claim(request).await.expect("claim answers");
+    let claims = lab.store.claim(request).await;
+    let claimed = claims.expect("claim answers").claimed;
     assert_eq!(claimed.len(), 3);
     assert_eq!(claimed[1].task_id, foreign);
     assert_eq!(claimed[2].task_id, free);

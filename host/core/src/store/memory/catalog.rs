@@ -4,11 +4,11 @@ use super::{ConfigRow, Inner, MemoryStore};
 use crate::runner::StateEntry;
 use crate::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
-    KeyedRequest, Listing, Page, StoreError, StoreResult, rules,
+    KeyedRequest, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::State;
-use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -203,6 +203,8 @@ impl Catalog for MemoryStore {
                 task_type: name.clone(),
                 active_digest: None,
                 disabled: false,
+                concurrency: TypeConcurrency::default(),
+                breaker: None,
                 created_at: now,
                 updated_at: now,
             });
@@ -285,6 +287,37 @@ impl Catalog for MemoryStore {
         inner.change_type(now, tenant, task_type, |row| {
             row.active_digest = Some(digest.to_owned());
         })
+    }
+
+    async fn set_type_concurrency(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+        concurrency: TypeConcurrency,
+    ) -> StoreResult<TaskType> {
+        self.lock()
+            .change_type(now, tenant, task_type, |row| row.concurrency = concurrency)
+    }
+
+    async fn reset_breaker(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        task_type: &str,
+    ) -> StoreResult<TaskType> {
+        let mut inner = self.lock();
+        inner.breakers.remove(&(tenant, task_type.to_owned()));
+        inner.change_type(now, tenant, task_type, |row| row.breaker = None)
+    }
+
+    async fn set_tenant_bounds(&self, tenant: TenantId, bounds: TenantBounds) -> StoreResult<()> {
+        let mut inner = self.lock();
+        if !inner.tenants.values().any(|id| *id == tenant) {
+            return Err(StoreError::NotFound(rules::no_tenant(tenant)));
+        }
+        inner.bounds.insert(tenant, bounds);
+        Ok(())
     }
 
     async fn set_disabled(

@@ -3,7 +3,7 @@
 use super::live::{Fresh, skipped};
 use super::{Inner, Row};
 use crate::store::chain::{Link, Parent, Target, decide};
-use crate::store::rules;
+use crate::store::{NewExecution, rules};
 use horarium_model::chain::{ChainStep, ChainTask};
 use horarium_model::execution::{Execution, State, Trigger};
 use horarium_model::{ErrorKind, TenantId, Timestamp};
@@ -71,7 +71,9 @@ impl Inner {
     fn take_step(&mut self, now: Timestamp, parent: &Parent, step: &ChainStep, target: &Target) {
         let config = &target.config;
         let live = self.live_count(config.id);
-        match decide(now, parent, step, target, live) {
+        let room =
+            |new: &NewExecution, ended| self.backlogs(std::iter::once(new)).take_after(new, ended);
+        match decide(now, parent, step, target, live, room) {
             Link::Skip(reason) => {
                 let id = self.next_id();
                 let shown = Execution {

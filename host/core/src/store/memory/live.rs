@@ -1,7 +1,7 @@
 //! Moves of live executions that several operations share.
 
 use super::{Inner, Row, move_state};
-use crate::store::{NewExecution, rules};
+use crate::store::{Backlogs, NewExecution, Waiter, rules};
 use horarium_model::config::SkipStreak;
 use horarium_model::execution::{AttemptRecord, Execution, State};
 use horarium_model::firing::LiveCount;
@@ -26,6 +26,31 @@ impl Inner {
             }
         }
         count
+    }
+
+    /// What caps the backlogs that executions would wait in.
+    pub(super) fn backlogs<'a>(&self, items: impl Iterator<Item = &'a NewExecution>) -> Backlogs {
+        let waiting = |wanted: &dyn Fn(&Execution) -> bool| {
+            let rows = self.live.values().map(|row| &row.shown);
+            let count = rows.filter(|e| e.state.is_waiting() && wanted(e)).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let mut backlogs = Backlogs::default();
+        for item in items.map(Waiter::from) {
+            let (tenant, task_type) = (item.tenant_id, item.task_type);
+            if let Some(config) = item.capped {
+                backlogs.know_config(config, waiting(&|e| e.config_id == Some(config)));
+            }
+            let of_type = self.types.get(&(tenant, task_type.to_owned()));
+            if let Some(cap) = of_type.and_then(|row| row.concurrency.backlog) {
+                let count = waiting(&|e| e.tenant_id == tenant && e.task_type == task_type);
+                backlogs.know_type(tenant, task_type, cap, count);
+            }
+            if let Some(cap) = self.bounds.get(&tenant).and_then(|bounds| bounds.backlog) {
+                backlogs.know_tenant(tenant, cap, waiting(&|e| e.tenant_id == tenant));
+            }
+        }
+        backlogs
     }
 
     /// Ids of the live executions of a config in these states.
@@ -65,6 +90,7 @@ impl Inner {
             incarnation: 0,
             run_key: new.run_key.clone(),
             run_max: new.run_max,
+            rate: new.rate.clone(),
             chain: new.chain.clone(),
             chain_depth: new.chain_depth,
         };
@@ -75,14 +101,17 @@ impl Inner {
     /// Files a live row under its state.
     pub(super) fn put_live(&mut self, row: Row) {
         if row.shown.state == State::Available {
-            self.available.insert(order(&row.shown));
+            let lane = self.available.entry(lane(&row.shown)).or_default();
+            lane.insert(order(&row.shown));
         }
         self.live.insert(row.shown.id, row);
     }
 
     pub(super) fn take_live(&mut self, id: ExecutionId) -> Option<Row> {
         let row = self.live.remove(&id)?;
-        self.available.remove(&order(&row.shown));
+        if let Some(lane) = self.available.get_mut(&lane(&row.shown)) {
+            lane.remove(&order(&row.shown));
+        }
         Some(row)
     }
 
@@ -232,6 +261,11 @@ pub(super) struct Fresh {
     pub(super) trigger: horarium_model::Trigger,
     pub(super) slot: Option<Timestamp>,
     pub(super) due_at: Timestamp,
+}
+
+/// The tenant and type an execution waits among.
+fn lane(shown: &Execution) -> (horarium_model::TenantId, String) {
+    (shown.tenant_id, shown.task_type.clone())
 }
 
 impl Fresh {

@@ -3,12 +3,16 @@
 
 mod catalog;
 mod chain;
+mod claim;
 mod history;
 mod live;
 mod queue;
 
 use super::chain::Parent;
-use super::{HostFacts, KeptAnswer, KeyedRequest, StoreError, StoreResult, rules};
+use super::{
+    BreakerRow, Bucket, Head, HostFacts, KeptAnswer, KeyedRequest, RateBound, StoreError,
+    StoreResult, TenantBounds, rules,
+};
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
@@ -103,8 +107,11 @@ struct Inner {
     last_version: i64,
     configs: BTreeMap<ConfigId, ConfigRow>,
     live: BTreeMap<ExecutionId, Row>,
-    /// Available executions in the order of rule E2: a view of `live`.
-    available: BTreeSet<(i64, ExecutionId)>,
+    /// Available executions by tenant and type, each in the order of rule E2: a view of `live`.
+    available: BTreeMap<(TenantId, String), BTreeSet<Head>>,
+    rates: BTreeMap<(TenantId, String), RateRow>,
+    bounds: BTreeMap<TenantId, TenantBounds>,
+    breakers: BTreeMap<(TenantId, String), BreakerRow>,
     history: BTreeMap<ExecutionId, Execution>,
     by_task: BTreeMap<(TenantId, TaskId), ExecutionId>,
     attempts: BTreeMap<ExecutionId, Vec<AttemptRecord>>,
@@ -139,8 +146,17 @@ struct Row {
     incarnation: i64,
     run_key: Option<String>,
     run_max: u32,
+    rate: Option<RateBound>,
     chain: Option<Arc<str>>,
     chain_depth: u32,
+}
+
+/// A rate that was used.
+#[derive(Debug, Clone)]
+struct RateRow {
+    bucket: Bucket,
+    /// When what waits for it is looked at again.
+    ready_at: Option<i64>,
 }
 
 #[derive(Debug, Clone)]

@@ -1,18 +1,17 @@
 //! The live side.
 
-use super::live::{Fresh, clear_attempt, show_attempt};
+use super::live::{Fresh, show_attempt};
 use super::{Host, Inner, MemoryStore, Row, move_state};
 use crate::runner::StateSnapshot;
 use crate::store::rules::{self, FireStep, Firing, Settled};
 use crate::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End, Enqueue,
+    CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, End, Enqueue,
     EnqueueReceipt, Enqueued, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held,
     HostFacts, HostRow, HostRun, KeptAnswer, NewExecution, ProgressReport, Queue, QueueCounts,
-    Release, SUSPECT_AFTER_LOST, StoreError, StoreResult, Swept, TakenOver, Waits,
+    Release, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[async_trait::async_trait]
@@ -107,7 +106,7 @@ impl Queue for MemoryStore {
         Ok(swept)
     }
 
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
         Ok(self.lock().claim(&request))
     }
 
@@ -273,7 +272,7 @@ impl Queue for MemoryStore {
                 .values()
                 .filter(|row| row.shown.state == State::Running && row.incarnation == incarnation)
                 .count() as u64,
-            available: !inner.available.is_empty(),
+            available: inner.available.values().any(|lane| !lane.is_empty()),
         })
     }
 
@@ -313,11 +312,19 @@ impl Queue for MemoryStore {
                 .and_then(|other| inner.bound(other))
                 .is_some_and(|(running, max)| running >= max)
         };
-        let before = inner.available.range(..super::live::order(&row.shown));
+        let place = super::live::order(&row.shown);
+        let lanes = inner.available.values();
+        let before = lanes.flat_map(|lane| lane.range(..place));
         let ahead = before.filter(|(_, id)| !blocked(id));
         Ok(Some(Waits {
             ahead: ahead.take(Waits::COUNTED as usize).count() as u64,
             bound: inner.bound(row),
+            of_type: inner.bound_of_type(row),
+            of_tenant: inner.bound_of_tenant(row),
+            bucket: row
+                .rate
+                .as_ref()
+                .map(|bound| inner.bucket(row.shown.tenant_id, bound)),
         }))
     }
 
@@ -397,7 +404,9 @@ impl Inner {
                 .filter(|_| row.shown.state != State::Available);
             [due, row.shown.expires_at].into_iter().flatten()
         });
-        schedules.chain(instants).min()
+        let rates = self.rates.values().filter_map(|rate| rate.ready_at);
+        let rates = rates.filter_map(Timestamp::from_timestamp_micros);
+        schedules.chain(instants).chain(rates).min()
     }
 
     /// See [`Heartbeat::next_take_over`].
@@ -436,7 +445,9 @@ impl Inner {
         {
             return FireReceipt::default();
         }
-        let firing = Firing::decide(order, state.open_skip.clone(), self.live_count(id));
+        let mut backlogs = self.backlogs(std::iter::once(&*order.template));
+        let live = self.live_count(id);
+        let firing = Firing::decide(order, state.open_skip.clone(), live, &mut backlogs);
         let mut receipt = FireReceipt {
             applied: true,
             skipped: firing.skipped,
@@ -487,6 +498,7 @@ impl Inner {
     }
 
     fn enqueue(&mut self, now: Timestamp, batch: &Enqueue) -> Vec<EnqueueReceipt> {
+        let mut backlogs = self.backlogs(batch.items.iter());
         let refusals = rules::refusals(
             &batch.items,
             |item| self.by_task.contains_key(&(item.tenant_id, item.task_id)),
@@ -495,6 +507,7 @@ impl Inner {
                 config.is_none_or(|id| self.config(item.tenant_id, id).is_some())
             },
             |config| !self.live_of(config, |_| true).is_empty(),
+            &mut backlogs,
         );
         if batch.atomic
             && let Some(void) = rules::void_batch(&refusals)
@@ -544,93 +557,8 @@ impl Inner {
                 swept.available += 1;
             }
         }
+        swept.refilled = self.refill(now, limit);
         swept
-    }
-
-    fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
-        if !self.is_alive(request.incarnation) {
-            return Vec::new();
-        }
-        let mut running: BTreeMap<(TenantId, String), u32> = BTreeMap::new();
-        let mut suspect_runs = false;
-        for row in self.live.values() {
-            if row.shown.state == State::Running {
-                suspect_runs |= row.shown.lost >= SUSPECT_AFTER_LOST;
-                if let Some(key) = &row.run_key {
-                    *running
-                        .entry((row.shown.tenant_id, key.clone()))
-                        .or_default() += 1;
-                }
-            }
-        }
-        let mut chosen = Vec::new();
-        for (_, id) in &self.available {
-            if chosen.len() >= request.limit as usize {
-                break;
-            }
-            let Some(row) = self.live.get(id) else {
-                continue;
-            };
-            let shown = &row.shown;
-            let suspect = shown.lost >= SUSPECT_AFTER_LOST;
-            let loadable = request
-                .types
-                .iter()
-                .any(|(tenant, name)| *tenant == shown.tenant_id && *name == shown.task_type);
-            let expired = shown.expires_at.is_some_and(|at| at <= request.now);
-            if !loadable || expired || (suspect && suspect_runs) {
-                continue;
-            }
-            if let Some(key) = &row.run_key {
-                let count = running.entry((shown.tenant_id, key.clone())).or_default();
-                if *count >= row.run_max {
-                    continue;
-                }
-                *count += 1;
-            }
-            suspect_runs |= suspect;
-            chosen.push(*id);
-        }
-        chosen
-            .into_iter()
-            .filter_map(|id| self.start(request, id))
-            .collect()
-    }
-
-    /// Makes one available execution run.
-    fn start(&mut self, request: &ClaimRequest, id: ExecutionId) -> Option<Claimed> {
-        let mut row = self.take_live(id)?;
-        let config_id = row.shown.config_id.filter(|id| !self.is_orphan(Some(*id)));
-        let shown = &mut row.shown;
-        move_state(shown, State::Running);
-        clear_attempt(shown);
-        row.claim += 1;
-        row.incarnation = request.incarnation;
-        shown.attempt += 1;
-        shown.started_at = Some(request.now);
-        shown.first_started_at.get_or_insert(request.now);
-        let claimed = Claimed {
-            id,
-            task_id: shown.task_id,
-            claim: row.claim,
-            attempt: shown.attempt,
-            tenant_id: shown.tenant_id,
-            config_id,
-            config_version: config_id
-                .and_then(|id| self.configs.get(&id))
-                .map(|row| row.config.version),
-            task_type: shown.task_type.clone(),
-            trigger: shown.trigger,
-            slot: shown.slot,
-            due_at: shown.due_at.unwrap_or(shown.created_at),
-            max_attempts: shown.max_attempts,
-            parameters: row.parameters.clone(),
-            parent_task_id: shown.parent_task_id,
-            retry_of: shown.retry_of,
-            chained: row.chain.is_some(),
-        };
-        self.put_live(row);
-        Some(claimed)
     }
 
     fn complete(&mut self, now: Timestamp, item: Completion) -> CompletionReceipt {
@@ -653,6 +581,8 @@ impl Inner {
         let Some(mut row) = self.take_live(item.id) else {
             return CompletionReceipt::Stale;
         };
+        let lane = (row.shown.tenant_id, row.shown.task_type.clone());
+        self.note_health(now, lane, &item);
         show_attempt(&mut row.shown, &item.record);
         self.keep_attempt(item.id, item.record);
         if !item.logs.is_empty() {

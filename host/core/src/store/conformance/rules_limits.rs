@@ -1,0 +1,590 @@
+//! Who is next and what bounds it (rules E2 and E3).
+
+use super::lab::{Lab, TENANT, TYPE, at, ok};
+use crate::store::{
+    BacklogOf, ClaimRequest, Claimed, CompletionReceipt, End, Enqueue, EnqueueReceipt, Enqueued,
+    FullBacklog, NewExecution, RateBound, Store, TenantBounds,
+};
+use horarium_model::config::Rate;
+use horarium_model::execution::{AttemptOutcome, SkipReason, State};
+use horarium_model::schedule::Overlap;
+use horarium_model::task_type::{Breaker, TypeConcurrency};
+use horarium_model::{ErrorKind, TaskId, TenantId, Timestamp};
+use serde_json::json;
+use std::sync::Arc;
+
+const OTHER: TenantId = TENANT + 1;
+
+/// Claims of several tenants and types.
+async fn claim(lab: &Lab, now: Timestamp, limit: u32, types: &[(TenantId, &str)]) -> Vec<Claimed> {
+    let request = ClaimRequest {
+        now,
+        incarnation: lab.host,
+        types: types
+            .iter()
+            .map(|(tenant, name)| (*tenant, (*name).to_owned()))
+            .collect(),
+        limit,
+    };
+    let claims = lab.store.claim(request).await;
+    claims.expect("claim answers").claimed
+}
+
+const BOTH: &[(TenantId, &str)] = &[(TENANT, TYPE), (OTHER, TYPE)];
+
+fn of(lab: &Lab, tenant: TenantId, due: i64) -> NewExecution {
+    NewExecution {
+        tenant_id: tenant,
+        ..lab.new_execution(None, at(due))
+    }
+}
+
+fn of_type(lab: &Lab, task_type: &str, due: i64) -> NewExecution {
+    NewExecution {
+        task_type: task_type.to_owned(),
+        ..lab.new_execution(None, at(due))
+    }
+}
+
+fn rated(lab: &Lab, key: &str, count: u32, seconds: u32) -> NewExecution {
+    NewExecution {
+        rate: Some(RateBound::of(key, Rate { count, seconds })),
+        ..lab.new_execution(None, at(0))
+    }
+}
+
+fn tenants(claimed: &[Claimed]) -> Vec<TenantId> {
+    claimed.iter().map(|one| one.tenant_id).collect()
+}
+
+/// However much one tenant has waiting, another's is next when it has less running; priorities compare within a
+/// tenant only.
+pub async fn tenants_take_turns(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let flood = (0..300).map(|n| NewExecution {
+        priority: 100,
+        ..of(&lab, TENANT, n - 1000)
+    });
+    lab.enqueue(at(0), flood.collect()).await;
+    let running = claim(&lab, at(0), 4, BOTH).await;
+    assert_eq!(tenants(&running), [TENANT; 4]);
+    let single = lab.put(at(1), of(&lab, OTHER, 1)).await.1;
+    // It waits for one running slot to end, no longer.
+    lab.finish(at(2), &running[0], ok()).await;
+    let next = claim(&lab, at(2), 1, BOTH).await;
+    assert_eq!(next[0].task_id, single);
+    for due in 3..9 {
+        lab.put(at(9), of(&lab, OTHER, due)).await;
+    }
+    // Three of one and one of the other run; four more make it four each.
+    let next = claim(&lab, at(9), 4, BOTH).await;
+    assert_eq!(
+        tenants(&next),
+        [OTHER, OTHER, TENANT, OTHER],
+        "fewest running first, the older one where that is equal"
+    );
+}
+
+/// A tenant with a weight gets that many times the share of one without.
+pub async fn weights_share_out_the_turns(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let bounds = TenantBounds {
+        weight: 3,
+        ..TenantBounds::default()
+    };
+    let set = lab.store.set_tenant_bounds(TENANT, bounds).await;
+    set.expect("set");
+    assert!(lab.store.set_tenant_bounds(99, bounds).await.is_err());
+    for n in 0..40 {
+        let items = vec![of(&lab, OTHER, n - 100), of(&lab, TENANT, n)];
+        lab.enqueue(at(100), items).await;
+    }
+    let claimed = claim(&lab, at(100), 20, BOTH).await;
+    let heavy = claimed.iter().filter(|one| one.tenant_id == TENANT).count();
+    assert_eq!(heavy, 15);
+    // So it stays, whatever ends.
+    for one in claimed.iter().filter(|one| one.tenant_id == TENANT).take(6) {
+        lab.finish(at(101), one, ok()).await;
+    }
+    let next = claim(&lab, at(101), 6, BOTH).await;
+    assert_eq!(tenants(&next), [TENANT; 6]);
+}
+
+/// Several types of a tenant are one queue.
+pub async fn types_of_a_tenant_are_one_queue(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let mut put = Vec::new();
+    for n in 0..12 {
+        let item = of_type(&lab, ["a", "b", "c"][n as usize % 3], n);
+        put.push(lab.put(at(20), item).await.1);
+    }
+    let types = &[(TENANT, "a"), (TENANT, "b"), (TENANT, "c")];
+    let mut order: Vec<TaskId> = Vec::new();
+    for limit in [5, 1, 6] {
+        let claimed = claim(&lab, at(20), limit, types).await;
+        assert_eq!(claimed.len(), limit as usize);
+        order.extend(claimed.iter().map(|one| one.task_id));
+    }
+    assert_eq!(order, put);
+}
+
+async fn register(lab: &Lab, task_type: &str) {
+    let version = super::rules_catalog::version(task_type, b"x");
+    let added = lab.store.add_version(at(0), version, b"x".to_vec()).await;
+    added.expect("registered");
+}
+
+/// Never more of a type than it allows, over claims and whatever ends; its backlog hides nothing, and a bound
+/// that is changed holds for the claims that follow.
+pub async fn a_type_is_bounded(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    register(&lab, "few").await;
+    let set = |max| {
+        let concurrency = TypeConcurrency { max, backlog: None };
+        lab.store
+            .set_type_concurrency(at(0), TENANT, "few", concurrency)
+    };
+    let shown = set(Some(2)).await.expect("set");
+    assert_eq!(shown.concurrency.max, Some(2));
+    let known = lab.store.task_type(TENANT, "few").await.expect("answers");
+    assert_eq!(known.expect("there").concurrency.max, Some(2));
+    let backlog = (0..200).map(|n| of_type(&lab, "few", n - 500));
+    lab.enqueue(at(0), backlog.collect()).await;
+    let free = lab.put_due(None, at(0)).await;
+    let types = &[(TENANT, "few"), (TENANT, TYPE)];
+    let claimed = claim(&lab, at(0), 50, types).await;
+    assert_eq!(claimed.len(), 3);
+    assert_eq!(claimed[2].task_id, free);
+    assert!(claim(&lab, at(0), 50, types).await.is_empty());
+    lab.finish(at(1), &claimed[0], ok()).await;
+    let next = claim(&lab, at(1), 50, types).await;
+    assert_eq!(next.len(), 1);
+    // A retry and a hand-back leave their place too.
+    let retry = crate::store::End::Retry(at(900));
+    lab.finish(at(2), &claimed[1], retry).await;
+    assert_eq!(lab.release(at(2), &next[0], None, Some(at(900))).await, 1);
+    assert_eq!(claim(&lab, at(2), 50, types).await.len(), 2);
+    set(Some(5)).await.expect("set");
+    assert_eq!(claim(&lab, at(3), 50, types).await.len(), 3);
+    set(None).await.expect("set");
+    assert_eq!(claim(&lab, at(3), 50, types).await.len(), 50);
+    let unknown = lab
+        .store
+        .set_type_concurrency(at(0), TENANT, "nothing", TypeConcurrency::default())
+        .await;
+    assert!(unknown.is_err());
+}
+
+/// Never more of a tenant than it allows, over all its types.
+pub async fn a_tenant_is_bounded(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let bounds = TenantBounds {
+        max: Some(3),
+        ..TenantBounds::default()
+    };
+    let set = lab.store.set_tenant_bounds(TENANT, bounds).await;
+    set.expect("set");
+    for n in 0..10 {
+        let items = vec![
+            of_type(&lab, "a", n),
+            of_type(&lab, "b", n),
+            of(&lab, OTHER, 50 + n),
+        ];
+        lab.enqueue(at(99), items).await;
+    }
+    let types = &[(TENANT, "a"), (TENANT, "b"), (OTHER, TYPE)];
+    let claimed = claim(&lab, at(99), 10, types).await;
+    let bounded = tenants(&claimed).iter().filter(|t| **t == TENANT).count();
+    assert_eq!((bounded, claimed.len()), (3, 10));
+    assert!(
+        claim(&lab, at(99), 10, &types[..2]).await.is_empty(),
+        "it has no room"
+    );
+}
+
+/// A bucket gives what it holds at once, then as it fills. What waits for it hides nothing, and time brings it
+/// back: `next_due` says when, and the sweep lets it on.
+pub async fn a_rate_is_a_bucket(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let items = (0..40).map(|_| rated(&lab, "k", 2, 20)).collect();
+    lab.enqueue(at(0), items).await;
+    let free = lab.put_due(None, at(0)).await;
+    let first = lab.claim(at(0), 10).await;
+    assert_eq!(first.len(), 3);
+    assert_eq!(first[2].task_id, free);
+    assert!(lab.claim(at(0), 10).await.is_empty());
+    // That they end changes nothing.
+    lab.finish(at(1), &first[0], ok()).await;
+    assert!(lab.claim(at(1), 10).await.is_empty());
+    for round in 1..=3 {
+        let due = lab.store.next_due().await.expect("answers");
+        assert_eq!(due, Some(at(10 * round)), "round {round}");
+        let early = at(10 * round) - chrono::Duration::microseconds(1);
+        lab.sweep(early).await;
+        assert!(lab.claim(early, 10).await.is_empty(), "round {round}");
+        assert_eq!(lab.sweep(at(10 * round)).await.refilled, 1);
+        assert_eq!(lab.claim(at(10 * round), 10).await.len(), 1);
+    }
+    // Nobody looked for long: no more than the bucket holds.
+    lab.sweep(at(500)).await;
+    assert_eq!(lab.claim(at(500), 10).await.len(), 2);
+    // A retry takes a token as it starts again.
+    lab.sweep(at(520)).await;
+    let claimed = lab.claim(at(520), 10).await;
+    assert_eq!(claimed.len(), 2);
+}
+
+/// Each key has its own bucket, in each tenant.
+pub async fn rates_are_by_key_and_tenant(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    for key in ["a", "b"] {
+        for tenant in [TENANT, OTHER] {
+            let item = || NewExecution {
+                tenant_id: tenant,
+                ..rated(&lab, key, 1, 60)
+            };
+            lab.enqueue(at(0), vec![item(), item()]).await;
+        }
+    }
+    assert_eq!(claim(&lab, at(0), 10, BOTH).await.len(), 4);
+    assert!(claim(&lab, at(0), 10, BOTH).await.is_empty());
+    let swept = lab.sweep(at(60)).await;
+    assert_eq!(swept.refilled, 4);
+    assert_eq!(claim(&lab, at(60), 10, BOTH).await.len(), 4);
+}
+
+/// A token that its first in line does not take is for the next, and a place of a run key that a rate keeps
+/// empty is for others.
+pub async fn rates_and_run_keys_leave_nothing_unused(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let mut put = Vec::new();
+    for _ in 0..4 {
+        put.push(lab.put(at(0), rated(&lab, "k", 1, 10)).await.1);
+    }
+    assert_eq!(lab.claim(at(0), 9).await[0].task_id, put[0]);
+    // It got its turn and is cancelled before a claim takes it.
+    lab.sweep(at(10)).await;
+    lab.cancel(at(10), put[1]).await;
+    lab.sweep(at(12)).await;
+    assert_eq!(lab.claim(at(12), 9).await[0].task_id, put[2]);
+
+    lab.cancel(at(12), put[3]).await;
+    // One at a time of the config, and one a minute of each site.
+    let mut sites = Vec::new();
+    for site in ["x", "x", "y"] {
+        let item = NewExecution {
+            run_key: Some("config".to_owned()),
+            run_max: 1,
+            ..rated(&lab, site, 1, 60)
+        };
+        sites.push(lab.put(at(20), item).await.1);
+    }
+    let running = lab.claim(at(20), 9).await;
+    assert_eq!(running.len(), 1);
+    assert!(lab.claim(at(20), 9).await.is_empty());
+    lab.finish(at(21), &running[0], ok()).await;
+    let next = lab.claim(at(21), 9).await;
+    assert_eq!(next.len(), 1, "the other site may");
+    assert_eq!(next[0].task_id, sites[2]);
+    lab.finish(at(22), &next[0], ok()).await;
+    assert!(lab.claim(at(22), 9).await.is_empty());
+    lab.sweep(at(80)).await;
+    assert_eq!(lab.claim(at(80), 9).await[0].task_id, sites[1]);
+}
+
+/// Places and tokens of one key are both used to the full.
+pub async fn a_key_with_both_bounds_uses_both(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let item = || NewExecution {
+        run_key: Some("k".to_owned()),
+        run_max: 3,
+        ..rated(&lab, "k", 5, 50)
+    };
+    lab.enqueue(at(0), (0..60).map(|_| item()).collect()).await;
+    let mut running = lab.claim(at(0), 20).await;
+    assert_eq!(running.len(), 3, "places");
+    for one in running.drain(..) {
+        lab.finish(at(1), &one, ok()).await;
+    }
+    let running = lab.claim(at(1), 20).await;
+    assert_eq!(running.len(), 2, "tokens");
+    for one in &running {
+        lab.finish(at(2), one, ok()).await;
+    }
+    lab.sweep(at(40)).await;
+    assert_eq!(lab.claim(at(40), 20).await.len(), 3, "places again");
+}
+
+/// What waits is told what bounds it.
+pub async fn waits_tell_the_bounds(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    register(&lab, "few").await;
+    let concurrency = TypeConcurrency {
+        max: Some(1),
+        backlog: None,
+    };
+    let set = lab
+        .store
+        .set_type_concurrency(at(0), TENANT, "few", concurrency);
+    set.await.expect("set");
+    let bounds = TenantBounds {
+        max: Some(4),
+        ..TenantBounds::default()
+    };
+    let set = lab.store.set_tenant_bounds(TENANT, bounds).await;
+    set.expect("set");
+    let free = lab.put_due(None, at(0)).await;
+    let waits = lab.store.waits(TENANT, free).await;
+    let waits = waits.expect("answers").expect("waits");
+    assert_eq!(waits.of_type, None);
+    assert_eq!((waits.of_tenant, waits.bucket), (Some((0, 4)), None));
+    let item = || NewExecution {
+        task_type: "few".to_owned(),
+        ..rated(&lab, "k", 1, 10)
+    };
+    lab.put(at(0), item()).await;
+    let (_, waiting) = lab.put(at(0), item()).await;
+    assert_eq!(claim(&lab, at(0), 5, &[(TENANT, "few")]).await.len(), 1);
+    let waits = lab.store.waits(TENANT, waiting).await;
+    let waits = waits.expect("answers").expect("waits");
+    assert_eq!(waits.of_type, Some((1, 1)));
+    assert_eq!(waits.of_tenant, Some((1, 4)));
+    let bucket = waits.bucket.expect("a rate");
+    assert_eq!((bucket.tokens(at(9)), bucket.tokens(at(10))), (0, 1));
+}
+
+/// What a claim hands to the sweep is not lost when the enqueue comes later.
+pub async fn an_enqueue_meets_an_empty_bucket(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    lab.put(at(0), rated(&lab, "k", 1, 10)).await;
+    assert_eq!(lab.claim(at(0), 5).await.len(), 1);
+    let receipts = lab.enqueue(at(1), vec![rated(&lab, "k", 1, 10)]).await;
+    assert!(matches!(receipts[0], EnqueueReceipt::Enqueued { .. }));
+    assert!(lab.claim(at(1), 5).await.is_empty());
+    lab.sweep(at(10)).await;
+    assert_eq!(lab.claim(at(10), 5).await.len(), 1);
+}
+
+fn full(of: BacklogOf, backlog: u32) -> EnqueueReceipt {
+    EnqueueReceipt::Full(FullBacklog { of, backlog })
+}
+
+/// A full backlog refuses, item by item; what starts or ends makes room.
+pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.config(json!({})).await;
+    let item = |due| NewExecution {
+        backlog: Some(2),
+        ..lab.new_execution(Some(config.id), at(due))
+    };
+    let receipts = lab.enqueue(at(0), vec![item(0), item(50), item(0)]).await;
+    assert!(matches!(receipts[0], EnqueueReceipt::Enqueued { .. }));
+    assert!(matches!(receipts[1], EnqueueReceipt::Enqueued { .. }));
+    assert_eq!(receipts[2], full(BacklogOf::Config, 2));
+    let running = lab.claim_one(at(0)).await;
+    lab.put(at(1), item(1)).await;
+    assert_eq!(
+        lab.enqueue(at(1), vec![item(1)]).await,
+        [full(BacklogOf::Config, 2)]
+    );
+    // A retry comes back whatever the backlog is.
+    assert_eq!(
+        lab.finish(at(2), &running, End::Retry(at(9))).await,
+        State::Retryable
+    );
+
+    register(&lab, "few").await;
+    let concurrency = TypeConcurrency {
+        max: None,
+        backlog: Some(3),
+    };
+    let set = lab
+        .store
+        .set_type_concurrency(at(0), TENANT, "few", concurrency);
+    assert_eq!(set.await.expect("set").concurrency, concurrency);
+    let items = (0..5).map(|n| of_type(&lab, "few", n)).collect();
+    let receipts = lab.enqueue(at(9), items).await;
+    assert_eq!(
+        receipts[3..],
+        [full(BacklogOf::Type, 3), full(BacklogOf::Type, 3)]
+    );
+    let other = NewExecution {
+        tenant_id: OTHER,
+        ..of_type(&lab, "few", 0)
+    };
+    lab.put(at(9), other).await;
+    assert_eq!(claim(&lab, at(9), 1, &[(TENANT, "few")]).await.len(), 1);
+    lab.put(at(9), of_type(&lab, "few", 0)).await;
+
+    // Three of the type, three of the config.
+    let bounds = TenantBounds {
+        backlog: Some(7),
+        ..TenantBounds::default()
+    };
+    lab.store
+        .set_tenant_bounds(TENANT, bounds)
+        .await
+        .expect("set");
+    lab.put_due(None, at(9)).await;
+    let receipts = lab
+        .enqueue(at(9), vec![lab.new_execution(None, at(9))])
+        .await;
+    assert_eq!(receipts, [full(BacklogOf::Tenant, 7)]);
+}
+
+/// One that finds no place voids an atomic batch, and nothing of it waits.
+pub async fn a_full_backlog_voids_an_atomic_batch(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.config(json!({})).await;
+    let item = || NewExecution {
+        backlog: Some(2),
+        ..lab.new_execution(Some(config.id), at(0))
+    };
+    let batch = |count| Enqueue {
+        atomic: true,
+        ..Enqueue::each((0..count).map(|_| item()).collect())
+    };
+    let void = EnqueueReceipt::Void;
+    let expected = vec![void.clone(), void, full(BacklogOf::Config, 2)];
+    let done = lab.store.enqueue(at(0), batch(3)).await;
+    assert_eq!(done.expect("answers"), Enqueued::Done(expected));
+    assert!(lab.claim(at(0), 5).await.is_empty());
+    let done = lab.store.enqueue(at(0), batch(2)).await;
+    assert!(matches!(done, Ok(Enqueued::Done(_))));
+    assert_eq!(lab.claim(at(0), 5).await.len(), 2);
+}
+
+/// A slot that meets a full backlog is skipped, and that is told.
+pub async fn a_slot_that_meets_a_full_backlog_is_skipped(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.cron().await;
+    let mut order = lab
+        .order(config.id, &[600, 1200, 1800], Overlap::Allow)
+        .await;
+    let mut template = (*order.template).clone();
+    template.backlog = Some(1);
+    order.template = Arc::new(template);
+    let receipts = lab.store.fire_due(at(1800), vec![order]).await;
+    let receipt = &receipts.expect("fires")[0];
+    assert_eq!((receipt.enqueued.len(), receipt.skipped), (1, 2));
+    let open = lab.read(config.id).await.schedule_state.open_skip;
+    let open = open.expect("a streak");
+    assert_eq!((open.reason, open.count), (SkipReason::BacklogCap, 2));
+}
+
+/// Ends a claimed execution as a failure of this kind.
+async fn fail(lab: &Lab, now: Timestamp, claimed: &Claimed, kind: ErrorKind) {
+    let mut item = lab.completion(now, claimed, End::Failed);
+    item.record.outcome = AttemptOutcome::Failed;
+    item.record.error_kind = Some(kind);
+    item.record.error_message = Some("boom".to_owned());
+    let recorded = CompletionReceipt::Recorded(State::Failed);
+    assert_eq!(lab.complete(now, item).await, recorded);
+}
+
+async fn breaker(lab: &Lab) -> Option<Breaker> {
+    let shown = lab.store.task_type(TENANT, "sick").await.expect("answers");
+    let all = lab.store.all_task_types().await.expect("answers");
+    let shown = shown.expect("registered");
+    assert!(all.contains(&shown));
+    shown.breaker
+}
+
+const SICK: &[(TenantId, &str)] = &[(TENANT, "sick")];
+
+/// Lets this many of the sick type fail.
+async fn sicken(lab: &Lab, now: Timestamp, count: u32) {
+    for _ in 0..count {
+        let claimed = claim(lab, now, 1, SICK).await;
+        fail(lab, now, &claimed[0], ErrorKind::Trap).await;
+    }
+}
+
+async fn sick_lab(store: Arc<dyn Store>) -> Lab {
+    let lab = Lab::new(store).await;
+    register(&lab, "sick").await;
+    let items = (0..100).map(|n| of_type(&lab, "sick", n - 200)).collect();
+    lab.enqueue(at(0), items).await;
+    lab
+}
+
+/// A type whose attempts break in a row starts no more; one is let through after a pause, which doubles each time
+/// that fails. One that works closes it.
+pub async fn a_breaker_opens_probes_and_closes(store: Arc<dyn Store>) {
+    let lab = sick_lab(store).await;
+    sicken(&lab, at(1), Breaker::OPENS_AFTER - 1).await;
+    assert_eq!(breaker(&lab).await, None);
+    let straggler = claim(&lab, at(1), 1, SICK).await;
+    let before = lab.store.catalog_epoch().await.expect("answers");
+    sicken(&lab, at(2), 1).await;
+    assert!(lab.store.catalog_epoch().await.expect("answers") > before);
+    let open = breaker(&lab).await.expect("open");
+    assert_eq!(
+        (open.failures, open.pause_seconds),
+        (Breaker::OPENS_AFTER, 30)
+    );
+    assert_eq!((open.opened_at, open.probe_at), (at(2), at(32)));
+    assert_eq!(open.error_kind, Some(ErrorKind::Trap));
+    assert_eq!(open.error_message.as_deref(), Some("boom"));
+    // What ran already counts, and moves nothing.
+    fail(&lab, at(3), &straggler[0], ErrorKind::Timeout).await;
+    let still = breaker(&lab).await.expect("open");
+    assert_eq!(
+        (still.failures, still.probe_at),
+        (Breaker::OPENS_AFTER + 1, at(32))
+    );
+    // Others go on.
+    let free = lab.put_due(None, at(3)).await;
+    let claimed = claim(&lab, at(31), 9, &[(TENANT, "sick"), (TENANT, TYPE)]).await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].task_id, free);
+    let probe = claim(&lab, at(32), 9, SICK).await;
+    assert_eq!(probe.len(), 1);
+    assert!(
+        claim(&lab, at(99), 9, SICK).await.is_empty(),
+        "one at a time"
+    );
+    fail(&lab, at(100), &probe[0], ErrorKind::Trap).await;
+    let open = breaker(&lab).await.expect("open");
+    assert_eq!((open.pause_seconds, open.probe_at), (60, at(160)));
+    assert!(claim(&lab, at(159), 9, SICK).await.is_empty());
+    // One that is handed back says nothing: another may try at once.
+    let probe = claim(&lab, at(160), 9, SICK).await;
+    assert_eq!(lab.release(at(161), &probe[0], None, None).await, 1);
+    let probe = claim(&lab, at(161), 9, SICK).await;
+    assert_eq!(probe.len(), 1);
+    lab.finish(at(162), &probe[0], ok()).await;
+    assert_eq!(breaker(&lab).await, None);
+    assert_eq!(claim(&lab, at(162), 9, SICK).await.len(), 9);
+}
+
+/// Only what breaks counts, and only in a row: a success, or a failure that the guest reported itself, begins
+/// anew. A person closes it too.
+pub async fn a_breaker_counts_what_breaks_in_a_row(store: Arc<dyn Store>) {
+    let lab = sick_lab(store).await;
+    for works in [None, Some(ErrorKind::Permanent)] {
+        sicken(&lab, at(1), Breaker::OPENS_AFTER - 1).await;
+        let claimed = claim(&lab, at(1), 1, SICK).await;
+        match works {
+            None => drop(lab.finish(at(1), &claimed[0], ok()).await),
+            Some(kind) => fail(&lab, at(1), &claimed[0], kind).await,
+        }
+    }
+    sicken(&lab, at(2), Breaker::OPENS_AFTER - 1).await;
+    // Neither for nor against it.
+    let claimed = claim(&lab, at(2), 1, SICK).await;
+    fail(&lab, at(2), &claimed[0], ErrorKind::SecretMissing).await;
+    assert_eq!(breaker(&lab).await, None);
+    sicken(&lab, at(2), 1).await;
+    assert!(breaker(&lab).await.is_some());
+    assert!(claim(&lab, at(3), 9, SICK).await.is_empty());
+    let reset = lab.store.reset_breaker(at(3), TENANT, "sick").await;
+    assert_eq!(reset.expect("reset").breaker, None);
+    assert_eq!(claim(&lab, at(3), 9, SICK).await.len(), 9);
+    assert!(
+        lab.store
+            .reset_breaker(at(3), TENANT, "none")
+            .await
+            .is_err()
+    );
+}

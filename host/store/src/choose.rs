@@ -1,0 +1,228 @@
+//! What a claim takes of what waits, decided alike for every database.
+
+use crate::rows::Cells;
+use horarium_core::store::{
+    Bucket, ClaimRequest, Claimed, Lanes, RateBound, SUSPECT_AFTER_LOST, StoreResult,
+};
+use horarium_model::Timestamp;
+use horarium_model::config::Rate;
+use std::collections::{HashMap, HashSet};
+
+/// A run key or a rate's key, with its tenant.
+pub(crate) type Key = (i64, String);
+
+/// An available execution and what decides whether it may run now.
+pub(crate) struct Candidate {
+    pub(crate) queue_key: i64,
+    run_key: Option<String>,
+    run_max: i64,
+    rate: Option<RateBound>,
+    pub(crate) suspect: bool,
+    expires_at: Option<Timestamp>,
+    pub(crate) claimed: Claimed,
+}
+
+impl Candidate {
+    /// A row of `CANDIDATES`; its parameters are taken as they come.
+    pub(crate) fn read<'r>(r: &mut impl Cells<'r>) -> StoreResult<Self> {
+        let queue_key = r.int("queue_key")?;
+        let run_key = r.opt_owned("run_key")?;
+        let run_max = r.int("run_max")?;
+        let rate_key = r.opt_owned("rate_key")?;
+        let rate = Rate {
+            count: r.opt_number("rate_count")?.unwrap_or(1),
+            seconds: r.opt_number("rate_seconds")?.unwrap_or(1),
+        };
+        let lost: u32 = r.number("lost")?;
+        let expires_at = r.opt_instant("expires_at")?;
+        let claimed = Claimed {
+            id: r.place().id,
+            tenant_id: r.int("tenant_id")?,
+            task_id: r.word("task_id")?,
+            claim: r.number("claim")?,
+            attempt: r.number("attempt")?,
+            config_id: r.opt_int("config_id")?,
+            config_version: r.opt_int("config_version")?,
+            task_type: r.owned("task_type")?,
+            trigger: r.word("trigger")?,
+            slot: r.opt_instant("slot")?,
+            due_at: r.instant("due_at")?,
+            max_attempts: r.number("max_attempts")?,
+            parameters: r.text("parameters")?.into(),
+            parent_task_id: r.opt_word("parent_task_id")?,
+            retry_of: r.opt_word("retry_of")?,
+            chained: r.flag("chain")?,
+        };
+        Ok(Self {
+            queue_key,
+            run_key,
+            run_max,
+            rate: rate_key.map(|key| RateBound { key, rate }),
+            suspect: lost >= SUSPECT_AFTER_LOST,
+            expires_at,
+            claimed,
+        })
+    }
+
+    /// Where it stands in its tenant's queue.
+    pub(crate) fn place(&self) -> (i64, (i64, i64)) {
+        (self.claimed.tenant_id, (self.queue_key, self.claimed.id))
+    }
+
+    pub(crate) fn key(&self) -> Option<Key> {
+        let key = self.run_key.as_ref()?;
+        Some((self.claimed.tenant_id, key.clone()))
+    }
+
+    pub(crate) fn rate_key(&self) -> Option<Key> {
+        let rate = self.rate.as_ref()?;
+        Some((self.claimed.tenant_id, rate.key.clone()))
+    }
+}
+
+/// What runs already and what buckets hold, as far as this claim asked.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// How many run of each key.
+    pub(crate) keys: HashMap<Key, i64>,
+    /// When each bucket will be full.
+    pub(crate) full_at: HashMap<Key, i64>,
+    /// Whether a suspect runs.
+    pub(crate) suspect: Option<bool>,
+    used: HashMap<Key, (Bucket, Rate)>,
+}
+
+/// A bucket after a claim: when it will be full, its rate, when what waits for it is looked at again.
+pub(crate) struct UsedRate {
+    pub(crate) key: Key,
+    pub(crate) full_at: i64,
+    pub(crate) rate: Rate,
+    pub(crate) ready_at: i64,
+}
+
+impl Known {
+    /// Keys of runs that this page meets for the first time.
+    pub(crate) fn fresh_keys(&self, page: &[Candidate]) -> Vec<Key> {
+        let keys = page.iter().filter_map(Candidate::key);
+        let fresh: HashSet<Key> = keys.filter(|key| !self.keys.contains_key(key)).collect();
+        fresh.into_iter().collect()
+    }
+
+    /// Keys of rates that this page meets for the first time.
+    pub(crate) fn fresh_rates(&self, page: &[Candidate]) -> Vec<Key> {
+        let keys = page.iter().filter_map(Candidate::rate_key);
+        let fresh: HashSet<Key> = keys.filter(|key| !self.full_at.contains_key(key)).collect();
+        fresh.into_iter().collect()
+    }
+
+    /// The buckets that were asked for a token.
+    pub(crate) fn used_rates(&self, now: Timestamp) -> Vec<UsedRate> {
+        let used = self.used.iter();
+        used.map(|(key, (bucket, rate))| UsedRate {
+            key: key.clone(),
+            full_at: bucket.full_at,
+            rate: *rate,
+            ready_at: bucket.ready_at(now),
+        })
+        .collect()
+    }
+
+    fn take_token(&mut self, tenant: i64, bound: &RateBound, now: Timestamp) -> bool {
+        let key = (tenant, bound.key.clone());
+        let mut bucket = Bucket::new(bound.rate);
+        if let Some(full_at) = self.full_at.get(&key) {
+            bucket.full_at = *full_at;
+        }
+        let taken = bucket.take(now);
+        self.full_at.insert(key.clone(), bucket.full_at);
+        self.used.insert(key, (bucket, bound.rate));
+        taken
+    }
+}
+
+/// What a claim chose.
+#[derive(Default)]
+pub(crate) struct Choice {
+    pub(crate) chosen: Vec<Claimed>,
+    /// Not looked at again until a place of their run key is free.
+    pub(crate) blocked: Vec<i64>,
+    /// Not looked at again until their rate has tokens.
+    pub(crate) throttled: Vec<i64>,
+    /// Run keys of which a place was left by one that may not run for another reason: others may.
+    pub(crate) spare: HashSet<Key>,
+    /// Tenant, type and id of what was let through by an open breaker.
+    pub(crate) probes: Vec<(i64, String, i64)>,
+    /// A suspect was passed over: no more of them are looked at.
+    pub(crate) suspects_wait: bool,
+}
+
+impl Choice {
+    /// Takes one candidate, or passes it over.
+    pub(crate) fn consider(
+        &mut self,
+        request: &ClaimRequest,
+        lanes: &mut Lanes<'_>,
+        known: &mut Known,
+        candidate: Candidate,
+    ) {
+        let (key, id) = (candidate.key(), candidate.claimed.id);
+        let tenant = candidate.claimed.tenant_id;
+        if candidate.expires_at.is_some_and(|at| at <= request.now) {
+            // The sweep ends it. Claims look no more at one with a key, but at those behind it.
+            if let Some(key) = key.filter(|_| !candidate.suspect) {
+                self.blocked.push(id);
+                self.spare.insert(key);
+            }
+            return;
+        }
+        if !lanes.has_room(tenant, &candidate.claimed.task_type) {
+            return;
+        }
+        if candidate.suspect && known.suspect == Some(true) {
+            self.suspects_wait = true;
+            return;
+        }
+        let runs = key.as_ref().and_then(|key| known.keys.get(key).copied());
+        let full = key.is_some() && runs.unwrap_or(0) >= candidate.run_max;
+        if full && candidate.suspect {
+            // Suspects are few and wait for one another too: they are looked at by every claim.
+            self.suspects_wait = true;
+            return;
+        }
+        if full {
+            self.blocked.push(id);
+            return;
+        }
+        if let Some(bound) = &candidate.rate
+            && !known.take_token(tenant, bound, request.now)
+        {
+            self.throttled.push(id);
+            // Where all of the run key share the bucket, no other of it may run either.
+            let same = RateBound::run_key_of(&bound.key) == candidate.run_key.as_deref();
+            self.spare.extend(key.filter(|_| !same));
+            return;
+        }
+        if let Some(key) = key {
+            *known.keys.entry(key).or_default() += 1;
+        }
+        if candidate.suspect {
+            known.suspect = Some(true);
+        }
+        let probe = lanes.take(tenant, &candidate.claimed.task_type);
+        if probe == Some(true) {
+            let task_type = candidate.claimed.task_type.clone();
+            self.probes.push((tenant, task_type, id));
+        }
+        self.chosen.push(candidate.claimed);
+    }
+
+    /// What was claimed, as its claim leaves it.
+    pub(crate) fn into_claimed(self) -> Vec<Claimed> {
+        let mut chosen = self.chosen;
+        for claimed in &mut chosen {
+            claimed.claim += 1;
+            claimed.attempt += 1;
+        }
+        chosen
+    }
+}
