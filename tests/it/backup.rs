@@ -76,7 +76,7 @@ fn a_backup_under_load_goes_on_where_it_was() {
             .iter()
             .filter(|e| text(e, "trigger") == "manual")
             .collect();
-        (manual.len() == 40 && manual.iter().all(|e| ended(e))).then_some(())
+        (manual.len() == 40 && manual.iter().all(ended)).then_some(())
     });
     until("new slots fire", || {
         let fired = host.executions(&format!("task={clock}&state=succeeded"));
