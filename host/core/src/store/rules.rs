@@ -253,6 +253,8 @@ pub fn lost_record(
         error_code: None,
         error_details: None,
         usage: None,
+        limits: None,
+        timeout_seconds: None,
         plugin_digest: None,
         host,
     }

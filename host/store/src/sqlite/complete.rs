@@ -4,12 +4,12 @@ use super::end;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, sql};
-use crate::columns::{AttemptRow, micros, raw, text};
+use crate::columns::{AttemptRow, Measured, micros, raw, text};
 use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
 use horarium_model::execution::LogLine;
-use horarium_model::{Timestamp, Usage};
+use horarium_model::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -66,7 +66,7 @@ struct EndRow<'a>(
     Option<&'a str>,
     Option<&'a str>,
     Option<&'a serde_json::Value>,
-    Option<&'a Usage>,
+    Option<Measured<'a>>,
     Option<&'a str>,
     Option<&'a str>,
     Option<&'a RawValue>,
@@ -109,7 +109,7 @@ fn end_row<'a>(ended: &'a Ended<'a>) -> StoreResult<EndRow<'a>> {
         record.error_traceback.as_deref(),
         ended.error_code(),
         ended.error_details(),
-        record.usage.as_ref(),
+        Measured::of(record),
         record.plugin_digest.as_deref(),
         record.host.as_deref(),
         ended.progress.as_deref().map(raw).transpose()?,
