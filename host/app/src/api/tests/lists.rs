@@ -155,7 +155,7 @@ async fn the_host_and_the_metrics_are_told() {
     );
     assert!(
         metrics.contains(
-            "horarium_http_requests_total{method=\"GET\",route=\"/v1/hosts\",status=\"200\"} 1"
+            "horarium_http_requests_total{method=\"GET\",route=\"/v1/hosts\",status=\"200\"} 3"
         ),
         "{metrics}"
     );
