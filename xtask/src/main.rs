@@ -4,6 +4,7 @@ mod demo;
 mod plugins;
 mod servers;
 mod setup;
+mod soak;
 mod test;
 
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ enum Verb {
     Plugins(plugins::Arguments),
     /// Show Horarium at work: build, start a server in a temporary directory, run eight kinds of task
     Demo(demo::Arguments),
+    /// Run for long what CI runs short
+    Soak(soak::Arguments),
     /// Run all tests, after all the set-up they need
     Test(test::Arguments),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
     };
     match done {

@@ -1,7 +1,7 @@
 //! How a run ended, in the words of the contract.
 
 use crate::bindings::plugin::horarium::task::types::{RetryAdvice, TaskError};
-use crate::capability::http::HeldTooMuch;
+use crate::capability::http::{FIELD_BYTES, HeldTooMuch};
 use crate::capability::stdio::ResultTooLarge;
 use crate::data::RunData;
 use crate::limiter::HostMemoryEmpty;
@@ -175,6 +175,9 @@ fn host_limit(data: &RunData, error: &wasmtime::Error) -> Option<String> {
             "more than {} hostcall_bytes in one call",
             limits.hostcall_bytes
         ));
+    }
+    if root.contains("total size of fields exceeds limit") {
+        return Some(format!("more than {FIELD_BYTES} bytes of headers in one message"));
     }
     if root.ends_with("handle limit exceeded") {
         return Some(format!("more than {} handles", limits.handles));

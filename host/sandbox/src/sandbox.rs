@@ -81,7 +81,12 @@ impl Sandbox {
             host_version: Arc::from(settings.host_version),
         };
         let profile = host_engine.profile;
-        let workers = Workers::new(settings.worker, profile, settings.compile_concurrency);
+        let workers = Workers::new(
+            settings.worker,
+            profile,
+            settings.compile_concurrency,
+            settings.compile_timeout,
+        );
         if let Some(reason) = &host_engine.fallback {
             tracing::warn!(reason, "instances are allocated on demand, not from a pool");
         }

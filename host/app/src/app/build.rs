@@ -212,6 +212,7 @@ fn sandbox_settings(settings: &Settings) -> Result<SandboxSettings, AppError> {
         args: vec![WORKER_ARGUMENT.to_owned()],
     });
     sandbox.compile_concurrency = settings.compile_concurrency;
+    sandbox.compile_timeout = settings.compile_timeout;
     Ok(sandbox)
 }
 

@@ -29,7 +29,7 @@ use wasmtime_wasi_http::{
 };
 
 /// Bytes of all headers of one message, counted as they lie in memory.
-const FIELD_BYTES: usize = 64 << 10;
+pub(crate) const FIELD_BYTES: usize = 64 << 10;
 /// What a header costs beside its text.
 const HEADER_COST: usize = 64;
 /// Bytes a request's body may have waiting in the host.
