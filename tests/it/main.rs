@@ -9,6 +9,7 @@ mod bad_documents;
 mod bad_plugins;
 mod bench;
 mod crash;
+mod db_copy;
 mod deletion;
 mod dev;
 mod embedded;

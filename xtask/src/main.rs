@@ -1,10 +1,11 @@
 //! Chores of the repository: `cargo xtask VERB`. A file a verb, no logic of the product.
 
 mod demo;
+mod hostile;
 mod plugins;
 mod servers;
 mod setup;
-mod soak;
+mod sim;
 mod test;
 
 use std::path::PathBuf;
@@ -27,10 +28,19 @@ enum Verb {
     Plugins(plugins::Arguments),
     /// Show Horarium at work: build, start a server in a temporary directory, run eight kinds of task
     Demo(demo::Arguments),
-    /// Run for long what CI runs short
-    Soak(soak::Arguments),
     /// Run all tests, after all the set-up they need
     Test(test::Arguments),
+    /// Run a long test
+    #[command(subcommand)]
+    Soak(Soak),
+}
+
+#[derive(Subcommand)]
+enum Soak {
+    /// Many seeded histories of the scheduler and executor on simulated time
+    Sim(sim::Arguments),
+    /// Mixed hostile and honest runs on a real server, after which nothing may be left
+    Hostile(hostile::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,8 +48,9 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
-        Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
+        Verb::Soak(Soak::Hostile(arguments)) => hostile::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -108,7 +108,9 @@ impl Registry {
             .map(|(key, _)| key.clone())
             .collect();
         claimable.sort_unstable();
-        let active = claimable.iter().filter_map(|key| types.get(key)?.active.clone());
+        let active = claimable
+            .iter()
+            .filter_map(|key| types.get(key)?.active.clone());
         let claimable_versions = active.collect();
         self.view.store(Arc::new(View {
             types,

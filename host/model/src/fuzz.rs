@@ -43,7 +43,11 @@ pub fn cron(bytes: &[u8]) {
             assert!(slots.first().is_none_or(|first| *first > after), "{text}");
             assert!(slots.windows(2).all(|two| two[0] < two[1]), "{text}");
             if let Some(first) = slots.first() {
-                assert_eq!(schedule.previous_at_or_before(*first), Some(*first), "{text}");
+                assert_eq!(
+                    schedule.previous_at_or_before(*first),
+                    Some(*first),
+                    "{text}"
+                );
             }
         }
         Err(error) => assert_line(&error.to_string()),

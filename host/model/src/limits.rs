@@ -164,7 +164,10 @@ impl<'a> Levels<'a> {
         let mut problems = Vec::new();
         for (level, above) in &self.0 {
             for (name, asked, allowed) in asked.beyond(above) {
-                problems.push((name, format!("is {asked}; {level} allows {allowed} at most")));
+                problems.push((
+                    name,
+                    format!("is {asked}; {level} allows {allowed} at most"),
+                ));
             }
         }
         problems

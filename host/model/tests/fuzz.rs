@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use std::path::PathBuf;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/seeds")
+        .join(target);
     let entries = std::fs::read_dir(&directory).expect("seeds");
     let seeds: Vec<_> = entries
         .flatten()

@@ -110,7 +110,8 @@ fn explain(data: &RunData, instantiated: bool, error: &wasmtime::Error) -> (Erro
     }
     if result_too_large(data, error) {
         let allowed = data.attempt.limits.result_bytes;
-        let message = format!("output_limit: what run returned is more than result_bytes allows ({allowed})");
+        let message =
+            format!("output_limit: what run returned is more than result_bytes allows ({allowed})");
         return (ErrorKind::OutputLimit, message);
     }
     if let Some(limit) = host_limit(data, error) {
@@ -177,7 +178,9 @@ fn host_limit(data: &RunData, error: &wasmtime::Error) -> Option<String> {
         ));
     }
     if root.contains("total size of fields exceeds limit") {
-        return Some(format!("more than {FIELD_BYTES} bytes of headers in one message"));
+        return Some(format!(
+            "more than {FIELD_BYTES} bytes of headers in one message"
+        ));
     }
     if root.ends_with("handle limit exceeded") {
         return Some(format!("more than {} handles", limits.handles));

@@ -23,7 +23,11 @@ pub fn schema(bytes: &[u8]) {
         Ok(schema) => schema,
         Err(problem) => return assert_line(&problem.detail),
     };
-    for document in [Value::Null, source.clone(), serde_json::json!({"a": [1, "x", {}]})] {
+    for document in [
+        Value::Null,
+        source.clone(),
+        serde_json::json!({"a": [1, "x", {}]}),
+    ] {
         let filled = schema.with_defaults(document);
         if let Checked::Here(problems) = schema.check(&filled) {
             for problem in problems {

@@ -110,7 +110,9 @@ impl Env {
         let limits = attempt.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(size(limits.handles));
-        let memory = control.take_memory().unwrap_or_else(|| self.budget.nothing());
+        let memory = control
+            .take_memory()
+            .unwrap_or_else(|| self.budget.nothing());
         let mut attempt = attempt;
         let state = attempt
             .state

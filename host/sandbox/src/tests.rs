@@ -428,7 +428,10 @@ struct Broken(SystemClock, AtomicBool);
 #[async_trait::async_trait]
 impl Clock for Broken {
     fn now(&self) -> horarium_model::Timestamp {
-        assert!(!self.1.load(Ordering::SeqCst), "the clock fell off the wall");
+        assert!(
+            !self.1.load(Ordering::SeqCst),
+            "the clock fell off the wall"
+        );
         self.0.now()
     }
 
@@ -460,7 +463,11 @@ async fn a_host_call_that_panics_ends_its_own_run_only() {
     assert_eq!(sandbox.stats().memory_used_bytes, 0);
     clock.1.store(false, Ordering::SeqCst);
     let (outcome, _) = run(&sandbox, attempt(&version, "{}")).await;
-    assert!(matches!(outcome.end, AttemptEnd::Succeeded(_)), "{:?}", outcome.end);
+    assert!(
+        matches!(outcome.end, AttemptEnd::Succeeded(_)),
+        "{:?}",
+        outcome.end
+    );
 }
 
 #[tokio::test]
@@ -473,7 +480,11 @@ async fn memory_that_was_reserved_is_the_runs_own() {
     let rest = sandbox.memory().reserve(100_000).expect("fits");
     let control = Arc::new(RunControl::new(1024, 1).with_memory(reserved));
     let outcome = sandbox.run(attempt(&version, "{}"), control).await;
-    assert!(matches!(outcome.end, AttemptEnd::Succeeded(_)), "{:?}", outcome.end);
+    assert!(
+        matches!(outcome.end, AttemptEnd::Succeeded(_)),
+        "{:?}",
+        outcome.end
+    );
     assert_eq!(sandbox.memory().held(), 100_000, "given back with the run");
     drop(rest);
     assert_eq!(sandbox.expected_memory(&version), 65_536 + 65_536 / 4);

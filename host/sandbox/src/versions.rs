@@ -112,7 +112,11 @@ mod tests {
         memory.seen(Some(200), 1000);
         assert_eq!(memory.expected(), 1250);
         memory.seen(None, 200);
-        assert_eq!(memory.expected(), 1125, "one small run does not hide the peak");
+        assert_eq!(
+            memory.expected(),
+            1125,
+            "one small run does not hide the peak"
+        );
         for _ in 0..100 {
             memory.seen(Some(200), 200);
         }

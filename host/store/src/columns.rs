@@ -4,8 +4,8 @@ use horarium_core::store::{Listing, Page, StoreError, StoreResult};
 use horarium_model::execution::{AttemptRecord, Progress};
 use horarium_model::limits::LimitOverrides;
 use horarium_model::{Limits, Timestamp, Usage};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::str::FromStr;
 

@@ -38,7 +38,8 @@ impl Task for Deep {
         let mut json = String::new();
         if parameters.json_depth > 0 {
             let (open, close) = (r#"{"a":["#, "]}");
-            json = open.repeat(parameters.json_depth / 2) + &close.repeat(parameters.json_depth / 2);
+            json =
+                open.repeat(parameters.json_depth / 2) + &close.repeat(parameters.json_depth / 2);
         }
         Ok(Done {
             sum: descend(parameters.depth, &json),

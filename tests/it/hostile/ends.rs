@@ -45,7 +45,11 @@ fn every_written_guest_ends_with_its_kind() {
         // Generous: four at once on a machine that does other things too.
         assert!(seconds < 30.0, "{name} took {seconds} s");
         if let Some(traceback) = ended["error_traceback"].as_str() {
-            assert!(traceback.len() < 32 << 10, "{name}: {} bytes", traceback.len());
+            assert!(
+                traceback.len() < 32 << 10,
+                "{name}: {} bytes",
+                traceback.len()
+            );
         }
     }
     // The usage says so beside what was allowed, for each attempt too.

@@ -57,8 +57,13 @@ fn a_compile_bomb_is_stopped_and_others_go_on() {
     // A few hundred kilobytes that keep a compiler busy for minutes.
     let mut body = String::new();
     for n in 0..60_000 {
-        let _ = write!(body, "(local.set {} (i64.mul (local.get {}) (i64.add (local.get {}) (i64.const {n}))))",
-            n % 400, (n * 7) % 400, (n * 13) % 400);
+        let _ = write!(
+            body,
+            "(local.set {} (i64.mul (local.get {}) (i64.add (local.get {}) (i64.const {n}))))",
+            n % 400,
+            (n * 7) % 400,
+            (n * 13) % 400
+        );
     }
     let fields = format!(
         r#"(func $bomb (local {}) {body})
@@ -69,11 +74,17 @@ fn a_compile_bomb_is_stopped_and_others_go_on() {
     let before = host.memory();
     let refused = register(&host, "bomb", &bomb, "").exits(2);
     refused.complains(&["longer than 2s", "engine.compile_timeout_seconds"]);
-    assert_eq!(host.get("/v1/task-types/bomb/versions").json()["items"][0]["state"], "failed");
+    assert_eq!(
+        host.get("/v1/task-types/bomb/versions").json()["items"][0]["state"],
+        "failed"
+    );
     let ran = host.run_once("--type hello");
     assert_eq!(ran["state"], "succeeded", "{ran:#}");
     let after = host.memory();
-    assert!(after.resident < before.resident + (200 << 20), "{before:?} {after:?}");
+    assert!(
+        after.resident < before.resident + (200 << 20),
+        "{before:?} {after:?}"
+    );
     assert_eq!(host.children(), 0, "the worker is gone");
 }
 
@@ -101,7 +112,9 @@ fn types_that_double_and_code_that_nests_are_refused() {
         ("nested", module(&nested)),
         ("locals", of_fields(&locals, "")),
     ] {
-        register(&host, name, &bytes, "").exits(2).complains(&["/component"]);
+        register(&host, name, &bytes, "")
+            .exits(2)
+            .complains(&["/component"]);
     }
     // Deep blocks are legal; whatever becomes of them, the host answers.
     let output = register(&host, "deep", &deep, "");
@@ -128,10 +141,16 @@ fn a_describe_that_misbehaves_fails_the_registration() {
     };
     for (name, bytes, words) in [
         ("panics", describing("unreachable"), "describe failed"),
-        ("spins", describing("(loop $l (br $l)) unreachable"), "describe"),
+        (
+            "spins",
+            describing("(loop $l (br $l)) unreachable"),
+            "describe",
+        ),
         (
             "eats",
-            describing("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"),
+            describing(
+                "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable",
+            ),
             "memory",
         ),
         ("list", said("[]"), "object"),
@@ -142,7 +161,11 @@ fn a_describe_that_misbehaves_fails_the_registration() {
             said(r#"{"parameters_schema":{"$ref":"https://e.example/s"}}"#),
             "outside the schema",
         ),
-        ("type", said(r#"{"result_schema":{"type":"objekt"}}"#), "result_schema"),
+        (
+            "type",
+            said(r#"{"result_schema":{"type":"objekt"}}"#),
+            "result_schema",
+        ),
         (
             "liar",
             said(r#"{"parameters_schema":{"required":["a"]},"examples":[{"parameters":{}}]}"#),
@@ -168,15 +191,26 @@ fn schemas_that_never_end_are_stopped_in_time() {
     }
     definitions.insert("d40".into(), json!({"const": 1}));
     let doubling = json!({"properties": {"x": {"$ref": "#/$defs/d0"}}, "$defs": definitions});
-    let wide: Vec<Value> = (0..3_000).map(|n| json!({"pattern": format!("^({n}a*)*$")})).collect();
+    let wide: Vec<Value> = (0..3_000)
+        .map(|n| json!({"pattern": format!("^({n}a*)*$")}))
+        .collect();
     let patterns = json!({"properties": {"x": {"anyOf": wide}}});
     let nest = (0..24).fold(json!(1), |inner, _| json!([inner]));
     for (name, schema, parameters) in [
-        ("recursive", json!({"properties": {"x": recursive}}), json!({"x": nest})),
+        (
+            "recursive",
+            json!({"properties": {"x": recursive}}),
+            json!({"x": nest}),
+        ),
         ("doubling", doubling, json!({"x": 2})),
-        ("patterns", patterns, json!({"x": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"})),
+        (
+            "patterns",
+            patterns,
+            json!({"x": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"}),
+        ),
     ] {
-        let descriptor = json!({"parameters_schema": schema, "examples": [{"parameters": parameters}]});
+        let descriptor =
+            json!({"parameters_schema": schema, "examples": [{"parameters": parameters}]});
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), descriptor.to_string()).expect("written");
         let refused = host.cli(&format!(

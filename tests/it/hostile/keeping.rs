@@ -15,7 +15,10 @@ fn a_gigabyte_of_log_is_counted_and_not_kept() {
     let usage = &ran["usage"];
     let number = |key: &str| usage[key].as_u64().expect("counted");
     assert!(number("log_bytes") > 1_073_000_000, "{usage:#}");
-    assert!(number("log_bytes") - number("log_dropped_bytes") <= 128 << 10, "{usage:#}");
+    assert!(
+        number("log_bytes") - number("log_dropped_bytes") <= 128 << 10,
+        "{usage:#}"
+    );
     let kept: usize = host
         .logs(text(&ran, "task_id"))
         .iter()
@@ -41,7 +44,9 @@ fn forged_lines_and_terminal_escapes_are_made_harmless() {
         harmless(&human);
         // A line of the guest's never stands where the host's own begin.
         assert!(
-            !human.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z ERROR")),
+            !human
+                .lines()
+                .any(|line| line.starts_with("2026-01-01T00:00:00Z ERROR")),
             "{human}"
         );
     }
@@ -63,8 +68,7 @@ fn clean(value: &Value) {
 /// No control characters but line ends, none that turn or break lines unseen.
 #[track_caller]
 fn harmless(text: &str) {
-    let evil = |c: char| {
-        c.is_control() && c != '\n' || ['\u{202e}', '\u{2028}', '\u{2029}'].contains(&c)
-    };
+    let evil =
+        |c: char| c.is_control() && c != '\n' || ['\u{202e}', '\u{2028}', '\u{2029}'].contains(&c);
     assert!(!text.contains(evil), "{text:?}");
 }

@@ -13,7 +13,9 @@ fn an_empty_budget_hands_runs_back_and_uses_no_attempt() {
         .start();
     host.register("hostile/hog", "");
     let refused = host.cli("task create --name x --type hog --limit memory_bytes=97MiB");
-    refused.exits(2).complains(&["/limits/memory_bytes", "engine.memory"]);
+    refused
+        .exits(2)
+        .complains(&["/limits/memory_bytes", "engine.memory"]);
 
     // Six that want 48 MiB each, where there is room for one or two at a time.
     let task = host.create("--name Hogs --type hog --set bytes=50331648 --max-retries 0");
@@ -27,7 +29,10 @@ fn an_empty_budget_hands_runs_back_and_uses_no_attempt() {
             if attempt["outcome"] == "handed_back" {
                 handed_back += 1;
                 assert_eq!(attempt["error_kind"], "host_memory", "{attempt:#}");
-                assert!(text(&attempt, "error_message").contains("memory"), "{attempt:#}");
+                assert!(
+                    text(&attempt, "error_message").contains("memory"),
+                    "{attempt:#}"
+                );
             }
         }
     }

@@ -18,7 +18,10 @@ const HOSTILE: &[(&str, &str)] = &[
     ("hog", "--set bytes=1073741824"),
     ("hog", "--set bytes=1073741824 --limit memory_bytes=256MiB"),
     ("bigresult", "--set bytes=3000000"),
-    ("chatty", "--set log_bytes=20000000 --set stderr_bytes=20000000 --timeout 20"),
+    (
+        "chatty",
+        "--set log_bytes=20000000 --set stderr_bytes=20000000 --timeout 20",
+    ),
     ("deep", "--set json_depth=126"),
     ("exit", "--set code=0"),
     ("panic", ""),
@@ -42,7 +45,17 @@ const HOSTILE: &[(&str, &str)] = &[
 
 /// Built from Rust.
 const BUILT: &[&str] = &[
-    "spin", "burn", "hog", "bigresult", "chatty", "deep", "exit", "panic", "forge", "sleep", "hoard",
+    "spin",
+    "burn",
+    "hog",
+    "bigresult",
+    "chatty",
+    "deep",
+    "exit",
+    "panic",
+    "forge",
+    "sleep",
+    "hoard",
 ];
 
 fn server() -> Host {
@@ -52,7 +65,11 @@ fn server() -> Host {
         .start();
     host.register("hello", "");
     for name in BUILT {
-        let flags = if *name == "hoard" { "--grant state" } else { "" };
+        let flags = if *name == "hoard" {
+            "--grant state"
+        } else {
+            ""
+        };
         host.register(&format!("hostile/{name}"), flags);
     }
     let mut written: Vec<&str> = HOSTILE.iter().map(|(name, _)| *name).collect();
@@ -65,7 +82,9 @@ fn server() -> Host {
 
 fn tasks(host: &Host) -> Vec<i64> {
     let create = |(name, flags): &(&str, &str)| {
-        host.create(&format!("--name {name} --type {name} --max-retries 0 {flags}"))
+        host.create(&format!(
+            "--name {name} --type {name} --max-retries 0 {flags}"
+        ))
     };
     HOSTILE.iter().map(create).collect()
 }
@@ -88,7 +107,10 @@ fn innocent_neighbours_run_on_time_through_all_of_it() {
     }
     // A few more seconds, so that each innocent had its turns.
     until("twelve turns", || {
-        (host.executions(&format!("config={}&state=succeeded", innocents[0])).len() >= 12)
+        (host
+            .executions(&format!("config={}&state=succeeded", innocents[0]))
+            .len()
+            >= 12)
             .then_some(())
     });
     let mut late: Vec<f64> = Vec::new();
@@ -150,7 +172,11 @@ fn many_mixed_runs_leak_nothing() {
     let round = |count: usize| {
         let mut waiting = Vec::new();
         for n in 0..count {
-            let task = if n % 2 == 0 { hello } else { quick[(n / 2) % quick.len()] };
+            let task = if n % 2 == 0 {
+                hello
+            } else {
+                quick[(n / 2) % quick.len()]
+            };
             waiting.push(host.trigger(task));
             if waiting.len() == 64 {
                 for id in waiting.drain(..) {
@@ -165,12 +191,32 @@ fn many_mixed_runs_leak_nothing() {
     };
     // The first rounds load code, start threads, fill pools.
     round(quick.len() * 2);
-    let before = (host.descriptors(), host.threads(), host.files(), host.memory());
+    let before = (
+        host.descriptors(),
+        host.threads(),
+        host.files(),
+        host.memory(),
+    );
     round(runs);
-    let after = (host.descriptors(), host.threads(), host.files(), host.memory());
+    let after = (
+        host.descriptors(),
+        host.threads(),
+        host.files(),
+        host.memory(),
+    );
     eprintln!("before: {before:?}\nafter {runs} runs: {after:?}");
-    assert!(after.0 <= before.0 + 8, "descriptors: {} then {}", before.0, after.0);
-    assert!(after.1 <= before.1 + 8, "threads: {} then {}", before.1, after.1);
+    assert!(
+        after.0 <= before.0 + 8,
+        "descriptors: {} then {}",
+        before.0,
+        after.0
+    );
+    assert!(
+        after.1 <= before.1 + 8,
+        "threads: {} then {}",
+        before.1,
+        after.1
+    );
     assert_eq!(after.2, before.2, "files");
     assert_eq!(host.children(), 0, "processes");
     assert!(

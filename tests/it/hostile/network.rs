@@ -92,7 +92,10 @@ fn no_part_of_a_request_carries_a_second_one() {
         let mut lines = head.split("\r\n");
         let first = lines.next().unwrap_or_default();
         assert_eq!(first.split(' ').count(), 3, "{asked:?}\n{tries:#?}");
-        assert!(!first.contains("smuggled") || !first.contains("GET"), "{asked:?}");
+        assert!(
+            !first.contains("smuggled") || !first.contains("GET"),
+            "{asked:?}"
+        );
         let headers: Vec<&str> = lines.collect();
         let named = |name: &str| {
             headers
@@ -102,8 +105,14 @@ fn no_part_of_a_request_carries_a_second_one() {
         };
         // One host, ours; one way to tell where the body ends, and it ends there.
         assert_eq!(named("host"), 1, "{asked:?}");
-        assert!(headers.contains(&&*format!("host: {}", wire.address)), "{asked:?}");
-        assert!(named("content-length") + named("transfer-encoding") <= 1, "{asked:?}");
+        assert!(
+            headers.contains(&&*format!("host: {}", wire.address)),
+            "{asked:?}"
+        );
+        assert!(
+            named("content-length") + named("transfer-encoding") <= 1,
+            "{asked:?}"
+        );
         let length = headers
             .iter()
             .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
@@ -165,5 +174,8 @@ fn an_endless_body_and_an_answer_that_never_comes_end_at_the_limits() {
         ("failed", "timeout"),
         "{silent:#}"
     );
-    assert!(silent["usage"]["cpu_seconds"].as_f64() < Some(0.9), "waiting is no work: {silent:#}");
+    assert!(
+        silent["usage"]["cpu_seconds"].as_f64() < Some(0.9),
+        "waiting is no work: {silent:#}"
+    );
 }

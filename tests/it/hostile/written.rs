@@ -42,7 +42,8 @@ fn long() -> String {
 /// A guest of this name.
 pub(super) fn guest(name: &str) -> Vec<u8> {
     let path = root().join(format!("plugins/hostile/wat/{name}.wat"));
-    let fields = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let fields =
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     of_fields(&fields.replace("@LONG@", &long()), "")
 }
 
@@ -53,7 +54,11 @@ pub(super) fn of_fields(fields: &str, describe: &str) -> Vec<u8> {
         .filter_map(|line| line.strip_prefix(";; more:"))
         .collect();
     let has = |word: &str| fields.contains(word);
-    let realloc = if has("realloc_mine") { "realloc_mine" } else { "realloc" };
+    let realloc = if has("realloc_mine") {
+        "realloc_mine"
+    } else {
+        "realloc"
+    };
     let post = if has("(export \"post\")") {
         r#"(post-return (core func $i "post"))"#
     } else {

@@ -18,7 +18,8 @@ impl Host {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let of = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
-            let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+            let kilobytes =
+                line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
             kilobytes.unwrap_or_else(|| panic!("no {key} in {status}")) << 10
         };
         Memory {

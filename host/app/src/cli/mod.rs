@@ -4,6 +4,7 @@
 mod bench;
 mod completions;
 mod db;
+mod db_copy;
 mod dev;
 mod dev_inspect;
 mod dev_run;
@@ -25,6 +26,7 @@ mod task_show;
 mod task_spec;
 mod task_state;
 mod task_trigger;
+mod task_why;
 mod values;
 pub(crate) mod words;
 

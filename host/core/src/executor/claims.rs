@@ -141,12 +141,7 @@ async fn some_permits(
     Some(permits)
 }
 
-fn start(
-    executor: &Arc<Executor>,
-    claimed: Claimed,
-    incarnation: i64,
-    seat: Seat,
-) {
+fn start(executor: &Arc<Executor>, claimed: Claimed, incarnation: i64, seat: Seat) {
     let Seat { permit, memory } = seat;
     let parts = &executor.parts;
     // Narrowed once the limits of its plugin and its config are read.

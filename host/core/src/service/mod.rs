@@ -12,6 +12,7 @@ mod state;
 mod tasks;
 mod trigger;
 mod validate;
+mod why;
 
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
@@ -21,6 +22,7 @@ pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::TriggerRequest;
+pub use why::{WhySlot, WhyTask};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
@@ -28,7 +30,7 @@ use crate::registry::Registry;
 use crate::runner::Intake;
 use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
-use horarium_model::limits::{Level, LimitOverrides, Levels};
+use horarium_model::limits::{Level, Levels, LimitOverrides};
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{Invalid, Limits, TaskConfig, TaskId};
 use std::sync::Arc;

@@ -371,5 +371,8 @@ async fn sixty_spellings_of_inside_reach_nothing() {
             }
         }
     }
-    assert!(denied >= 160 && refused >= 20, "{denied} denied, {refused} refused");
+    assert!(
+        denied >= 160 && refused >= 20,
+        "{denied} denied, {refused} refused"
+    );
 }

@@ -10,8 +10,8 @@ use horarium_model::execution::{
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::schedule::Overlap;
 use horarium_model::{
-    Limits,    ConfigId, DEFAULT_TENANT_ID, ErrorKind, ExecutionId, TaskConfig, TaskId, TaskSpec, TenantId,
-    Timestamp, Usage,
+    ConfigId, DEFAULT_TENANT_ID, ErrorKind, ExecutionId, Limits, TaskConfig, TaskId, TaskSpec,
+    TenantId, Timestamp, Usage,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
