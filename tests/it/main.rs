@@ -24,6 +24,7 @@ mod network;
 mod parameters;
 mod plugin_versions;
 mod retries;
+mod soak;
 mod start_stop;
 mod steering;
 mod surfaces;

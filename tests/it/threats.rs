@@ -7,7 +7,9 @@ use std::path::Path;
 fn every_attack_names_a_test_that_exists() {
     let page = std::fs::read_to_string(root().join("docs/threat-model.md")).expect("the page");
     let (_, attacks) = page.split_once("## Attacks").expect("attacks");
-    let (rows, _) = attacks.split_once("## Not stopped").expect("what is not stopped");
+    let (rows, _) = attacks
+        .split_once("## Not stopped")
+        .expect("what is not stopped");
     let mut sources = String::new();
     for directory in ["tests", "host", "fuzz"] {
         read(&root().join(directory), &mut sources);

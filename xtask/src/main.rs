@@ -6,6 +6,7 @@ mod plugins;
 mod servers;
 mod setup;
 mod sim;
+mod soak;
 mod test;
 
 use std::path::PathBuf;
@@ -41,6 +42,15 @@ enum Soak {
     Sim(sim::Arguments),
     /// Mixed hostile and honest runs on a real server, after which nothing may be left
     Hostile(hostile::Arguments),
+    /// Real hosts are killed, stopped and cut off, the database restarts; everything must end exactly once
+    #[command(disable_help_flag = true)]
+    Chaos(soak::Arguments),
+    /// Half of what the database carries, for long: tables and claims must not grow
+    #[command(disable_help_flag = true)]
+    Level(soak::Arguments),
+    /// Real hosts with nothing to do must leave the database alone
+    #[command(disable_help_flag = true)]
+    Idle(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +61,9 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
         Verb::Soak(Soak::Hostile(arguments)) => hostile::run(&arguments),
+        Verb::Soak(Soak::Chaos(arguments)) => soak::run("chaos", &arguments),
+        Verb::Soak(Soak::Level(arguments)) => soak::run("level", &arguments),
+        Verb::Soak(Soak::Idle(arguments)) => soak::run("idle", &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

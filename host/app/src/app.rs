@@ -8,7 +8,7 @@ mod database;
 mod files;
 mod stop;
 
-pub use database::postgres_options;
+pub use database::{postgres_options, relay};
 
 use crate::settings::{Settings, SettingsError, cores};
 use horarium_core::executor::Executor;
