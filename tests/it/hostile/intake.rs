@@ -51,12 +51,12 @@ fn damaged_components_are_refused_or_harmless() {
 #[test]
 fn a_compile_bomb_is_stopped_and_others_go_on() {
     let host = HostBuilder::default()
-        .setting("engine.compile_timeout_seconds", "2")
+        .setting("engine.compile_timeout_seconds", "1")
         .start();
     host.register("hello", "");
     // A few hundred kilobytes that keep a compiler busy for minutes.
     let mut body = String::new();
-    for n in 0..60_000 {
+    for n in 0..400_000 {
         let _ = write!(
             body,
             "(local.set {} (i64.mul (local.get {}) (i64.add (local.get {}) (i64.const {n}))))",
@@ -73,7 +73,7 @@ fn a_compile_bomb_is_stopped_and_others_go_on() {
     let bomb = of_fields(&fields, "");
     let before = host.memory();
     let refused = register(&host, "bomb", &bomb, "").exits(2);
-    refused.complains(&["longer than 2s", "engine.compile_timeout_seconds"]);
+    refused.complains(&["longer than 1s", "engine.compile_timeout_seconds"]);
     assert_eq!(
         host.get("/v1/task-types/bomb/versions").json()["items"][0]["state"],
         "failed"
@@ -182,7 +182,7 @@ fn a_describe_that_misbehaves_fails_the_registration() {
 #[test]
 fn schemas_that_never_end_are_stopped_in_time() {
     let host = Host::start();
-    let item = json!({"type": "array", "items": {"$ref": "#"}});
+    let item = json!({"type": "array", "items": {"$ref": "#/properties/x"}});
     let recursive = json!({"anyOf": [item, item, item, item, {"const": 0}]});
     let mut definitions = serde_json::Map::new();
     for n in 0..40 {
