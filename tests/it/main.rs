@@ -13,6 +13,7 @@ mod db_copy;
 mod deletion;
 mod dev;
 mod embedded;
+mod enqueue;
 mod hostile;
 mod isolation;
 mod limits;

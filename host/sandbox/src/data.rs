@@ -1,6 +1,7 @@
 //! What a store holds: one run.
 
 use crate::capability::http::HttpSession;
+use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::capability::stdio::Stdio;
 use crate::connector::Connector;
@@ -23,8 +24,8 @@ pub(crate) struct RunData {
     pub(crate) limiter: Limiter,
     pub(crate) connector: Arc<Connector>,
     pub(crate) host_version: Arc<str>,
-    /// Whether the component is a WASI program rather than a task.
-    pub(crate) command: bool,
+    /// What a WASI program is started with; none of a task.
+    pub(crate) program: Option<Program>,
     /// None when it was not granted.
     pub(crate) state: Option<StateSession>,
     pub(crate) table: ResourceTable,

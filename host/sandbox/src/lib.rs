@@ -19,6 +19,8 @@ pub mod fuzz;
 mod intake;
 mod limiter;
 mod loaded;
+#[cfg(test)]
+mod program_tests;
 mod run;
 mod sandbox;
 mod schema;

@@ -2,12 +2,13 @@
 
 use crate::aot::{AotStore, Stored};
 use crate::capability;
+use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::classify::{self, Classified};
 use crate::connector::Connector;
 use crate::engine::{self, ENGINE_VERSION, HostEngine};
 use crate::epoch::EpochThread;
-use crate::loaded::Loaded;
+use crate::loaded::{Entry, Loaded};
 use crate::run::{Ended, Env};
 use crate::schemas::{Schemas, Which};
 use crate::settings::{SandboxError, SandboxSettings};
@@ -159,6 +160,7 @@ impl Inner {
     }
 
     async fn load(self: &Arc<Self>, digest: &str, slot: &Slot) -> Result<Arc<Loaded>, String> {
+        let begun = self.env.clock.monotonic();
         let artifact = match self.stored(digest).await? {
             Stored::Artifact(artifact) => artifact,
             Stored::Missing => self.compile(digest, slot).await?,
@@ -173,8 +175,11 @@ impl Inner {
         };
         // Mapping and relocating tens of megabytes of code is no work for a runtime's thread.
         let inner = self.clone();
+        let bytes = artifact.len();
         let loaded = blocking(move || inner.link(&artifact)).await??;
         slot.memory.starts_with(loaded.initial_memory());
+        let milliseconds = (self.env.clock.monotonic() - begun).as_millis();
+        tracing::info!(digest, bytes, milliseconds, "compiled code is loaded");
         Ok(loaded)
     }
 
@@ -237,8 +242,22 @@ impl Inner {
                 return self.unrun(Failure::new(ErrorKind::LoadFailed, message));
             }
         };
+        let program = match &loaded.entry {
+            Entry::Task(_) => None,
+            Entry::Command(_) => match Program::of(&attempt) {
+                Ok(program) => Some(program),
+                Err(invalid) => {
+                    let message = format!("invalid_parameters: {invalid}");
+                    let message = text::one_line(&message, 1000);
+                    return self.unrun(Failure::new(ErrorKind::InvalidParameters, message));
+                }
+            },
+        };
         let (version, limits) = (attempt.version.clone(), attempt.limits);
-        let mut ended = self.env.call(&loaded, attempt, control.clone()).await;
+        let mut ended = self
+            .env
+            .call(&loaded, program, attempt, control.clone())
+            .await;
         slot.memory.seen(ended.initial, ended.data.limiter.wanted());
         let classified = classify::classify(&mut ended);
         // The store's data is gone before anything waits again: only figures and state are kept.
@@ -358,10 +377,14 @@ impl Runner for Sandbox {
         version: &PluginVersion,
         parameters: Value,
     ) -> Result<Value, Invalid> {
-        self.inner
+        let checked = self
+            .inner
             .schemas
             .check(version, Which::Parameters, parameters)
-            .await
+            .await?;
+        // What a program is started with must be there and of its kind, schema or not.
+        version.input.of(&checked)?;
+        Ok(checked)
     }
 
     async fn run(&self, attempt: Attempt, control: Arc<RunControl>) -> Outcome {

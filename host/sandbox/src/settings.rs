@@ -47,7 +47,7 @@ impl SandboxSettings {
             pooling: Pooling::Auto,
             worker: None,
             compile_concurrency: 1,
-            compile_timeout: Duration::from_secs(120),
+            compile_timeout: Duration::from_secs(900),
             host_version: host_version.into(),
             extra_root_certificates: Vec::new(),
             resolver: None,

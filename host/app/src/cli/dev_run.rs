@@ -3,16 +3,20 @@
 use super::dev::{Taken, take_in};
 use super::execution_show::{log_line, said, usage};
 use super::failure::{Exit, Failure, Outcome};
+use super::plugin_register::ProgramInputArguments;
 use super::render::{Paint, Style, pretty};
 use super::{Global, now, print, values, words};
 use clap::Args;
 use horarium_core::control::{RunControl, StopReason};
-use horarium_core::runner::{Attempt, AttemptEnd, Outcome as RunOutcome, Runner, StateSnapshot};
+use horarium_core::runner::{
+    Attempt, AttemptEnd, COMMAND, Outcome as RunOutcome, Runner, StateSnapshot,
+};
 use horarium_core::scheduler::new_task_id;
 use horarium_model::execution::LogLine;
 use horarium_model::grant::Grant;
 use horarium_model::input::Fields;
 use horarium_model::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides};
+use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, Invalid, Limits, Problem, Trigger};
 use serde_json::{Map, Value, json};
@@ -38,6 +42,8 @@ pub(crate) struct Arguments {
     /// A limit of the run, such as fuel=1000000000 or memory_bytes=16MiB
     #[arg(long, value_name = "NAME=N", value_parser = values::limit)]
     limit: Vec<(String, u64)>,
+    #[command(flatten)]
+    input: ProgramInputArguments,
     /// Which attempt it shall think it is
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=101))]
     attempt: u32,
@@ -46,6 +52,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let grants = grants(&arguments.grant)?;
     let limits = limits(&arguments.limit)?;
+    let input = arguments.input.read()?;
     let parameters = values::object_argument("--params", &arguments.params)?;
     let networks = grants.iter().filter_map(|grant| match grant {
         Grant::Http(grant) => grant.via,
@@ -53,7 +60,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     });
     // Whoever runs this decides what it may reach: there is no other operator here.
     let taken = take_in(&arguments.file, networks.collect())?;
-    let version = Arc::new(version(&taken, grants, limits));
+    if !input.is_default() && taken.inspection.kind != COMMAND {
+        let detail =
+            "--args-from, --env-from and --stdin-from are for WASI programs; this is a task";
+        return Err(Failure::refused(detail));
+    }
+    let version = Arc::new(version(&taken, grants, limits, input));
     let control = Arc::new(RunControl::new(
         limits.complete().log_bytes,
         arguments.attempt,
@@ -91,7 +103,12 @@ fn limits(pairs: &[(String, u64)]) -> Result<LimitOverrides, Failure> {
 }
 
 /// The component as if it had been registered.
-fn version(taken: &Taken, grants: Vec<Grant>, limits: LimitOverrides) -> PluginVersion {
+fn version(
+    taken: &Taken,
+    grants: Vec<Grant>,
+    limits: LimitOverrides,
+    input: ProgramInput,
+) -> PluginVersion {
     PluginVersion {
         tenant_id: DEFAULT_TENANT_ID,
         task_type: "dev".to_owned(),
@@ -102,6 +119,7 @@ fn version(taken: &Taken, grants: Vec<Grant>, limits: LimitOverrides) -> PluginV
         descriptor: taken.descriptor.clone(),
         grants,
         limits,
+        input,
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

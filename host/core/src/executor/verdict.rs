@@ -78,6 +78,7 @@ pub(super) fn judge(
         state: outcome.state,
         progress,
         pause_after_failures: facts.pause_after_failures,
+        chained: facts.claimed.chained,
     }))
 }
 
@@ -169,6 +170,7 @@ mod tests {
             parameters: "{}".into(),
             parent_task_id: None,
             retry_of: None,
+            chained: false,
         }
     }
 

@@ -49,7 +49,7 @@ pub struct LogPage {
 }
 
 impl Executions {
-    /// The next `limit` lines after `cursor`. While the execution lives there is always a cursor to ask
+    /// The next `limit` lines after `cursor`, of one attempt (as the lines name it) or of all. While the execution lives there is always a cursor to ask
     /// again with.
     ///
     /// # Errors
@@ -58,9 +58,11 @@ impl Executions {
         &self,
         tenant: TenantId,
         task_id: TaskId,
+        attempt: Option<u32>,
         cursor: LogCursor,
         limit: u32,
     ) -> ServiceResult<LogPage> {
+        let wanted = |line: &LogLine| attempt.is_none_or(|attempt| line.attempt == attempt);
         // Taken in this order an attempt that ends meanwhile is seen as stored or as live, never as neither.
         let execution = self.find(tenant, task_id).await?;
         let live = self.0.live.control_of(task_id);
@@ -83,7 +85,7 @@ impl Executions {
                 }
                 at.stored += 1;
                 newest_stored_claim = line.attempt.max(newest_stored_claim);
-                if !at.has_seen(&line) {
+                if wanted(&line) && !at.has_seen(&line) {
                     items.push(line);
                 }
             }
@@ -97,7 +99,7 @@ impl Executions {
                 .log
                 .lines_from(0)
                 .into_iter()
-                .filter(from)
+                .filter(|line| from(line) && wanted(line))
                 .take((limit as usize).saturating_sub(items.len()))
                 .collect();
             if let Some(last) = fresh.last() {

@@ -1,10 +1,13 @@
 //! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
 //! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
 
+mod batch;
+mod bulk;
 mod executions;
 mod finish;
 mod logs;
 mod next;
+mod once;
 mod parameters;
 mod plugins;
 mod registration;
@@ -13,16 +16,21 @@ mod tasks;
 mod trigger;
 mod validate;
 mod why;
+mod why_execution;
 
+pub use batch::{BatchOutcome, BatchRequest};
+pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
 pub use next::{NextSlots, PreviewSlot};
+pub use once::{Once, RequestKey, Requests};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
 pub use tasks::{TaskRef, Tasks};
-pub use trigger::TriggerRequest;
+pub use trigger::{Due, TriggerRequest};
 pub use why::{WhySlot, WhyTask};
+pub use why_execution::{LimitReached, Why};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
@@ -32,7 +40,7 @@ use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::{Level, Levels, LimitOverrides};
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{Invalid, Limits, TaskConfig, TaskId};
+use horarium_model::{Invalid, Limits, TaskConfig, TaskId, Timestamp};
 use std::sync::Arc;
 
 /// What the host allows at most, whatever a plugin or a task asks for.
@@ -98,6 +106,8 @@ pub struct Context {
     pub policy: Arc<HostPolicy>,
     /// Runs in progress.
     pub live: Arc<dyn LiveRuns>,
+    /// Keyed requests in progress.
+    pub requests: Arc<Requests>,
 }
 
 /// All services of one host.
@@ -119,6 +129,11 @@ impl Services {
             plugins: Plugins::new(context.clone()),
             executions: Executions(context),
         }
+    }
+
+    /// The instant that requests are read at.
+    pub fn now(&self) -> Timestamp {
+        self.executions.0.clock.now()
     }
 }
 

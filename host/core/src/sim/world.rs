@@ -254,6 +254,7 @@ async fn operator(
         wakes: Arc::default(),
         policy: Arc::default(),
         live: Arc::new(NoRuns),
+        requests: Arc::default(),
     });
     Ok(services.tasks)
 }
@@ -270,6 +271,7 @@ async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError>
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

@@ -7,6 +7,7 @@ pub(crate) mod execution;
 pub(crate) mod http;
 mod http_body;
 pub(crate) mod log;
+pub(crate) mod program;
 pub(crate) mod progress;
 pub(crate) mod secrets;
 pub(crate) mod state;

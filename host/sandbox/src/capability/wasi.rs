@@ -1,6 +1,6 @@
 //! WASI 0.2 with nothing behind it: no files, no sockets, no names; clocks, randomness and stdio only.
 
-use super::stdio::{Stdin, Stdio};
+use super::stdio::Stdio;
 use crate::data::RunData;
 use wasmtime::component::Linker;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -32,29 +32,8 @@ fn context(data: &mut RunData) -> WasiCtx {
         .max_random_size(data.attempt.limits.random_bytes)
         .stdout(stdio.stdout())
         .stderr(stdio.stderr());
-    if data.command {
-        builder.stdin(Stdin::new(data.attempt.parameters.clone()));
-        for (name, value) in environment(data) {
-            builder.env(name, value);
-        }
-        builder.arg(&data.attempt.version.task_type);
+    if let Some(program) = &data.program {
+        program.start(&data.attempt, &mut builder);
     }
     builder.build()
-}
-
-/// What a WASI program learns about its execution.
-fn environment(data: &RunData) -> Vec<(&'static str, String)> {
-    let attempt = &data.attempt;
-    let mut env = vec![
-        ("HORARIUM_TASK_ID", attempt.task_id.to_string()),
-        ("HORARIUM_ATTEMPT", attempt.attempt.to_string()),
-    ];
-    if let Some(slot) = attempt.slot {
-        let slot = slot.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
-        env.push(("HORARIUM_SLOT", slot));
-    }
-    if let Some(config_id) = attempt.config_id {
-        env.push(("HORARIUM_CONFIG_ID", config_id.to_string()));
-    }
-    env
 }

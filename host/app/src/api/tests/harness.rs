@@ -220,6 +220,7 @@ impl Harness {
                 engine_memory: Some(64 << 20),
             }),
             live: runs.clone(),
+            requests: Arc::default(),
         });
         let ready = Arc::new(AtomicBool::new(true));
         let compiled = Arc::new(Mutex::new(Ok(())));

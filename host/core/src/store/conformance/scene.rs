@@ -10,7 +10,7 @@ use crate::runner::{
     Attempt, ComponentSource, Inspection, Intake, Outcome, PendingCompile, Runner,
 };
 use crate::scheduler::{Round, Scheduler};
-use crate::service::{Context, HostPolicy, NoRuns, ServiceResult, Services, TaskRef, Tasks};
+use crate::service::{Context, HostPolicy, NoRuns, Once, ServiceResult, Services, TaskRef, Tasks};
 use crate::store::{ExecutionFilter, FinishVersion, Page, Store};
 use crate::wake::Wakes;
 use horarium_model::descriptor::Descriptor;
@@ -101,6 +101,7 @@ impl Scene {
             wakes: wakes.clone(),
             policy: Arc::new(HostPolicy::default()),
             live: Arc::new(NoRuns),
+            requests: Arc::default(),
         });
         Self {
             tasks: services.tasks,
@@ -120,6 +121,7 @@ impl Scene {
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             observer: Arc::new(Silent),
+            forgot_at: Default::default(),
         }
     }
 
@@ -137,7 +139,10 @@ impl Scene {
         if let (Value::Object(whole), Value::Object(changes)) = (&mut whole, changes) {
             whole.extend(changes);
         }
-        self.tasks.create(TENANT, &whole).await
+        match self.tasks.create(TENANT, &whole, None).await? {
+            Once::Done(config) => Ok(config),
+            Once::Repeated(_) => panic!("a request without a key was answered before"),
+        }
     }
 
     /// A task that fires every ten minutes, with `schedule` beside its expression and `more` beside that.
@@ -251,6 +256,7 @@ async fn register(store: &Arc<dyn Store>) {
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),
