@@ -1,6 +1,8 @@
 //! What a store holds: one run.
 
+use crate::capability::denial::Denials;
 use crate::capability::http::HttpSession;
+use crate::capability::secrets::Placeholders;
 use crate::capability::state::StateSession;
 use crate::capability::stdio::Stdio;
 use crate::connector::Connector;
@@ -8,6 +10,7 @@ use crate::limiter::Limiter;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
 use horarium_core::runner::Attempt;
+use horarium_core::secrets::Redactor;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::ResourceTable;
@@ -25,6 +28,10 @@ pub(crate) struct RunData {
     pub(crate) host_version: Arc<str>,
     /// Whether the component is a WASI program rather than a task.
     pub(crate) command: bool,
+    pub(crate) denials: Arc<Denials>,
+    pub(crate) placeholders: Arc<Placeholders>,
+    /// Knows the values of its secrets; none when it has no secrets.
+    pub(crate) redactor: Option<Arc<Redactor>>,
     /// None when it was not granted.
     pub(crate) state: Option<StateSession>,
     pub(crate) table: ResourceTable,

@@ -1,9 +1,9 @@
-//! The world outside, on loopback: listings as Reddit shapes them, a page that fails twice, a redirect,
-//! and a count of who came.
+//! The world outside, on loopback: listings as Reddit shapes them, a page that fails twice, a redirect, an
+//! echo, and a count of who came.
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,10 +55,15 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut request = String::new();
     reader.read_line(&mut request)?;
-    let mut header = String::new();
-    while reader.read_line(&mut header)? > 2 {
-        header.clear();
-    }
+    let mut head = String::new();
+    while reader.read_line(&mut head)? > 2 {}
+    let length = head.lines().filter_map(|line| line.split_once(':'));
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length
+        .next()
+        .and_then(|(_, value)| value.trim().parse().ok());
+    let mut sent = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut sent)?;
     let target = request.split(' ').nth(1).unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let visit = {
@@ -67,7 +72,15 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
         *visit += 1;
         *visit
     };
-    let (status, more, body) = answer(path, query, visit);
+    let (status, more, body) = match path {
+        // What it was sent, as it came.
+        "/echo" => {
+            let sent = String::from_utf8_lossy(&sent);
+            let whole = json!({"request": request.trim(), "head": head, "body": sent});
+            ("200 OK", String::new(), whole)
+        }
+        _ => answer(path, query, visit),
+    };
     let body = body.to_string();
     write!(
         stream,

@@ -201,6 +201,7 @@ impl LabHost {
             wakes: wakes.clone(),
             policy: Arc::new(HostPolicy::default()),
             live: Arc::new(NoRuns),
+            keyring: Arc::default(),
         });
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;
@@ -250,6 +251,7 @@ impl LabHost {
             clock,
             wakes: self.wakes.clone(),
             observer,
+            keyring: Arc::default(),
         };
         let settings = ExecutorSettings {
             slots: lab.slots,

@@ -1,6 +1,6 @@
 //! `execution`: what runs and what ran.
 
-use super::execution_show::{describe, has_ended, log_line, table};
+use super::execution_show::{call_table, describe, has_ended, log_line, table};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Style, text_of};
 use super::task_trigger::{check_task_id, wait};
@@ -10,6 +10,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Requests that `execution show` lists.
+const SHOWN_CALLS: usize = 50;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// List executions, newest first
@@ -18,6 +21,8 @@ pub(crate) enum Verb {
     Show(ExecutionArgument),
     /// Print what it logged
     Logs(LogsArguments),
+    /// List the requests it made
+    Http(HttpArguments),
     /// End it: at once while it waits, soon while it runs
     Cancel(ExecutionArgument),
     /// Run an ended one again, as a new execution
@@ -78,6 +83,14 @@ pub(crate) struct LogsArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct HttpArguments {
+    #[command(flatten)]
+    execution: ExecutionArgument,
+    #[command(flatten)]
+    page: PageArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RetryArguments {
     #[command(flatten)]
     execution: ExecutionArgument,
@@ -92,6 +105,11 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
         Verb::Show(execution) => show(remote, &execution),
         Verb::Logs(arguments) if arguments.follow => follow(remote, &arguments),
         Verb::Logs(arguments) => logs(remote, &arguments),
+        Verb::Http(arguments) => {
+            let path = arguments.execution.path("/http")?;
+            let answer = remote.client.get(&path, &arguments.page.query())?;
+            remote.show_list(&answer, "It made no request.", call_table)
+        }
         Verb::Cancel(execution) => {
             let answer = remote
                 .client
@@ -149,9 +167,24 @@ fn show(remote: &Remote, execution: &ExecutionArgument) -> Outcome {
         .client
         .get(&execution.path("/attempts")?, &Vec::new())?
         .json()?;
+    let calls = remote
+        .client
+        .get(&execution.path("/http")?, &Vec::new())?
+        .json()?;
     let none = Vec::new();
     let attempts = attempts["items"].as_array().unwrap_or(&none);
-    print(&describe(&answer.json()?, attempts, now()))?;
+    let mut text = describe(&answer.json()?, attempts, now());
+    if let Some(items) = calls["items"].as_array().filter(|items| !items.is_empty()) {
+        text.push('\n');
+        text.push_str(&call_table(items).render(Style::of_stdout()));
+        if items.len() == SHOWN_CALLS {
+            text.push_str(&format!(
+                "`horarium execution http {}` lists all.\n",
+                execution.task_id
+            ));
+        }
+    }
+    print(&text)?;
     Ok(Exit::Done)
 }
 

@@ -1,9 +1,9 @@
 //! `plugin`: registered plugins and their versions.
 
 use super::failure::{Failure, Outcome};
-use super::plugin_register as register;
 use super::render::{Cell, Facts, Paint, Style, Table, instant_of, text_of};
 use super::{PageArguments, Remote, now, words};
+use super::{plugin_config as config, plugin_grant as grant, plugin_register as register};
 use crate::client::segment;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -20,6 +20,11 @@ pub(crate) enum Verb {
     Activate(ActivateArguments),
     /// Hold a plugin: nothing of it starts, its slots are skipped
     Disable(DisableArguments),
+    /// Show or change what the active version may do
+    Grant(grant::Arguments),
+    /// Settings that every run of a plugin reads
+    #[command(subcommand)]
+    Config(config::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +78,8 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let answer = remote.client.post(&path(name, "/activate"), &body)?;
             remote.show(&answer, |_| format!("{name} now runs {digest}.\n"))
         }
+        Verb::Grant(arguments) => grant::run(remote, &arguments),
+        Verb::Config(verb) => config::run(remote, &verb),
         Verb::Disable(arguments) => {
             let name = &arguments.task_type;
             let body = json!({"disabled": !arguments.undo});
@@ -189,7 +196,6 @@ pub(crate) fn describe(version: &Value) -> Facts {
             .collect();
         items.join("\n")
     };
-    let granted = texts(&version["grants"]);
     let mut facts = Facts::default();
     facts
         .add("summary", text_of(descriptor, "summary"))
@@ -199,11 +205,7 @@ pub(crate) fn describe(version: &Value) -> Facts {
         .add("error", text_of(version, "error"))
         .add(
             "granted",
-            if granted.is_empty() {
-                "nothing".into()
-            } else {
-                granted
-            },
+            grant::lines(&version["grants"], Style::of_stdout()),
         )
         .add("asks for", texts(&descriptor["capabilities"]))
         .add("limits", super::task_show::limits(&version["limits"]))

@@ -63,6 +63,12 @@ impl Style {
         Self::decide(std::io::stderr().is_terminal())
     }
 
+    /// Colours whatever stdout is.
+    #[cfg(test)]
+    pub(crate) fn coloured() -> Self {
+        Self { colour: true }
+    }
+
     fn decide(terminal: bool) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");

@@ -6,8 +6,10 @@ mod finish;
 mod logs;
 mod next;
 mod parameters;
+mod plugin_config;
 mod plugins;
 mod registration;
+mod secrets;
 mod state;
 mod tasks;
 mod trigger;
@@ -19,6 +21,7 @@ pub use next::{NextSlots, PreviewSlot};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
+pub use secrets::{Rekeyed, SecretView, Secrets};
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::TriggerRequest;
 
@@ -26,6 +29,7 @@ use crate::clock::Clock;
 use crate::control::RunControl;
 use crate::registry::Registry;
 use crate::runner::Intake;
+use crate::secrets::Keyring;
 use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -88,6 +92,8 @@ pub struct Context {
     pub policy: Arc<HostPolicy>,
     /// Runs in progress.
     pub live: Arc<dyn LiveRuns>,
+    /// Seals secrets.
+    pub keyring: Arc<Keyring>,
 }
 
 /// All services of one host.
@@ -99,6 +105,8 @@ pub struct Services {
     pub plugins: Plugins,
     /// Executions.
     pub executions: Executions,
+    /// Secrets of plugins.
+    pub secrets: Secrets,
 }
 
 impl Services {
@@ -107,6 +115,7 @@ impl Services {
         Self {
             tasks: Tasks(context.clone()),
             plugins: Plugins::new(context.clone()),
+            secrets: Secrets::new(context.clone()),
             executions: Executions(context),
         }
     }

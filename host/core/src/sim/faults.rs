@@ -4,7 +4,7 @@
 use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
-use horarium_model::execution::{AttemptRecord, LogLine};
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use rand::rngs::SmallRng;
@@ -167,4 +167,19 @@ delegate! { History:
     executions(tenant: TenantId, filter: &ExecutionFilter, page: &Page) -> Listing<Execution>;
     attempts(tenant: TenantId, task_id: TaskId) -> Vec<AttemptRecord>;
     logs(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<LogLine>;
+    http_calls(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<HttpCall>;
+}
+
+delegate! { Vault:
+    plugin_config(tenant: TenantId, task_type: &str) -> BTreeMap<String, String>;
+    set_plugin_config(now: Timestamp, tenant: TenantId, task_type: &str, key: &str, value: Option<String>) -> ();
+    configured_types() -> Vec<(TenantId, String)>;
+    secrets(tenant: TenantId, page: &Page) -> Listing<SecretInfo>;
+    secret(tenant: TenantId, name: &str) -> Option<SecretInfo>;
+    sealed_secrets(tenant: TenantId, names: &[String]) -> Vec<SealedSecret>;
+    put_secret(now: Timestamp, secret: SealedSecret) -> SecretInfo;
+    delete_secret(tenant: TenantId, name: &str) -> bool;
+    secret_keys() -> Vec<String>;
+    secrets_under_other_keys(key_id: &str, after: Option<(TenantId, String)>, limit: u32) -> Vec<SealedSecret>;
+    reseal_secret(secret: SealedSecret) -> bool;
 }

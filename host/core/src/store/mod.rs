@@ -1,5 +1,5 @@
-//! Durable truth, as three traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state)
-//! and [`History`] (what ended). Each method is one atomic operation of the business. Every
+//! Durable truth, as four traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`Vault`] (settings and secrets of plugins) and [`History`] (what ended). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
@@ -11,16 +11,18 @@ mod history;
 pub mod memory;
 mod queue;
 pub mod rules;
+mod vault;
 
 pub use catalog::*;
 pub use history::*;
 pub use queue::*;
+pub use vault::*;
 
 use horarium_model::Invalid;
 
-/// All three faces of one store.
-pub trait Store: Queue + Catalog + History {}
-impl<T: Queue + Catalog + History> Store for T {}
+/// All faces of one store.
+pub trait Store: Queue + Catalog + Vault + History {}
+impl<T: Queue + Catalog + Vault + History> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,9 @@
 use super::StoreResult;
 use crate::runner::{StateCommit, StateSnapshot};
 use horarium_model::config::ScheduleState;
-use horarium_model::execution::{AttemptRecord, LogLine, Progress, SkipReason, State, Trigger};
+use horarium_model::execution::{
+    AttemptRecord, HttpCall, LogLine, Progress, SkipReason, State, Trigger,
+};
 use horarium_model::firing::Plan;
 use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
@@ -300,6 +302,8 @@ pub struct Completion {
     pub record: AttemptRecord,
     /// The attempt's log.
     pub logs: Vec<LogLine>,
+    /// The attempt's outgoing requests.
+    pub calls: Vec<HttpCall>,
     /// State to commit with a success.
     pub state: Option<StateCommit>,
     /// The last progress report.
@@ -382,6 +386,9 @@ pub struct HostFacts {
     pub memory_bytes: u64,
     /// The task types it could load, and so may claim.
     pub loaded: Vec<String>,
+    /// The ids of its keys for secrets, the current one first.
+    #[serde(default)]
+    pub secret_keys: Vec<String>,
 }
 
 /// A host that is alive.

@@ -170,5 +170,6 @@ fn nobody() -> Attempt {
         limits,
         grants: Arc::from([]),
         state: None,
+        given: Default::default(),
     }
 }

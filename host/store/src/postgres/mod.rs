@@ -26,6 +26,7 @@ mod task_state;
 #[cfg(test)]
 mod tests;
 mod tx;
+mod vault;
 
 pub use partitions::PartitionSpan;
 pub use schema::PostgresStatus;

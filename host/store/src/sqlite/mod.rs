@@ -19,6 +19,7 @@ mod sql;
 mod task_state;
 #[cfg(test)]
 mod tests;
+mod vault;
 mod writer;
 
 pub use file::{DbStatus, migrate, quick_check, status};

@@ -5,7 +5,8 @@ use crate::store::{
     EnqueueReceipt, FireOrder, FireReceipt, NewExecution, Release, Store,
 };
 use horarium_model::execution::{
-    AttemptOutcome, AttemptRecord, Execution, LogLevel, LogLine, LogSource, State, Trigger,
+    AttemptOutcome, AttemptRecord, Execution, HttpCall, LogLevel, LogLine, LogSource, State,
+    Trigger,
 };
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::schedule::Overlap;
@@ -373,6 +374,7 @@ pub(super) fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End)
         end,
         record,
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         pause_after_failures: None,
@@ -406,6 +408,22 @@ pub(super) fn record(now: Timestamp, claimed: &Claimed, outcome: AttemptOutcome)
 /// A success with an empty object.
 pub(super) fn ok() -> End {
     End::Succeeded(Arc::from("{}"))
+}
+
+/// A request of a claim.
+pub(super) fn call(claimed: &Claimed, call: u64, url: &str) -> HttpCall {
+    HttpCall {
+        call,
+        attempt: claimed.claim,
+        at: at(1),
+        method: "GET".into(),
+        url: url.into(),
+        status: (call % 2 == 0).then_some(200),
+        request_bytes: 5,
+        response_bytes: 1 << 40,
+        duration_seconds: Some(0.25),
+        error: (call % 2 == 1).then(|| "denied".into()),
+    }
 }
 
 /// A log line.

@@ -10,6 +10,7 @@ mod rules_configs;
 mod rules_fire;
 mod rules_history;
 mod rules_hosts;
+mod rules_vault;
 
 pub use lab::{Lab, at};
 pub use rules_catalog::*;
@@ -19,6 +20,7 @@ pub use rules_configs::*;
 pub use rules_fire::*;
 pub use rules_history::*;
 pub use rules_hosts::*;
+pub use rules_vault::*;
 
 /// Hands all rules, and what else it was given, to another macro: the one list of them.
 #[macro_export]
@@ -95,6 +97,10 @@ macro_rules! conformance_rules {
             types_are_listed_by_name
             executions_are_listed_by_filter_and_cursor
             logs_and_attempts_are_kept_in_order
+            http_calls_are_kept_in_order
+            settings_of_a_type_are_kept
+            secrets_are_kept_sealed
+            secrets_are_sealed_anew_under_compare_and_set
             json_comes_back_equal
             instants_keep_their_microseconds
             tenants_do_not_see_each_other

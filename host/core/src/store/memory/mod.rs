@@ -5,12 +5,13 @@ mod catalog;
 mod history;
 mod live;
 mod queue;
+mod vault;
 
 use super::{HostFacts, StoreError, StoreResult};
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
-use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
+use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{
     ConfigId, DEFAULT_TENANT, DEFAULT_TENANT_ID, ExecutionId, TaskConfig, TaskId, TenantId,
@@ -83,10 +84,13 @@ struct Inner {
     by_task: BTreeMap<(TenantId, TaskId), ExecutionId>,
     attempts: BTreeMap<ExecutionId, Vec<AttemptRecord>>,
     logs: BTreeMap<ExecutionId, Vec<LogLine>>,
+    calls: BTreeMap<ExecutionId, Vec<HttpCall>>,
     hosts: BTreeMap<i64, Host>,
     types: BTreeMap<(TenantId, String), TaskType>,
     versions: BTreeMap<(TenantId, String, String), (i64, PluginVersion)>,
     bytes: BTreeMap<String, Vec<u8>>,
+    plugin_config: BTreeMap<(TenantId, String), BTreeMap<String, String>>,
+    secrets: BTreeMap<(TenantId, String), vault::SecretRow>,
 }
 
 /// A config, its state, and what its deletion shall do.
