@@ -4,6 +4,7 @@ mod demo;
 mod plugins;
 mod servers;
 mod setup;
+mod sim;
 mod test;
 
 use std::path::PathBuf;
@@ -28,6 +29,15 @@ enum Verb {
     Demo(demo::Arguments),
     /// Run all tests, after all the set-up they need
     Test(test::Arguments),
+    /// Run a long test
+    #[command(subcommand)]
+    Soak(Soak),
+}
+
+#[derive(Subcommand)]
+enum Soak {
+    /// Many seeded histories of the scheduler and executor on simulated time
+    Sim(sim::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -40,6 +40,13 @@ impl CompiledConfig {
         }
     }
 
+    /// Prepares what firing needs, ahead of time.
+    pub async fn warm(&self, registry: &Registry) {
+        let (tenant, spec) = (self.config.tenant_id, &self.config.spec);
+        let version = registry.chosen(tenant, &spec.task_type, spec.plugin_version.as_deref());
+        self.frozen_parameters(registry, version.as_deref()).await;
+    }
+
     /// The config's parameters as an execution freezes them: with the defaults of the version's schema.
     /// Parameters that no longer fit are frozen as they are; the attempt then ends `invalid_parameters`.
     async fn frozen_parameters(

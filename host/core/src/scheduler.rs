@@ -22,6 +22,8 @@ const BATCH: u32 = 1000;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// The same where other hosts change what is due.
 const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_secs(5);
+/// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
+const AHEAD: Duration = Duration::from_secs(1);
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -58,13 +60,36 @@ impl Scheduler {
                 false => LOOK_AT_LEAST_EVERY,
             };
             let far = self.clock.now() + longest;
-            let until = wait.map_or(far, |instant| instant.min(far));
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.wakes.schedule.notified() => {}
-                () = self.clock.sleep_until(until) => {}
+                () = self.wait(wait.filter(|instant| *instant < far)) => {}
+                () = self.clock.sleep_until(far) => {}
             }
         }
+    }
+
+    /// Waits until something is due, and shortly before it prepares what fires then.
+    async fn wait(&self, due: Option<Timestamp>) {
+        let Some(due) = due else {
+            return std::future::pending().await;
+        };
+        self.clock.sleep_until(due - AHEAD).await;
+        if let Err(error) = self.look_ahead(due).await {
+            // Only the speed of the next round depends on it.
+            tracing::debug!(%error, "the scheduler could not look ahead");
+        }
+        self.clock.sleep_until(due).await;
+    }
+
+    /// Brings the configs that fire at `until` or before into the cache, compiled and their parameters frozen.
+    async fn look_ahead(&self, until: Timestamp) -> StoreResult<()> {
+        let soon = self.store.due_schedules(until, BATCH).await?;
+        let wanted: Vec<_> = soon.iter().map(|d| (d.config_id, d.version)).collect();
+        for compiled in self.configs.get_many(&wanted).await?.values() {
+            compiled.warm(&self.registry).await;
+        }
+        Ok(())
     }
 
     /// One look at everything that time brings: fires due schedules, moves due executions, and cleans up
@@ -105,8 +130,10 @@ impl Scheduler {
         }
         let lateness: Vec<Vec<Fire>> = orders.iter().map(|o| o.plan.fires.clone()).collect();
         let receipts = self.store.fire_due(now, orders).await?;
+        // Late is what others can see late: the executions are there from now on.
+        let done = self.clock.now();
         for (receipt, fires) in receipts.iter().zip(lateness) {
-            self.announce(receipt, &fires, now);
+            self.announce(receipt, &fires, done);
         }
         Ok(())
     }
@@ -146,7 +173,7 @@ impl Scheduler {
         }
     }
 
-    fn announce(&self, receipt: &FireReceipt, fires: &[Fire], now: Timestamp) {
+    fn announce(&self, receipt: &FireReceipt, fires: &[Fire], done: Timestamp) {
         if !receipt.applied {
             return;
         }
@@ -156,7 +183,7 @@ impl Scheduler {
         if !receipt.enqueued.is_empty() {
             for fire in fires {
                 self.observer
-                    .fired((now - fire.fires_at).to_std().unwrap_or_default());
+                    .fired((done - fire.fires_at).to_std().unwrap_or_default());
             }
             self.wakes.enqueued();
         }

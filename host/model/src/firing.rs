@@ -4,7 +4,7 @@
 use crate::config::ScheduleState;
 use crate::cron::CronSchedule;
 use crate::execution::{SkipReason, Trigger};
-use crate::schedule::{CatchUp, CronConfig, Misfire, Overlap, ScheduleConfig};
+use crate::schedule::{CatchUp, CronConfig, Misfire, Overlap, ScheduleConfig, wire};
 use crate::{ConfigId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -94,17 +94,8 @@ impl Timetable {
             Self::Cron {
                 schedule, config, ..
             } => {
-                let end = config.end_at;
-                let from = match config.start_at {
-                    // `start_at` is inclusive.
-                    Some(start) => after.max(start - chrono::Duration::microseconds(1)),
-                    None => after,
-                };
-                Box::new(
-                    schedule
-                        .slots(from)
-                        .take_while(move |slot| end.is_none_or(|end| *slot < end)),
-                )
+                let slots = schedule.slots(config.from(after));
+                Box::new(slots.take_while(|slot| config.counts(*slot)))
             }
         }
     }
@@ -132,16 +123,57 @@ impl Timetable {
         self.slots(cursor).next().map(|slot| self.fires_at(slot))
     }
 
-    /// The slots in `(after, until]` as one streak, for a pause that ends (rule S9).
+    /// The slots in `(after, until]` as one streak, for a pause that ends (rule S9). Their jitter does not
+    /// matter: a slot of before the resume never fires (rule S2), so it belongs to the row.
     pub fn streak(&self, after: Timestamp, until: Timestamp, reason: SkipReason) -> Option<Skip> {
-        let due = self.due(after, until);
-        let (first, last) = (due.first?, due.newest?);
+        let (first, last, count) = match self {
+            Self::Manual => return None,
+            Self::Date { run_at, .. } => {
+                (*run_at > after && *run_at <= until).then_some((*run_at, *run_at, 1))?
+            }
+            Self::Cron {
+                schedule, config, ..
+            } => {
+                let (from, until) = config.bounds(after, until);
+                let first = schedule.next_after(from).filter(|slot| *slot <= until)?;
+                let last = schedule.newest_in(from, until).unwrap_or(first);
+                (first, last, schedule.count_in(from, until))
+            }
+        };
         Some(Skip {
             reason,
             first,
             last,
-            count: due.count,
+            count: i64::try_from(count).unwrap_or(i64::MAX),
         })
+    }
+
+    /// What is to be known of `slot`, the next one after `after`: its jitter, whether clocks were changed, and
+    /// whether `start_at` or `end_at` make it the first or last. None when it is like any other.
+    pub fn remark(&self, after: Timestamp, slot: Timestamp) -> Option<String> {
+        let Self::Cron {
+            schedule, config, ..
+        } = self
+        else {
+            return None;
+        };
+        let mut remarks = Vec::new();
+        if let Some(start) = config.start_at.filter(|at| after < *at && *at <= slot) {
+            remarks.push(format!("the first slot: start_at is {}", wire(start)));
+        }
+        let beyond = |end: &Timestamp| schedule.next_after(slot).is_some_and(|next| next >= *end);
+        if let Some(end) = config.end_at.filter(beyond) {
+            remarks.push(format!("the last slot: end_at is {}", wire(end)));
+        }
+        remarks.extend(schedule.remark(after, slot));
+        if !config.jitter.is_zero() {
+            let delay = (self.fires_at(slot) - slot).num_milliseconds() as f64 / 1e3;
+            remarks.push(format!(
+                "jitter: {delay} s of at most {} s",
+                config.jitter.as_secs()
+            ));
+        }
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 
     /// Decides every slot due at `now` (rule S4). `overlap` matters only for S7: under
@@ -149,10 +181,11 @@ impl Timetable {
     pub fn plan(&self, state: &ScheduleState, now: Timestamp, overlap: Overlap) -> Plan {
         let cursor = state.cursor();
         let due = self.due(cursor, now);
+        let next_fire_at = due.next.map(|slot| self.fires_at(slot));
         let Some(newest) = due.newest else {
             return Plan {
                 last_slot: state.last_slot,
-                next_fire_at: self.next_fire_at(cursor),
+                next_fire_at,
                 ..Plan::default()
             };
         };
@@ -164,7 +197,7 @@ impl Timetable {
         };
         let mut plan = Plan {
             last_slot: Some(newest),
-            next_fire_at: self.next_fire_at(newest),
+            next_fire_at,
             ..Plan::default()
         };
         let fire = |slot, trigger| Fire {
@@ -204,21 +237,38 @@ impl Timetable {
     }
 
     /// The slots after `cursor` that fire at or before `now`. Costs a step a day of the span at most, not
-    /// one a slot: a host that was away for a year catches up at once.
+    /// one a slot: a host that was away for a year catches up at once. The usual case, one slot or none,
+    /// costs two steps forward.
     fn due(&self, cursor: Timestamp, now: Timestamp) -> Due {
         match self {
             Self::Manual => Due::default(),
             Self::Date { run_at, .. } => {
-                Due::single(Some(*run_at).filter(|at| *at > cursor && *at <= now))
+                let ahead = Some(*run_at).filter(|at| *at > cursor);
+                match ahead.filter(|at| *at <= now) {
+                    Some(due) => Due::single(due, None),
+                    None => Due::none(ahead),
+                }
             }
             Self::Cron {
                 schedule, config, ..
             } => {
-                let micro = chrono::Duration::microseconds(1);
-                let from = config
-                    .start_at
-                    .map_or(cursor, |start| cursor.max(start - micro));
-                let until = config.end_at.map_or(now, |end| now.min(end - micro));
+                let (from, until) = config.bounds(cursor, now);
+                let next = |slot| {
+                    schedule
+                        .next_after(slot)
+                        .filter(|slot| config.counts(*slot))
+                };
+                let first = next(from);
+                let Some(only) = first.filter(|slot| *slot <= until) else {
+                    return Due::none(first);
+                };
+                let second = next(only);
+                if second.is_none_or(|slot| slot > until) {
+                    return match self.fires_at(only) <= now {
+                        true => Due::single(only, second),
+                        false => Due::none(first),
+                    };
+                }
                 let mut tail: Vec<Timestamp> = schedule
                     .slots_before(until)
                     .take_while(|slot| *slot > from)
@@ -227,36 +277,46 @@ impl Timetable {
                     .collect();
                 tail.reverse();
                 let Some(newest) = tail.last().copied() else {
-                    return Due::default();
+                    return Due::none(first);
                 };
                 let count = i64::try_from(schedule.count_in(from, newest)).unwrap_or(i64::MAX);
                 Due {
-                    first: schedule.next_after(from),
+                    first,
                     newest: Some(newest),
                     count,
                     tail,
+                    next: next(newest),
                 }
             }
         }
     }
 }
 
-/// The due slots: how many, the first, and the newest thousand and one.
+/// The due slots: how many, the first, and the newest thousand and one; and the slot after them.
 #[derive(Default)]
 struct Due {
     first: Option<Timestamp>,
     newest: Option<Timestamp>,
     count: i64,
     tail: Vec<Timestamp>,
+    next: Option<Timestamp>,
 }
 
 impl Due {
-    fn single(slot: Option<Timestamp>) -> Self {
+    fn none(next: Option<Timestamp>) -> Self {
         Self {
-            first: slot,
-            newest: slot,
-            count: slot.iter().count() as i64,
-            tail: slot.into_iter().collect(),
+            next,
+            ..Self::default()
+        }
+    }
+
+    fn single(slot: Timestamp, next: Option<Timestamp>) -> Self {
+        Self {
+            first: Some(slot),
+            newest: Some(slot),
+            count: 1,
+            tail: vec![slot],
+            next,
         }
     }
 

@@ -43,6 +43,26 @@ pub enum CatchUp {
     All,
 }
 
+impl CatchUp {
+    /// The words of the contract.
+    pub const CHOICES: &[(&str, Self)] = &[
+        ("skip", Self::Skip),
+        ("once", Self::Once),
+        ("all", Self::All),
+    ];
+
+    /// The stored and shown name.
+    pub fn as_str(self) -> &'static str {
+        word(Self::CHOICES, self)
+    }
+}
+
+/// The word of a choice.
+fn word<T: Copy + PartialEq>(choices: &[(&'static str, T)], wanted: T) -> &'static str {
+    let found = choices.iter().find(|(_, value)| *value == wanted);
+    found.map_or("", |(word, _)| word)
+}
+
 /// What happens when a slot comes while an execution of the config lives (rule S6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +85,11 @@ impl Overlap {
         ("queue_one", Self::QueueOne),
         ("cancel_running", Self::CancelRunning),
     ];
+
+    /// The stored and shown name.
+    pub fn as_str(self) -> &'static str {
+        word(Self::CHOICES, self)
+    }
 }
 
 /// Rules for slots that passed, shared by cron and date schedules.
@@ -128,6 +153,25 @@ impl CronConfig {
     /// When the expression or zone is refused, which a saved config's never is.
     pub fn compile(&self, seed: u64) -> Result<CronSchedule, crate::cron::CronError> {
         CronSchedule::parse(&self.cron_expression, &self.timezone, seed)
+    }
+
+    /// Where to look for slots after `after`: `start_at` is inclusive.
+    pub fn from(&self, after: Timestamp) -> Timestamp {
+        let just_before = |start| start - chrono::Duration::microseconds(1);
+        self.start_at
+            .map_or(after, |start| after.max(just_before(start)))
+    }
+
+    /// Whether a slot lies before `end_at`, which is exclusive.
+    pub fn counts(&self, slot: Timestamp) -> bool {
+        self.end_at.is_none_or(|end| slot < end)
+    }
+
+    /// The part of `(after, until]` in which slots count.
+    pub fn bounds(&self, after: Timestamp, until: Timestamp) -> (Timestamp, Timestamp) {
+        let just_before = |end| end - chrono::Duration::microseconds(1);
+        let until = self.end_at.map_or(until, |end| until.min(just_before(end)));
+        (self.from(after), until)
     }
 }
 
@@ -204,6 +248,16 @@ impl ScheduleConfig {
         }
     }
 
+    /// Whether the schedule begins anew at `now` when it replaces `old` (rule S2): also when `old` had ended and
+    /// its end is moved, since what lies between was no slot when it came.
+    pub fn begins_anew(&self, old: &Self, now: Timestamp) -> bool {
+        let end = |schedule: &Self| match schedule {
+            Self::Cron(cron) => cron.end_at,
+            _ => None,
+        };
+        self.moves_anchor(old) || (end(self) != end(old) && end(old).is_some_and(|end| end <= now))
+    }
+
     /// The JSON object as stored and shown, defaults filled in.
     pub fn to_json(&self) -> Value {
         let mut map = Map::new();
@@ -236,13 +290,10 @@ impl ScheduleConfig {
 
 fn read_misfire(fields: &mut Fields<'_>) -> Misfire {
     let default = Misfire::default();
-    let choices = [
-        ("skip", CatchUp::Skip),
-        ("once", CatchUp::Once),
-        ("all", CatchUp::All),
-    ];
     Misfire {
-        catch_up: fields.choice("catch_up", &choices).unwrap_or_default(),
+        catch_up: fields
+            .choice("catch_up", CatchUp::CHOICES)
+            .unwrap_or_default(),
         window: fields
             .unsigned("catch_up_window_seconds", 0, YEAR)
             .map_or(default.window, Duration::from_secs),
@@ -292,8 +343,7 @@ fn read_cron(fields: &mut Fields<'_>, now: Timestamp) -> CronConfig {
                 fields.problem_at(key, error.message.clone(), error.position);
             }
             Ok(schedule) => {
-                let after = start_at.map_or(now, |start| start.max(now));
-                check_jitter(fields, &schedule, cron.jitter, after);
+                check_jitter(fields, &schedule, &cron, now);
             }
         }
     }
@@ -304,16 +354,20 @@ fn read_cron(fields: &mut Fields<'_>, now: Timestamp) -> CronConfig {
 fn check_jitter(
     fields: &mut Fields<'_>,
     schedule: &CronSchedule,
-    jitter: Duration,
-    after: Timestamp,
+    config: &CronConfig,
+    now: Timestamp,
 ) {
-    if jitter.is_zero() {
+    if config.jitter.is_zero() {
         return;
     }
-    let slots: Vec<Timestamp> = schedule.slots(after).take(JITTER_HORIZON).collect();
+    let slots: Vec<Timestamp> = schedule
+        .slots(config.from(now))
+        .take_while(|slot| config.counts(*slot))
+        .take(JITTER_HORIZON)
+        .collect();
     let smallest = slots.windows(2).map(|pair| pair[1] - pair[0]).min();
     if let Some(gap) = smallest.and_then(|gap| gap.to_std().ok())
-        && jitter >= gap
+        && config.jitter >= gap
     {
         let seconds = gap.as_secs();
         fields.problem("jitter_seconds", format!("is not below the smallest gap between slots, {seconds} s; choose less than {seconds}"));

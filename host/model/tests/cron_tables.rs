@@ -532,3 +532,48 @@ fn a_schedule_knows_what_it_was_made_of() {
     assert_eq!(schedule.expression(), " @daily");
     assert_eq!(schedule.timezone(), chrono_tz::America::New_York);
 }
+
+#[test]
+fn remarks_say_what_changed_clocks_did() {
+    let remark = |expression: &str, zone: &str, after: &str| {
+        let schedule = schedule(expression, zone);
+        let slot = schedule.next_after(at(after)).unwrap();
+        schedule.remark(at(after), slot)
+    };
+    let berlin = |expression, after| remark(expression, "Europe/Berlin", after);
+    assert_eq!(berlin("30 2 * * *", "2026-03-27T12:00:00Z"), None);
+    for (found, wanted) in [
+        (
+            berlin("30 2 * * *", "2026-03-28T12:00:00Z"),
+            "2026-03-29 02:30 does not exist in Europe/Berlin: clocks go from 02:00 to 03:00; \
+             it fires at the first instant after the gap",
+        ),
+        (
+            berlin("*/30 2 * * *", "2026-03-28T12:00:00Z"),
+            "2026-03-29 02:00 does not exist in Europe/Berlin: clocks go from 02:00 to 03:00; it is left out",
+        ),
+        (
+            berlin("30 2 * * *", "2026-10-24T12:00:00Z"),
+            "2026-10-25 02:30 comes twice in Europe/Berlin; it fires at the first only",
+        ),
+        (
+            berlin("*/30 2 * * *", "2026-10-24T12:00:00Z"),
+            "2026-10-25 02:00 comes twice in Europe/Berlin; this is the first, and both fire",
+        ),
+        (
+            berlin("*/30 2 * * *", "2026-10-25T00:30:00Z"),
+            "2026-10-25 02:00 comes twice in Europe/Berlin; this is the second, and both fire",
+        ),
+        (
+            berlin("0 9 * * *", "2026-03-28T12:00:00Z"),
+            "clocks changed from UTC+01:00 to UTC+02:00; 09:00 in Europe/Berlin",
+        ),
+        (
+            remark("0 12 * * *", "Pacific/Apia", "2011-12-29T23:00:00Z"),
+            "2011-12-30 12:00 does not exist in Pacific/Apia: clocks go from 2011-12-30 00:00 to 2011-12-31 00:00; \
+             it fires at the first instant after the gap",
+        ),
+    ] {
+        assert_eq!(found.as_deref(), Some(wanted));
+    }
+}

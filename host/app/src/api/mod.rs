@@ -162,6 +162,7 @@ fn task_routes() -> Router<Arc<ApiState>> {
         .route("/v1/tasks/{task}/resume", post(tasks::resume))
         .route("/v1/tasks/{task}/trigger", post(tasks::trigger))
         .route("/v1/tasks/{task}/next", get(tasks::next))
+        .route("/v1/tasks/{task}/why", get(tasks::why))
         .route(
             "/v1/tasks/{task}/parameters",
             get(parameters::show)

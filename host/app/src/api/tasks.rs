@@ -194,3 +194,19 @@ pub(super) async fn next(
         .await?;
     Ok(Json(resource(&next)?).into_response())
 }
+
+pub(super) async fn why(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(task): Path<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let slot = params.instant("slot");
+    params.finish()?;
+    let why = api
+        .services
+        .tasks
+        .why(tenant, &TaskRef::parse(&task), slot)
+        .await?;
+    Ok(Json(resource(&why)?).into_response())
+}

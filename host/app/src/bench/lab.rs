@@ -4,12 +4,13 @@
 use super::{BenchError, Options, cores};
 use crate::cli;
 use horarium::settings::DatabaseUrl;
-use horarium_core::clock::{Clock, SystemClock};
+use horarium_core::clock::SystemClock;
 use horarium_core::config_cache::{CompiledConfig, ConfigCache};
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
 use horarium_core::observe::Observer;
 use horarium_core::registry::Registry;
 use horarium_core::runner::Runner;
+use horarium_core::scheduler::Scheduler;
 use horarium_core::service::{Context, HostPolicy, NoRuns, Registration, Services, TaskRef};
 use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
@@ -28,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The name the guest is registered under.
-const TASK_TYPE: &str = "bench";
+pub(super) const TASK_TYPE: &str = "bench";
 /// Longest wait for the guest to be compiled.
 const COMPILE_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -242,17 +243,7 @@ impl LabHost {
         lab: &Lab,
         observer: Arc<dyn Observer>,
     ) -> Result<Executing, BenchError> {
-        let store = self.store.clone();
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let parts = Parts {
-            store: store.clone(),
-            registry: self.registry.clone(),
-            configs: Arc::new(ConfigCache::new(store)),
-            clock,
-            wakes: self.wakes.clone(),
-            observer,
-            keyring: Arc::default(),
-        };
+        let parts = self.parts(observer);
         let settings = ExecutorSettings {
             slots: lab.slots,
             host_name: "bench".to_owned(),
@@ -266,8 +257,42 @@ impl LabHost {
             .await
             .map_err(BenchError::failed)?;
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(executor.run(shutdown.clone()));
-        Ok(Executing { shutdown, task })
+        let tasks = vec![tokio::spawn(executor.run(shutdown.clone()))];
+        Ok(Executing { shutdown, tasks })
+    }
+
+    /// Starts firing and executing.
+    pub(super) async fn fire_and_execute(
+        &self,
+        lab: &Lab,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Executing, BenchError> {
+        let mut executing = self.execute(lab, observer.clone()).await?;
+        let parts = self.parts(observer);
+        let scheduler = Scheduler {
+            store: parts.store,
+            registry: parts.registry,
+            configs: parts.configs,
+            clock: parts.clock,
+            wakes: parts.wakes,
+            observer: parts.observer,
+        };
+        let shutdown = executing.shutdown.clone();
+        let firing = tokio::spawn(async move { scheduler.run(shutdown).await });
+        executing.tasks.push(firing);
+        Ok(executing)
+    }
+
+    fn parts(&self, observer: Arc<dyn Observer>) -> Parts {
+        Parts {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            configs: Arc::new(ConfigCache::new(self.store.clone())),
+            clock: self.clock.clone(),
+            wakes: self.wakes.clone(),
+            observer,
+            keyring: Arc::default(),
+        }
     }
 
     /// Closes the database and removes it.
@@ -276,17 +301,20 @@ impl LabHost {
     }
 }
 
-/// An executor at work.
+/// A host at work.
 pub(super) struct Executing {
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Executing {
     /// Drains it.
     pub(super) async fn stop(self) -> Result<(), BenchError> {
         self.shutdown.cancel();
-        self.task.await.map_err(BenchError::failed)
+        for task in self.tasks {
+            task.await.map_err(BenchError::failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -5,10 +5,12 @@ mod drain;
 mod lab;
 mod latency;
 mod rates;
+mod schedule;
 mod statistics;
 
 pub(crate) use drain::{DrainOptions, drain};
 pub(crate) use latency::{LatencyOptions, latency};
+pub(crate) use schedule::{ScheduleOptions, schedule};
 
 use horarium_core::clock::{Clock, SystemClock};
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Paint, Style};
 use super::task_trigger::bar;
 use super::{Global, print};
-use crate::bench::{self, BenchError, DrainOptions, LatencyOptions, Options};
+use crate::bench::{self, BenchError, DrainOptions, LatencyOptions, Options, ScheduleOptions};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ pub(crate) enum Verb {
     Drain(DrainArguments),
     /// From a trigger to the start, and to the recorded end, on an idle host
     Latency(LatencyArguments),
+    /// Whether every slot of many cron tasks fires once, and how late
+    Schedule(ScheduleArguments),
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +44,24 @@ pub(crate) struct LatencyArguments {
     /// Triggers, one after another
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     tasks: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScheduleArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Executions at once [default: 8 for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    slots: Option<u32>,
+    /// Cron tasks in all
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    configs: u32,
+    /// How many of them are due in each second
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    due_per_second: u32,
+    /// For so many seconds
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3000))]
+    seconds: u32,
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +113,16 @@ pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
                 tasks: arguments.tasks as usize,
             };
             (bench::latency(&options, &progress)?, render_latency)
+        }
+        Verb::Schedule(arguments) => {
+            let slots = arguments.slots.unwrap_or(8 * bench::cores());
+            let options = ScheduleOptions {
+                common: arguments.common.options(slots),
+                configs: arguments.configs as usize,
+                due_per_second: arguments.due_per_second as usize,
+                seconds: arguments.seconds as usize,
+            };
+            (bench::schedule(&options, &progress)?, render_schedule)
         }
     };
     bar.finish_and_clear();
@@ -163,6 +193,41 @@ fn render_latency(figures: &Value) -> String {
     facts.render(style) + &warning(figures, style)
 }
 
+fn render_schedule(figures: &Value) -> String {
+    let style = Style::of_stdout();
+    let spread = |key: &str| {
+        let figure = |share: &str| figures[key][share].as_f64().unwrap_or(0.0);
+        format!(
+            "p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms",
+            figure("p50"),
+            figure("p99"),
+            figure("max")
+        )
+    };
+    let mut facts = Facts::default();
+    facts
+        .add(
+            "fired",
+            format!(
+                "{} of {} slots, {} doubled, {} missed",
+                figures["fired"], figures["due"], figures["doubled"], figures["missed"]
+            ),
+        )
+        .add("enqueued after", spread("lateness_ms"))
+        .add("started after", spread("started_ms"))
+        .add(
+            "measured",
+            format!(
+                "{} cron tasks, {} due each second for {} s, {}",
+                figures["configs"],
+                figures["due_per_second"],
+                figures["seconds"],
+                figures["store"].as_str().unwrap_or_default()
+            ),
+        );
+    facts.render(style) + &warning(figures, style)
+}
+
 /// Figures of a debug build say little.
 fn warning(figures: &Value, style: Style) -> String {
     if figures["optimised"] == false {
@@ -196,6 +261,16 @@ mod tests {
             assert!(text.contains(part), "{part} not in\n{text}");
         }
         assert!(!text.contains("not optimised"));
+        let spread = json!({"p50": 3.0, "p99": 9.5, "max": 12.25});
+        let figures = json!({"due": 30_000, "fired": 29_999, "doubled": 0, "missed": 1, "lateness_ms": spread,
+            "started_ms": spread, "configs": 100_000, "due_per_second": 1000, "seconds": 30, "store": "sqlite"});
+        let text = render_schedule(&figures);
+        for part in [
+            "29999 of 30000 slots, 0 doubled, 1 missed",
+            "at most 12.25 ms",
+        ] {
+            assert!(text.contains(part), "{part} not in\n{text}");
+        }
         let figures = json!({"start_ms": {"p50": 0.5, "p99": 2.0}, "recorded_ms": {"p50": 1.0, "p99": 4.0},
             "tasks": 300, "optimised": false});
         let text = render_latency(&figures);

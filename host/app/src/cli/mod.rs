@@ -28,6 +28,7 @@ mod task_show;
 mod task_spec;
 mod task_state;
 mod task_trigger;
+mod task_why;
 mod values;
 pub(crate) mod words;
 

@@ -6,7 +6,7 @@ use super::task_show::{describe, table};
 use super::task_spec::{CreateArguments, UpdateArguments, create, update};
 use super::task_state as state;
 use super::task_trigger as trigger;
-use super::{PageArguments, Remote, now, task_next};
+use super::{PageArguments, Remote, now, task_next, task_why};
 use crate::client::segment;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Trigger(trigger::Arguments),
     /// Show when it fires next; with --cron without a server
     Next(task_next::Arguments),
+    /// Say why it fires when it does, or why it does not
+    Why(task_why::Arguments),
     /// See and change parameters
     #[command(subcommand)]
     Parameters(parameters::Verb),
@@ -121,6 +123,7 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
         }
         Verb::Trigger(arguments) => trigger::run(remote, &arguments),
         Verb::Next(arguments) => task_next::remote(remote, &arguments),
+        Verb::Why(arguments) => task_why::run(remote, &arguments),
         Verb::Parameters(verb) => parameters::run(remote, &verb),
         Verb::State(verb) => state::run(remote, &verb),
     }

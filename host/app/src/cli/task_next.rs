@@ -95,22 +95,12 @@ fn local(expression: &str, arguments: &Arguments, now: Timestamp) -> Result<Valu
     let mut before = after;
     let mut preview = Vec::with_capacity(slots.len());
     for slot in &slots {
-        let note = clock_change(schedule.timezone(), before, *slot);
+        let note = schedule.remark(before, *slot);
         preview.push(json!({"slot": wire(*slot), "fires_at": wire(*slot), "note": note}));
         before = *slot;
     }
     let slots: Vec<String> = slots.into_iter().map(wire).collect();
     Ok(json!({"slots": slots, "preview": preview}))
-}
-
-/// Says that the zone's clocks changed between two instants, which moves slots in UTC.
-fn clock_change(zone: chrono_tz::Tz, before: Timestamp, slot: Timestamp) -> Option<String> {
-    let offset = |at: Timestamp| at.with_timezone(&zone).format("%:z").to_string();
-    let (old, new) = (offset(before), offset(slot));
-    (old != new).then(|| {
-        let local = slot.with_timezone(&zone).format("%H:%M:%S");
-        format!("clocks changed from UTC{old} to UTC{new}; {local} there")
-    })
 }
 
 fn render(body: &Value, now: Timestamp) -> String {
@@ -208,6 +198,10 @@ mod tests {
             .map(|items| items.iter().map(|item| item["note"].is_string()).collect())
             .unwrap_or_default();
         assert_eq!(notes, [false, true, false, false, false]);
+        assert_eq!(
+            body["preview"][1]["note"],
+            "2026-03-29 02:30 does not exist in Europe/Berlin: clocks go from 02:00 to 03:00; it fires at the first instant after the gap"
+        );
         assert_eq!(body["slots"][1], "2026-03-29T01:00:00Z");
     }
 

@@ -34,6 +34,7 @@ fn every_verb_takes_the_global_flags_and_its_own() {
         "task trigger 7 --params {} --priority 5 --if-running refuse --wait",
         "task next 7 --count 3 --after 2030-01-01T00:00:00Z",
         "task next --cron @daily --timezone Europe/Berlin",
+        "task why 7 --slot 2030-01-01T00:00:00Z --json",
         "task parameters show 7 --pointer /a --default 1",
         "task parameters set 7 --merge {}",
         "task state show 7",
@@ -48,6 +49,7 @@ fn every_verb_takes_the_global_flags_and_its_own() {
         "db status --json",
         "bench drain --plugin f --tasks 100 --database-url sqlite:x --slots 4 --runs 1 --json",
         "bench latency --tasks 5 --json",
+        "bench schedule --configs 100 --due-per-second 10 --for 5 --database-url postgres://h/d --json",
         "doctor --json",
         "completions bash",
     ] {

@@ -14,6 +14,7 @@ mod state;
 mod tasks;
 mod trigger;
 mod validate;
+mod why;
 
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
@@ -24,6 +25,7 @@ pub use registration::Registration;
 pub use secrets::{Rekeyed, SecretView, Secrets};
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::TriggerRequest;
+pub use why::{WhySlot, WhyTask};
 
 use crate::clock::Clock;
 use crate::control::RunControl;

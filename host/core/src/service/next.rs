@@ -1,9 +1,7 @@
-//! What a schedule will do next, and why something would not fire.
+//! What a schedule will do next, slot by slot.
 
 use super::tasks::timetable;
 use super::{ServiceResult, TaskRef, Tasks};
-use crate::store::{ExecutionFilter, Page};
-use horarium_model::execution::State;
 use horarium_model::schedule::{CatchUp, Overlap, wire_time};
 use horarium_model::{TaskConfig, TenantId, Timestamp};
 use serde::Serialize;
@@ -56,24 +54,25 @@ impl Tasks {
         let now = self.0.clock.now();
         let slots: Vec<Timestamp> = table.slots(after.unwrap_or(now)).take(count).collect();
         let held = self.hold_note(tenant, &config);
-        let overlap = self.overlap_note(tenant, &config).await?;
-        let mut overlap = overlap.as_deref();
+        let mut overlap = self.overlap_note(&config).await?;
         let mut preview = Vec::with_capacity(slots.len());
+        let mut before = after.unwrap_or(now);
         for slot in &slots {
             let fires_at = table.fires_at(*slot);
-            let note = if let Some(note) = past_note(&config, *slot, fires_at, now) {
-                Some(note)
-            } else if let Some(held) = &held {
-                Some(held.clone())
-            } else {
+            let note = past_note(&config, *slot, fires_at, now)
+                .or_else(|| held.clone())
                 // Only the first slot to come can meet what lives now.
-                overlap.take().map(str::to_owned)
-            };
+                .or_else(|| overlap.take());
+            let notes: Vec<String> = note
+                .into_iter()
+                .chain(table.remark(before, *slot))
+                .collect();
             preview.push(PreviewSlot {
                 slot: *slot,
                 fires_at,
-                note,
+                note: (!notes.is_empty()).then(|| notes.join("; ")),
             });
+            before = *slot;
         }
         Ok(NextSlots { slots, preview })
     }
@@ -93,35 +92,11 @@ impl Tasks {
         None
     }
 
-    async fn overlap_note(
-        &self,
-        tenant: TenantId,
-        config: &TaskConfig,
-    ) -> ServiceResult<Option<String>> {
-        let overlap = config.spec.effective_overlap();
-        let states = match overlap {
-            Overlap::Allow => return Ok(None),
-            Overlap::QueueOne => vec![State::Scheduled, State::Available, State::Retryable],
-            Overlap::Skip | Overlap::CancelRunning => vec![
-                State::Scheduled,
-                State::Available,
-                State::Running,
-                State::Retryable,
-            ],
-        };
-        let filter = ExecutionFilter {
-            config_id: Some(config.id),
-            states,
-            ..ExecutionFilter::default()
-        };
-        let live = self
-            .0
-            .store
-            .executions(tenant, &filter, &Page::first(1))
-            .await?;
-        Ok(live.items.first().map(|execution| {
+    async fn overlap_note(&self, config: &TaskConfig) -> ServiceResult<Option<String>> {
+        let live = self.live_for_overlap(config).await?;
+        Ok(live.map(|execution| {
             let (id, state) = (execution.task_id, execution.state);
-            match overlap {
+            match config.spec.effective_overlap() {
                 Overlap::CancelRunning => {
                     format!("overlap cancel_running: execution {id} ({state}) would be cancelled")
                 }

@@ -267,7 +267,7 @@ fn reanchor(old: &TaskConfig, new: &TaskSpec, now: Timestamp) -> ServiceResult<O
             skipped,
         }));
     }
-    if new.schedule.moves_anchor(&before.schedule) {
+    if new.schedule.begins_anew(&before.schedule, now) {
         return Ok(Some(Reanchor {
             anchor_at: now,
             next_fire_at: next(now)?,

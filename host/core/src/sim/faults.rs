@@ -102,26 +102,12 @@ macro_rules! faulty {
     };
 }
 
-faulty! {
-    due_schedules(now: Timestamp, limit: u32) -> Vec<DueSchedule>;
-    next_due() -> Option<Timestamp>;
+queue_operations! { faulty;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
     enqueue_many(now: Timestamp, items: Vec<NewExecution>) -> Vec<EnqueueReceipt>;
-    sweep_due(now: Timestamp, limit: u32) -> Swept;
     claim(request: ClaimRequest) -> Vec<Claimed>;
-    held(incarnation: i64) -> Vec<Held>;
     complete_many(now: Timestamp, items: Vec<Completion>) -> Vec<CompletionReceipt>;
-    release(now: Timestamp, items: Vec<Release>) -> u64;
-    cancel(now: Timestamp, tenant: TenantId, task_id: TaskId) -> CancelReceipt;
-    report_progress(items: Vec<ProgressReport>) -> ();
-    start_host(now: Timestamp, name: &str) -> i64;
-    describe_host(incarnation: i64, facts: HostFacts) -> ();
-    hosts() -> Vec<HostRow>;
-    stop_host(now: Timestamp, incarnation: i64) -> ();
-    heartbeat(now: Timestamp, incarnation: i64) -> Heartbeat;
     take_over(now: Timestamp, mine: i64) -> TakenOver;
-    state_snapshot(config_id: ConfigId) -> StateSnapshot;
-    queue_counts() -> QueueCounts;
 }
 
 macro_rules! delegate {
@@ -136,50 +122,10 @@ macro_rules! delegate {
     };
 }
 
-delegate! { Catalog:
-    tenant(name: &str) -> Option<TenantId>;
-    catalog_epoch() -> i64;
-    create_config(now: Timestamp, tenant: TenantId, spec: TaskSpec) -> TaskConfig;
-    config(tenant: TenantId, id: ConfigId) -> Option<TaskConfig>;
-    config_by_key(tenant: TenantId, key: &str) -> Option<TaskConfig>;
-    configs_by_ids(ids: &[ConfigId]) -> Vec<TaskConfig>;
-    configs(tenant: TenantId, filter: &ConfigFilter, page: &Page) -> Listing<TaskConfig>;
+catalog_operations! { delegate; Catalog:
     update_config(now: Timestamp, tenant: TenantId, id: ConfigId, update: ConfigUpdate) -> TaskConfig;
-    delete_config(now: Timestamp, tenant: TenantId, id: ConfigId, history: HistoryOnDelete) -> Deleted;
-    purge_deleted(limit: u32) -> bool;
-    add_version(now: Timestamp, version: PluginVersion, bytes: Vec<u8>) -> PluginVersion;
-    finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
-    activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
-    set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
-    task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;
-    task_types(tenant: TenantId, page: &Page) -> Listing<TaskType>;
-    all_task_types() -> Vec<TaskType>;
-    versions(tenant: TenantId, task_type: &str) -> Vec<PluginVersion>;
-    all_versions() -> Vec<PluginVersion>;
-    component_bytes(digest: &str) -> Option<Vec<u8>>;
-    task_state(tenant: TenantId, config: ConfigId) -> BTreeMap<String, StateEntry>;
-    set_task_state(now: Timestamp, tenant: TenantId, config: ConfigId, key: &str, value: Option<Vec<u8>>) -> ();
-    reset_task_state(tenant: TenantId, config: ConfigId) -> u64;
 }
 
-delegate! { History:
-    execution(tenant: TenantId, task_id: TaskId) -> Option<Execution>;
-    executions(tenant: TenantId, filter: &ExecutionFilter, page: &Page) -> Listing<Execution>;
-    attempts(tenant: TenantId, task_id: TaskId) -> Vec<AttemptRecord>;
-    logs(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<LogLine>;
-    http_calls(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<HttpCall>;
-}
+history_operations! { delegate; History: }
 
-delegate! { Vault:
-    plugin_config(tenant: TenantId, task_type: &str) -> BTreeMap<String, String>;
-    set_plugin_config(now: Timestamp, tenant: TenantId, task_type: &str, key: &str, value: Option<String>) -> ();
-    configured_types() -> Vec<(TenantId, String)>;
-    secrets(tenant: TenantId, page: &Page) -> Listing<SecretInfo>;
-    secret(tenant: TenantId, name: &str) -> Option<SecretInfo>;
-    sealed_secrets(tenant: TenantId, names: &[String]) -> Vec<SealedSecret>;
-    put_secret(now: Timestamp, secret: SealedSecret) -> SecretInfo;
-    delete_secret(tenant: TenantId, name: &str) -> bool;
-    secret_keys() -> Vec<String>;
-    secrets_under_other_keys(key_id: &str, after: Option<(TenantId, String)>, limit: u32) -> Vec<SealedSecret>;
-    reseal_secret(secret: SealedSecret) -> bool;
-}
+vault_operations! { delegate; Vault: }

@@ -9,7 +9,6 @@ use crate::executor::{Executor, ExecutorSettings, Parts};
 use crate::observe::Silent;
 use crate::registry::Registry;
 use crate::scheduler::Scheduler;
-use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a host process is made of.
 pub(super) struct Birth {
-    pub(super) store: Arc<MemoryStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<SimClock>,
     pub(super) diary: Arc<Mutex<Diary>>,
     /// Number of this process, of all that ever were.

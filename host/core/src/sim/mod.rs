@@ -4,19 +4,26 @@
 //! A [`World`] holds what survives a crash (the store, the clock, what guests really did); the hosts in it can be
 //! killed at any instant and started again, stopped for longer than their lease, and cut off from the database.
 
+#[macro_use]
+mod operations;
+
 mod checks;
 mod clock;
 mod faults;
 mod gate;
 mod host;
+mod ledger;
+mod mutants;
 mod runner;
 #[cfg(test)]
 mod tests;
 mod world;
 
-pub use checks::check;
+pub use checks::{check, check_due};
 pub use clock::{HostClock, SimClock};
 pub use faults::{FaultPlan, FaultyStore};
 pub use gate::Gate;
+pub use ledger::Ledger;
+pub use mutants::{MutantStore, Mutation};
 pub use runner::{GuestRun, SimRunner};
 pub use world::{Scenario, World};

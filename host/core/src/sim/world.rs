@@ -3,12 +3,19 @@
 use super::clock::SimClock;
 use super::faults::FaultPlan;
 use super::host::{Birth, Host};
+use super::ledger::Ledger;
+use super::mutants::{MutantStore, Mutation};
 use super::runner::Diary;
 use crate::clock::Clock;
 use crate::config_cache::{Overrides, freeze};
+use crate::registry::Registry;
 use crate::scheduler::new_task_id;
+use crate::service::{Context, NoRuns, Services, TaskRef, Tasks};
+use crate::store::conformance::NoGuests;
 use crate::store::memory::MemoryStore;
-use crate::store::{CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, StoreError};
+use crate::store::{
+    CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, Store, StoreError,
+};
 use horarium_model::descriptor::Descriptor;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, VersionState};
@@ -30,6 +37,8 @@ pub struct Scenario {
     pub longest: Duration,
     /// How the store fails.
     pub faults: FaultPlan,
+    /// The rule that the store breaks, to see whether that is noticed.
+    pub mutation: Option<Mutation>,
 }
 
 /// A store, a clock, what guests really did, and the hosts.
@@ -42,6 +51,10 @@ pub struct World {
     pub diary: Arc<Mutex<Diary>>,
     /// When it began.
     pub begun: Timestamp,
+    /// Which schedules were in force when.
+    pub ledger: Ledger,
+    /// What an operator does, through no host in particular.
+    tasks: Tasks,
     scenario: Scenario,
     lives: u64,
     hosts: Vec<Option<Host>>,
@@ -62,9 +75,12 @@ impl World {
             _ => MemoryStore::shared(clock.clone()),
         });
         register(&store, begun).await?;
+        let tasks = operator(store.clone(), clock.clone(), scenario.mutation).await?;
         Ok(Self {
             store,
             clock,
+            ledger: Ledger::default(),
+            tasks,
             diary: Arc::default(),
             begun,
             hosts: (0..scenario.hosts).map(|_| None).collect(),
@@ -77,7 +93,7 @@ impl World {
     ///
     /// # Errors
     /// What the config or the store refuses.
-    pub async fn create(&self, mut spec: Value) -> Result<ConfigId, StoreError> {
+    pub async fn create(&mut self, mut spec: Value) -> Result<ConfigId, StoreError> {
         spec["task_type"] = TYPE.into();
         let now = self.clock.now();
         let spec = TaskSpec::from_json(&spec, now, None)?;
@@ -85,7 +101,20 @@ impl World {
             .store
             .create_config(now, DEFAULT_TENANT_ID, spec)
             .await?;
+        self.ledger.opened(&config);
         Ok(config.id)
+    }
+
+    /// An operator's merge patch of a config. No host is told. A patch that is refused changes nothing.
+    pub async fn update(&mut self, config: ConfigId, patch: Value) {
+        let (now, task) = (self.clock.now(), TaskRef::Id(config));
+        let Ok(before) = self.tasks.show(DEFAULT_TENANT_ID, &task).await else {
+            return;
+        };
+        let updated = self.tasks.update(DEFAULT_TENANT_ID, &task, &patch, None);
+        if let Ok(after) = updated.await {
+            self.ledger.changed(now, &before, &after);
+        }
     }
 
     /// Starts host `at` unless it lives; its wall clock is `ahead` of the world's.
@@ -98,7 +127,7 @@ impl World {
         }
         self.lives += 1;
         let birth = Birth {
-            store: self.store.clone(),
+            store: Arc::new(MutantStore::new(self.store.clone(), self.scenario.mutation)),
             clock: self.clock.clone(),
             diary: self.diary.clone(),
             number: self.lives,
@@ -185,6 +214,28 @@ impl World {
             host.wakes.cancelled(task_id);
         }
     }
+}
+
+/// The services over the store itself.
+async fn operator(
+    store: Arc<MemoryStore>,
+    clock: Arc<SimClock>,
+    mutation: Option<Mutation>,
+) -> Result<Tasks, StoreError> {
+    let store: Arc<dyn Store> = Arc::new(MutantStore::new(store, mutation));
+    let registry = Arc::new(Registry::new(store.clone(), Arc::new(NoGuests)));
+    registry.refresh().await?;
+    let services = Services::new(Context {
+        store,
+        registry,
+        intake: Arc::new(NoGuests),
+        clock,
+        wakes: Arc::default(),
+        policy: Arc::default(),
+        live: Arc::new(NoRuns),
+        keyring: Arc::default(),
+    });
+    Ok(services.tasks)
 }
 
 async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError> {

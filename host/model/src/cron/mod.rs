@@ -19,6 +19,7 @@ mod fields;
 mod items;
 mod next;
 mod parse;
+mod remark;
 mod walls;
 mod zone;
 
@@ -200,6 +201,11 @@ impl CronSchedule {
             clamped(after),
             clamped(until),
         )
+    }
+
+    /// What changed clocks did to `slot`, the next one after `after`, in one line; none when nothing.
+    pub fn remark(&self, after: DateTime<Utc>, slot: DateTime<Utc>) -> Option<String> {
+        remark::of(self, clamped(after), clamped(slot))
     }
 
     fn resolver(&self) -> Resolver<'_> {

@@ -115,6 +115,31 @@ async fn next_previews_slots_with_what_becomes_of_them() {
 }
 
 #[tokio::test]
+async fn why_says_the_rule() {
+    let server = Harness::with_plugin().await;
+    let hourly = json!({"key": "c", "scheduler_type": "cron", "schedule_config": {"cron_expression": "0 * * * *"}});
+    let id = server.task(&hourly).await["id"].clone();
+    let why = server.get("/v1/tasks/c/why").await.expect(200).body;
+    assert_eq!((&why["id"], &why["state"]), (&id, &json!("waiting")));
+    assert_eq!(why["reason"], "not_due");
+    assert_eq!(why["next_fire_at"], "2026-01-01T01:00:00Z");
+    assert_eq!(why["slot"], Value::Null);
+    let reason = json!({"reason": "holiday"});
+    server.post("/v1/tasks/c/pause", &reason).await.expect(200);
+    let slot = "/v1/tasks/c/why?slot=2026-01-01T01:30:00Z";
+    let why = server.get(slot).await.expect(200).body;
+    assert_eq!(
+        (&why["state"], &why["reason"]),
+        (&json!("held"), &json!("paused"))
+    );
+    let message = why["message"].as_str().expect("a sentence");
+    assert!(message.contains("holiday"), "{message}");
+    assert_eq!(why["slot"]["reason"], "not_a_slot");
+    server.get("/v1/tasks/c/why?slot=soon").await.problem(400);
+    server.get("/v1/tasks/99/why").await.problem(404);
+}
+
+#[tokio::test]
 async fn the_host_and_the_metrics_are_told() {
     let server = Harness::with_plugin().await;
     let now = server.clock.now();
@@ -156,7 +181,7 @@ async fn the_host_and_the_metrics_are_told() {
     );
     assert!(
         metrics.contains(
-            "horarium_http_requests_total{method=\"GET\",route=\"/v1/hosts\",status=\"200\"} 1"
+            "horarium_http_requests_total{method=\"GET\",route=\"/v1/hosts\",status=\"200\"} 3"
         ),
         "{metrics}"
     );

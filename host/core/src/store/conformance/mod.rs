@@ -10,7 +10,9 @@ mod rules_configs;
 mod rules_fire;
 mod rules_history;
 mod rules_hosts;
+mod rules_schedule;
 mod rules_vault;
+mod scene;
 
 pub use lab::{Lab, at};
 pub use rules_catalog::*;
@@ -20,7 +22,9 @@ pub use rules_configs::*;
 pub use rules_fire::*;
 pub use rules_history::*;
 pub use rules_hosts::*;
+pub use rules_schedule::*;
 pub use rules_vault::*;
+pub(crate) use scene::NoGuests;
 
 /// Hands all rules, and what else it was given, to another macro: the one list of them.
 #[macro_export]
@@ -76,6 +80,19 @@ macro_rules! conformance_rules {
             made_up_slots_queue_one_behind_another
             due_schedules_come_most_overdue_first
             failures_in_a_row_pause_a_config
+            s1_many_schedulers_fire_a_slot_once
+            s2_only_a_new_schedule_moves_the_anchor
+            s3_jitter_start_and_end
+            s4_missed_slots_follow_their_policy
+            s6_overlap_rules_on_a_running_execution
+            s7_made_up_slots_queue_up
+            s8_a_trigger_is_never_skipped
+            s9_paused_slots_are_one_row
+            s10_a_retry_keeps_its_slot
+            s11_dates
+            s12_a_clock_set_back
+            slots_of_a_disabled_type_are_skipped
+            why_tells_what_is_no_slot
             configs_are_kept_as_written
             created_configs_have_their_next_fire
             keys_are_unique_while_they_live

@@ -1,0 +1,264 @@
+//! A store that breaks one rule on purpose: the simulator must notice each.
+
+use crate::runner::{StateEntry, StateSnapshot};
+use crate::scheduler::new_task_id;
+use crate::store::*;
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
+use horarium_model::firing::Fire;
+use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A rule that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// S1: a slot that fires is enqueued twice.
+    DoubleFire,
+    /// S1: the schedule advances and the execution does not appear.
+    LostFire,
+    /// S4: a slot fires before its instant.
+    EarlyFire,
+    /// S1: after a fire nobody looks at the schedule again.
+    NeverAgain,
+    /// S5: missed slots leave no row.
+    ForgottenSkip,
+    /// S5: a row counts a slot too many.
+    MiscountedSkip,
+    /// S9: the slots of a pause leave no row.
+    ForgottenPause,
+    /// S2: slots from before a change of the expression fire.
+    OldAnchor,
+    /// S6: nothing bounds what of a config runs at once.
+    NoBound,
+    /// E5: what was claimed is handed out twice.
+    ClaimedTwice,
+    /// E4: a failed execution is tried again for ever.
+    EndlessRetry,
+    /// E5: an end is acknowledged and not kept.
+    LostEnd,
+    /// E4: a retry is put off for years.
+    LateRetry,
+    /// E5: what a dead host ran is not taken over.
+    NoTakeOver,
+}
+
+impl Mutation {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::DoubleFire,
+        Self::LostFire,
+        Self::EarlyFire,
+        Self::NeverAgain,
+        Self::ForgottenSkip,
+        Self::MiscountedSkip,
+        Self::ForgottenPause,
+        Self::OldAnchor,
+        Self::NoBound,
+        Self::ClaimedTwice,
+        Self::EndlessRetry,
+        Self::LostEnd,
+        Self::LateRetry,
+        Self::NoTakeOver,
+    ];
+}
+
+/// A store with or without a broken rule.
+pub struct MutantStore {
+    inner: Arc<dyn Store>,
+    mutation: Option<Mutation>,
+    completions: AtomicU64,
+}
+
+impl MutantStore {
+    /// Wraps `inner`.
+    pub fn new(inner: Arc<dyn Store>, mutation: Option<Mutation>) -> Self {
+        Self {
+            inner,
+            mutation,
+            completions: AtomicU64::new(0),
+        }
+    }
+
+    fn is(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    fn spoil_order(&self, now: Timestamp, order: &mut FireOrder) {
+        let plan = &mut order.plan;
+        match self.mutation {
+            Some(Mutation::LostFire) => plan.fires.clear(),
+            Some(Mutation::NeverAgain) => plan.next_fire_at = None,
+            Some(Mutation::ForgottenSkip) => plan.skipped = None,
+            Some(Mutation::MiscountedSkip) => {
+                if let Some(skip) = &mut plan.skipped {
+                    skip.count += 1;
+                }
+            }
+            Some(Mutation::EarlyFire) => {
+                if let Some(next) = plan.next_fire_at.filter(|_| !plan.fires.is_empty()) {
+                    plan.fires.push(Fire {
+                        slot: next,
+                        fires_at: now,
+                        trigger: Trigger::Schedule,
+                    });
+                    plan.last_slot = Some(next);
+                    order.task_ids.push(new_task_id(now));
+                }
+            }
+            Some(Mutation::NoBound) => order.template = Arc::new(unbounded(&order.template)),
+            _ => {}
+        }
+    }
+
+    /// Enqueues again what an order fired.
+    async fn fire_again(
+        &self,
+        now: Timestamp,
+        orders: &[FireOrder],
+        receipts: &[FireReceipt],
+    ) -> StoreResult<()> {
+        let applied = orders.iter().zip(receipts).filter(|(_, r)| r.applied);
+        let copies = applied.flat_map(|(order, receipt)| {
+            let fires = order.plan.fires.iter().take(receipt.enqueued.len());
+            fires.map(|fire| NewExecution {
+                task_id: new_task_id(now),
+                slot: Some(fire.slot),
+                trigger: fire.trigger,
+                due_at: fire.fires_at,
+                ..NewExecution::clone(&order.template)
+            })
+        });
+        let copies: Vec<NewExecution> = copies.collect();
+        self.inner.enqueue_many(now, copies).await.map(|_| ())
+    }
+}
+
+fn unbounded(new: &NewExecution) -> NewExecution {
+    NewExecution {
+        run_key: None,
+        ..new.clone()
+    }
+}
+
+macro_rules! mutant_queue {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        #[async_trait::async_trait]
+        impl Queue for MutantStore {
+            fn gives_leases(&self) -> bool {
+                self.inner.gives_leases()
+            }
+
+            async fn fire_due(
+                &self,
+                now: Timestamp,
+                mut orders: Vec<FireOrder>,
+            ) -> StoreResult<Vec<FireReceipt>> {
+                orders.iter_mut().for_each(|order| self.spoil_order(now, order));
+                let again = self.is(Mutation::DoubleFire).then(|| orders.clone());
+                let receipts = self.inner.fire_due(now, orders).await?;
+                if let Some(orders) = again {
+                    self.fire_again(now, &orders, &receipts).await?;
+                }
+                Ok(receipts)
+            }
+
+            async fn enqueue_many(
+                &self,
+                now: Timestamp,
+                mut items: Vec<NewExecution>,
+            ) -> StoreResult<Vec<EnqueueReceipt>> {
+                if self.is(Mutation::NoBound) {
+                    items = items.iter().map(unbounded).collect();
+                }
+                self.inner.enqueue_many(now, items).await
+            }
+
+            async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
+                let mut claimed = self.inner.claim(request).await?;
+                if self.is(Mutation::ClaimedTwice) {
+                    claimed.extend(claimed.clone());
+                }
+                Ok(claimed)
+            }
+
+            async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
+                if self.is(Mutation::NoTakeOver) {
+                    return Ok(TakenOver::default());
+                }
+                self.inner.take_over(now, mine).await
+            }
+
+            async fn complete_many(
+                &self,
+                now: Timestamp,
+                mut items: Vec<Completion>,
+            ) -> StoreResult<Vec<CompletionReceipt>> {
+                let number = self.completions.fetch_add(1, Ordering::Relaxed);
+                if self.is(Mutation::LostEnd) && number % 5 == 4 {
+                    let told = |_: &Completion| CompletionReceipt::Recorded(State::Succeeded);
+                    return Ok(items.iter().map(told).collect());
+                }
+                for item in &mut items {
+                    if self.is(Mutation::EndlessRetry) && item.end == End::Failed {
+                        item.end = End::Retry(now + chrono::Duration::minutes(1));
+                    }
+                    if let (Some(Mutation::LateRetry), End::Retry(at)) = (self.mutation, &mut item.end) {
+                        *at += chrono::Duration::days(1000);
+                    }
+                }
+                self.inner.complete_many(now, items).await
+            }
+
+            $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+queue_operations! { mutant_queue; }
+
+macro_rules! mutant_catalog {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        #[async_trait::async_trait]
+        impl Catalog for MutantStore {
+            async fn update_config(
+                &self,
+                now: Timestamp,
+                tenant: TenantId,
+                id: ConfigId,
+                mut update: ConfigUpdate,
+            ) -> StoreResult<TaskConfig> {
+                if let Some(reanchor) = &mut update.reanchor {
+                    if self.is(Mutation::ForgottenPause) {
+                        reanchor.skipped = None;
+                    }
+                    if self.is(Mutation::OldAnchor) && reanchor.anchor_at == now {
+                        reanchor.anchor_at -= chrono::Duration::hours(1);
+                        reanchor.next_fire_at = reanchor.next_fire_at.map(|_| now);
+                    }
+                }
+                self.inner.update_config(now, tenant, id, update).await
+            }
+
+            $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+catalog_operations! { mutant_catalog; }
+
+macro_rules! untouched {
+    ($trait:ident: $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        #[async_trait::async_trait]
+        impl $trait for MutantStore {
+            $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+history_operations! { untouched; History: }
+vault_operations! { untouched; Vault: }
