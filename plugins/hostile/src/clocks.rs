@@ -39,7 +39,7 @@ impl Task for Clocks {
             passed_nanoseconds: begun.elapsed().as_nanos(),
             random: RandomState::new().hash_one(7),
             order: map.into_keys().collect(),
-            remaining: execution::remaining(),
+            remaining: u64::try_from(execution::remaining().as_millis()).unwrap_or(u64::MAX),
         })
     }
 }
