@@ -48,3 +48,26 @@ fn latency_prints_its_figures() {
         assert!(median > Some(0.0) && median <= tail, "{figures:#}");
     }
 }
+
+#[test]
+fn every_slot_of_many_fires_once() {
+    let line = "bench schedule --configs 200 --due-per-second 20 --for 3 --json";
+    let figures = horarium(line).exits(0).json();
+    for (key, wanted) in [
+        ("due", 60),
+        ("fired", 60),
+        ("doubled", 0),
+        ("missed", 0),
+        ("configs", 200),
+    ] {
+        assert_eq!(figures[key], wanted, "{key} in {figures}");
+    }
+    for key in ["lateness_ms", "started_ms"] {
+        let figure = |share: &str| figures[key][share].as_f64().expect("a figure");
+        assert!(
+            figure("p50") <= figure("p99") && figure("p99") <= figure("max"),
+            "{figures}"
+        );
+    }
+    horarium("bench schedule --configs 10 --due-per-second 20 --json").exits(2);
+}

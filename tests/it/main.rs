@@ -10,6 +10,7 @@ mod bad_plugins;
 mod bench;
 mod capabilities;
 mod crash;
+mod db_copy;
 mod deletion;
 mod dev;
 mod embedded;

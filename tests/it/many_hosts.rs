@@ -42,11 +42,15 @@ fn loads(host: &Host, task_type: &str) {
 #[test]
 fn what_one_host_is_told_all_hosts_do() {
     let (_cluster, url) = database();
-    let one = member("one", &url, "2").start();
-    // This one's clock is wrong by a minute: it follows the database's.
-    let two = member("two", &url, "2")
-        .setting("host.clock_ahead_seconds", "60")
-        .start();
+    // Both start at once on an empty database: one makes the schema, the other waits for it.
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| member("one", &url, "2").start());
+        // This one's clock is wrong by a minute: it follows the database's.
+        let two = member("two", &url, "2")
+            .setting("host.clock_ahead_seconds", "60")
+            .start();
+        (one.join().expect("starts"), two)
+    });
     one.register("hello", "");
     one.register("hostile/sleep", "");
     loads(&two, "sleep");
@@ -181,4 +185,31 @@ fn a_database_that_cannot_be_used_is_refused_in_one_line() {
     let made = made.exits(0).json();
     assert_eq!(made["pending"], 0);
     assert!(!text(&made, "database").contains("secret"));
+    // A role that does not own the tables, and a schema that a newer binary made.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let database = "t0";
+    runtime.block_on(cluster.run(database, "CREATE ROLE guest LOGIN"));
+    let guest = url.replace("postgres:secret@", "guest@");
+    let newer = "INSERT INTO horarium_schema (version, name, runs_from) VALUES (99, 'later', 99)";
+    for (url, change, words) in [
+        (&guest, "SELECT 1", "belong to `postgres`"),
+        (
+            &url,
+            newer,
+            "schema version 99, written by a newer Horarium",
+        ),
+    ] {
+        runtime.block_on(cluster.run(database, change));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = directory.path().display();
+        let start =
+            format!("serve --listen 127.0.0.1:0 --data-dir {directory} --database-url '{url}'");
+        for refused in [told(url, ""), crate::support::horarium(&start).exits(2)] {
+            assert!(refused.stderr.contains(words), "{refused:#?}");
+            assert_eq!(refused.stderr.lines().count(), 1, "{refused:#?}");
+        }
+    }
 }

@@ -187,7 +187,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::Number(v.into()))
     }
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v)
+        // PostgreSQL's numbers have no negative zero: this makes it an ordinary one.
+        Number::from_f64(v + 0.0)
             .map(Value::Number)
             .ok_or_else(|| self.walk.refuse("a number that is not finite".into()))
     }
@@ -274,6 +275,7 @@ mod tests {
     fn ordinary_documents_pass_unchanged() {
         let text = r#"{"a":[1,-2,1.5,true,null,"é"],"b":{"c":18446744073709551615}}"#;
         assert_eq!(canonical(text.as_bytes()).unwrap(), text);
+        assert_eq!(canonical(b"[-0.0,-0,0.0]").unwrap(), "[0.0,0.0,0.0]");
     }
 
     #[test]

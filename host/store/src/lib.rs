@@ -5,7 +5,9 @@
 //! `columns`; each database has its own statements and its own way to write.
 
 mod columns;
+mod copy;
 mod firing;
+mod migrations;
 mod postgres;
 mod rows;
 mod settle;
@@ -13,5 +15,6 @@ mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use copy::{CopiedTable, CopyPlace, CopyProgress, CopyReport, copy};
 pub use postgres::{PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use sqlite::{DbStatus, Durability, SqliteOptions, SqliteStore, migrate, quick_check, status};

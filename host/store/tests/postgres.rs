@@ -36,6 +36,16 @@ async fn every_rule_holds(
     url: impl Fn(&Cluster, &str) -> String + Clone + Send + 'static,
 ) {
     let template = template(&cluster).await;
+    every_rule_holds_on(cluster, template, options, url).await;
+}
+
+/// The same on copies of `template`.
+async fn every_rule_holds_on(
+    cluster: Arc<Cluster>,
+    template: String,
+    options: PostgresOptions,
+    url: impl Fn(&Cluster, &str) -> String + Clone + Send + 'static,
+) {
     let turns = Arc::new(Semaphore::new(4));
     let mut running = JoinSet::new();
     for (name, rule) in conformance::all() {
@@ -75,6 +85,26 @@ async fn the_conformance_suite_through_a_pooler() {
     };
     let url = move |_: &Cluster, database: &str| bouncer.url(database);
     every_rule_holds(cluster, options, url).await;
+}
+
+/// What the next version's schema step might be: it only adds.
+const NEXT_STEP: &str = "
+    ALTER TABLE task_configs ADD COLUMN colour text;
+    ALTER TABLE live_executions ADD COLUMN weight integer NOT NULL DEFAULT 1;
+    ALTER TABLE task_executions ADD COLUMN weight integer NOT NULL DEFAULT 1;
+    ALTER TABLE hosts ADD COLUMN zone text;
+    CREATE TABLE novelties (id bigint PRIMARY KEY, config_id bigint);
+    CREATE INDEX live_executions_weight ON live_executions (weight, id);
+    INSERT INTO horarium_schema (version, name, runs_from)
+        SELECT max(version) + 1, 'made up', max(version) FROM horarium_schema";
+
+/// While hosts are upgraded one after another, this binary meets the next one's schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_conformance_suite_on_the_next_schema() {
+    let cluster = Arc::new(Cluster::start());
+    let next = template(&cluster).await;
+    cluster.run(&next, NEXT_STEP).await;
+    every_rule_holds_on(cluster, next, alone(), Cluster::url).await;
 }
 
 async fn refusal(url: &str, options: PostgresOptions) -> StoreError {
@@ -152,19 +182,74 @@ async fn wrong_starts_are_explained() {
     store.close().await;
     let status = PostgresStore::status(&good, &apart).await.expect("answers");
     assert_eq!((status.schema_version, status.pending), (status.latest, 0));
-    let newer =
-        "INSERT INTO apart.horarium_schema (version, name, runs_from) VALUES (99, 'later', 1)";
-    cluster.run(&database, newer).await;
-    let store = PostgresStore::connect(&good, apart.clone()).await;
-    store.expect("a newer schema that only adds").close().await;
+    // One step further is fine if it says so, two are not.
+    let further = status.latest + 1;
+    for (version, runs_from, good_one) in [
+        (further, 1, true),
+        (further, further, false),
+        (further + 1, 1, false),
+    ] {
+        let newer = format!(
+            "DELETE FROM apart.horarium_schema WHERE version > {};
+             INSERT INTO apart.horarium_schema (version, name, runs_from) VALUES ({version}, 'later', {runs_from})",
+            status.latest
+        );
+        cluster.run(&database, &newer).await;
+        if good_one {
+            let store = PostgresStore::connect(&good, apart.clone()).await;
+            store.expect("a newer schema that only adds").close().await;
+        } else {
+            let error = refusal(&good, apart.clone()).await;
+            let words = format!("schema version {version}, written by a newer Horarium");
+            assert!(error.to_string().contains(&words), "{error}");
+        }
+    }
+}
+
+/// A role that may not do what hosts do is told at the start what would let it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_rights_are_explained() {
+    let cluster = Cluster::start();
+    let database = template(&cluster).await;
+    cluster.run(&database, "CREATE ROLE guest LOGIN").await;
+    let guest = cluster.url(&database).replace("postgres:secret@", "guest@");
+    let options = PostgresOptions::default;
+    // With nothing, and with all rights but ownership: partitions can be made by the owner alone.
+    let all = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest; \
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO guest";
+    for rights in ["SELECT 1", all] {
+        cluster.run(&database, rights).await;
+        let error = refusal(&guest, options()).await;
+        assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+        let words = ["belong to `postgres`", "GRANT postgres TO guest"];
+        assert!(
+            words.iter().all(|word| error.to_string().contains(word)),
+            "{error}"
+        );
+    }
     cluster
-        .run(
-            &database,
-            "UPDATE apart.horarium_schema SET runs_from = 98 WHERE version = 99",
-        )
+        .run(&database, "REVOKE ALL ON horarium_schema FROM guest")
         .await;
-    let error = refusal(&good, apart).await;
-    assert!(error.to_string().contains("99"), "{error}");
+    let error = PostgresStore::status(&guest, &options())
+        .await
+        .expect_err("refused");
+    assert!(
+        error
+            .to_string()
+            .contains("connect as the role that owns the tables"),
+        "{error}"
+    );
+
+    let revoke = format!("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC");
+    cluster.run(&database, &revoke).await;
+    let error = refusal(&guest, options()).await;
+    let words = format!("GRANT CONNECT, CREATE ON DATABASE {database} TO guest");
+    assert!(error.to_string().contains(&words), "{error}");
+
+    let let_in = format!("GRANT CONNECT ON DATABASE {database} TO guest; GRANT postgres TO guest");
+    cluster.run(&database, &let_in).await;
+    let store = PostgresStore::connect(&guest, options()).await;
+    store.expect("a member of the owner").close().await;
 }
 
 /// Hosts that start together: one migrates, the others wait for it.

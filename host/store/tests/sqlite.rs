@@ -27,6 +27,55 @@ mod rules {
     horarium_core::conformance_tests!(make);
 }
 
+/// As the next version's schema step might leave it: it only adds.
+async fn next_step(folder: &tempfile::TempDir, runs_from: i64) {
+    use sqlx::{ConnectOptions, Connection};
+    open(folder).await.close().await.expect("closes");
+    let file =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("horarium.db"));
+    let mut connection = file.connect().await.expect("connects");
+    let step = format!(
+        "ALTER TABLE task_configs ADD COLUMN colour TEXT;
+         ALTER TABLE live_executions ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
+         ALTER TABLE task_executions ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
+         CREATE TABLE novelties (id INTEGER PRIMARY KEY, config_id INTEGER);
+         CREATE INDEX live_executions_weight ON live_executions (weight, id);
+         UPDATE meta SET value = {runs_from} WHERE key = 'runs_from';
+         PRAGMA user_version = 2"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(step))
+        .execute(&mut connection)
+        .await
+        .expect("runs");
+    connection.close().await.expect("closes");
+}
+
+/// Who goes back to the binary before finds its database usable.
+mod rules_on_the_next_schema {
+    use super::{Arc, Store, next_step, open};
+
+    async fn make() -> (Arc<dyn Store>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        next_step(&folder, 1).await;
+        (Arc::new(open(&folder).await), folder)
+    }
+
+    horarium_core::conformance_tests!(make);
+}
+
+#[tokio::test]
+async fn a_next_schema_that_does_not_only_add_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    next_step(&folder, 2).await;
+    let path = folder.path().join("horarium.db");
+    let refused = SqliteStore::open(&path, SqliteOptions::default()).await;
+    let message = refused.expect_err("refused").to_string();
+    assert!(
+        message.contains("schema version 2, written by a newer Horarium"),
+        "{message}"
+    );
+}
+
 #[tokio::test]
 async fn a_second_opener_is_told_who_has_the_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -149,6 +149,12 @@ impl Host {
         });
     }
 
+    /// Lets it start on another database from now on.
+    pub(crate) fn move_to(&mut self, database_url: &str) {
+        let flag = ["--database-url", database_url].map(str::to_owned);
+        self.builder.flags.extend(flag);
+    }
+
     fn check_alive(&mut self) {
         let status = self
             .child

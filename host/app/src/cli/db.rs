@@ -3,7 +3,7 @@
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Style, text_of};
 use super::serve::settings;
-use super::{Global, print, words};
+use super::{Global, db_copy, print, words};
 use clap::{Args, Subcommand};
 use horarium::app::postgres_options;
 use horarium::settings::{DatabaseUrl, Settings};
@@ -11,7 +11,7 @@ use horarium_core::store::{StoreError, StoreResult};
 use horarium_store::PostgresStore;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -19,6 +19,8 @@ pub(crate) enum Verb {
     Migrate(Arguments),
     /// Show its schema version and what it holds; a server may run on it
     Status(Arguments),
+    /// Copy all of it into another database: from SQLite to PostgreSQL, or any other way
+    Copy(db_copy::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -32,7 +34,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
-    let (Verb::Migrate(arguments) | Verb::Status(arguments)) = verb;
+    let (arguments, migrates) = match verb {
+        Verb::Migrate(arguments) => (arguments, true),
+        Verb::Status(arguments) => (arguments, false),
+        Verb::Copy(arguments) => return db_copy::run(global, arguments),
+    };
     let url = arguments.database_url.clone();
     let flags = url.map(|url| ("database.url", url));
     let settings = settings(
@@ -41,13 +47,8 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
         flags.into_iter().collect(),
     )?;
     let database = settings.database()?;
-    let migrates = matches!(verb, Verb::Migrate(_));
-    if migrates
-        && let DatabaseUrl::Sqlite(path) = &database
-        && let Some(directory) = path.parent()
-    {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::refused(format!("{}: {error}", directory.display())))?;
+    if migrates && let DatabaseUrl::Sqlite(path) = &database {
+        make_folder(path)?;
     }
     let status = runtime()?.block_on(async {
         match migrates {
@@ -62,6 +63,19 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
     }
     Ok(Exit::Done)
 }
+
+/// Makes the folder of a file.
+pub(crate) fn make_folder(file: &Path) -> Result<(), Failure> {
+    let Some(folder) = file.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::refused(format!("{}: {error}", folder.display())))
+}
+
+/// Why no server starts on a database.
+pub(crate) const UNFINISHED_COPY: &str =
+    "a copy into this database is not finished; the same `horarium db copy` goes on";
 
 /// Where a database stands, as `db status --json` tells it.
 pub(crate) async fn status(settings: &Settings, database: &DatabaseUrl) -> StoreResult<Value> {
@@ -93,7 +107,7 @@ fn document(database: impl std::fmt::Display, status: &impl Serialize) -> Value 
 }
 
 /// A URL without its password, wherever that stands.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return String::new();
     };
@@ -150,6 +164,9 @@ fn render(status: &Value) -> String {
     facts
         .add("database", text_of(status, "database"))
         .add("schema", schema);
+    if status["unfinished_copy"] == true {
+        facts.add("copy", UNFINISHED_COPY);
+    }
     if version > 0 {
         let mut size = words::bytes(number("size_bytes"));
         if status["wal_bytes"].is_u64() {
@@ -183,6 +200,10 @@ mod tests {
         };
         assert!(status(0, 2).contains("does not exist yet"));
         assert!(status(1, 1).contains("1 of 2: 1 steps behind"));
+        let mut copied = json!({"schema_version": 1, "unfinished_copy": true});
+        assert!(render(&copied).contains("not finished"));
+        copied["unfinished_copy"] = false.into();
+        assert!(!render(&copied).contains("not finished"));
         let text = status(2, 0);
         assert!(
             text.contains("2, up to date") && text.contains("12 345"),

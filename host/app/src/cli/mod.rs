@@ -4,6 +4,7 @@
 mod bench;
 mod completions;
 mod db;
+mod db_copy;
 mod dev;
 mod dev_inspect;
 mod dev_run;

@@ -1,6 +1,7 @@
 //! What people see on a terminal: aligned tables, colours only where a terminal shows them.
 
 use horarium_model::text;
+use indicatif::ProgressBar;
 use serde_json::Value;
 use std::io::IsTerminal;
 
@@ -70,11 +71,15 @@ impl Style {
     }
 
     fn decide(terminal: bool) -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
-            colour: terminal && !unwanted,
+            colour: terminal && !Self::is_unwanted(),
         }
+    }
+
+    /// Somebody wants plain text, or the terminal can show no other.
+    fn is_unwanted() -> bool {
+        std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
     }
 
     /// `text` in a colour.
@@ -84,6 +89,14 @@ impl Style {
         } else {
             text.to_owned()
         }
+    }
+}
+
+/// A bar on a terminal's stderr, none with NO_COLOR; hidden anywhere else by the crate itself.
+pub(crate) fn progress_bar(length: u64) -> ProgressBar {
+    match Style::is_unwanted() {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new(length),
     }
 }
 

@@ -1,11 +1,12 @@
 //! `serve`: the server, in the foreground.
 
-use super::db::{runtime, status};
+use super::db::{UNFINISHED_COPY, runtime, status};
 use super::failure::{Exit, Failure, Outcome};
 use super::{Global, print};
 use clap::Args;
-use horarium::app::{App, AppError};
-use horarium::settings::{Settings, SettingsError};
+use horarium::app::{App, AppError, postgres_options};
+use horarium::settings::{DatabaseUrl, Settings, SettingsError};
+use horarium_store::PostgresStore;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -51,10 +52,20 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// What a start would trip over, without starting: the settings, and a database of another program or of
-/// a newer version.
+/// What a start would trip over, without starting: the settings, and a database of another program, of a newer
+/// version, half a copy, or one where rights are missing.
 fn check(settings: &Settings) -> Outcome {
-    runtime()?.block_on(status(settings, &settings.database()?))?;
+    let database = settings.database()?;
+    runtime()?.block_on(async {
+        if let DatabaseUrl::Postgres(url) = &database {
+            PostgresStore::check(url, &postgres_options(settings)).await?;
+        }
+        let status = status(settings, &database).await?;
+        match status["unfinished_copy"] == true {
+            true => Err(Failure::refused(UNFINISHED_COPY)),
+            false => Ok(()),
+        }
+    })?;
     print("the settings and the database are fine\n")?;
     Ok(Exit::Done)
 }

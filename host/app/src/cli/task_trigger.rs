@@ -2,7 +2,7 @@
 
 use super::execution_show::{self, describe};
 use super::failure::{Exit, Failure, Outcome};
-use super::render::text_of;
+use super::render::{progress_bar, text_of};
 use super::task::TaskArgument;
 use super::values::{self, Setting};
 use super::{Remote, now, print};
@@ -95,9 +95,9 @@ pub(crate) fn wait(remote: &Remote, task_id: &str) -> Outcome {
     })
 }
 
-/// A bar on a terminal's stderr; hidden anywhere else by the crate itself.
+/// A bar for the progress of an execution.
 pub(crate) fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(1000);
+    let bar = progress_bar(1000);
     bar.set_style(spinner());
     bar.enable_steady_tick(Duration::from_millis(120));
     bar

@@ -47,6 +47,7 @@ fn every_verb_takes_the_global_flags_and_its_own() {
         "execution retry u --wait",
         "db migrate",
         "db status --json",
+        "db copy --from sqlite:a --to postgres://b/c --restart --config f --json",
         "bench drain --plugin f --tasks 100 --database-url sqlite:x --slots 4 --runs 1 --json",
         "bench latency --tasks 5 --json",
         "bench schedule --configs 100 --due-per-second 10 --for 5 --database-url postgres://h/d --json",

@@ -33,7 +33,7 @@ CREATE TABLE hosts (
     started_at bigint NOT NULL,
     -- Both by the database's clock.
     seen_at bigint NOT NULL,
-    lease_until bigint NOT NULL,
+    lease_until bigint NOT NULL DEFAULT 0,
     stopped_at bigint,
     facts jsonb
 ) WITH (fillfactor = 50);

@@ -1,12 +1,12 @@
 //! How the database is reached: the URL, the session's settings, and what a refusal means.
 
-use super::PostgresOptions;
-use super::tx::db;
+use super::tx::{Fault, db};
+use super::{PostgresOptions, tls};
 use horarium_core::store::{StoreError, StoreResult};
 use horarium_model::Invalid;
-use sqlx::ConnectOptions;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(super) struct Target {
     pub(super) options: PgConnectOptions,
     /// Where to LISTEN, if anywhere.
     pub(super) listen: Option<PgConnectOptions>,
+    listens_at_url: bool,
     pub(super) schema: Option<String>,
     connect_timeout: Duration,
 }
@@ -29,7 +30,7 @@ impl Target {
         }
         let target = parse(url)?;
         let listen = match (&options.listen_url, options.pooler_transaction) {
-            (Some(url), _) => Some(parse(url)?),
+            (Some(url), _) => Some(tls::not_plain_alone(parse(url)?)),
             (None, false) => Some(target.clone()),
             (None, true) => None,
         };
@@ -40,6 +41,7 @@ impl Target {
                 session(target, options)
             },
             listen: listen.filter(|_| options.notify),
+            listens_at_url: options.listen_url.is_none(),
             schema: options.schema.clone(),
             connect_timeout: options.connect_timeout,
         })
@@ -61,15 +63,66 @@ impl Target {
 
     /// One connection outside the pool, its refusals explained.
     pub(super) async fn connect(&self) -> StoreResult<PgConnection> {
-        let connecting = tokio::time::timeout(self.connect_timeout, self.options.connect());
-        match connecting.await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.explain(&error)),
-            Err(_) => Err(StoreError::Unavailable(format!(
+        self.try_connect(self.options.get_ssl_mode())
+            .await?
+            .map_err(|error| self.explain(&error))
+    }
+
+    /// One connection with this of the TLS modes; inside, what refused it.
+    async fn try_connect(&self, mode: PgSslMode) -> StoreResult<Result<PgConnection, sqlx::Error>> {
+        let options = self.options.clone().ssl_mode(mode);
+        let connecting = tokio::time::timeout(self.connect_timeout, options.connect());
+        connecting.await.map_err(|_| {
+            StoreError::Unavailable(format!(
                 "no PostgreSQL answered at {} within {} s",
                 self.place(),
                 self.connect_timeout.as_secs_f32()
-            ))),
+            ))
+        })
+    }
+
+    /// The same, where `allow` and `prefer` became what the server takes: the second way is tried when the
+    /// first one is refused.
+    pub(super) async fn settled(mut self) -> StoreResult<Self> {
+        let Some(ways) = tls::ways(self.options.get_ssl_mode()) else {
+            return Ok(self);
+        };
+        let mut first = None;
+        for mode in ways {
+            match self.try_connect(mode).await? {
+                Ok(connection) => {
+                    let _ = connection.close().await;
+                    self.options = self.options.ssl_mode(mode);
+                    if self.listens_at_url {
+                        self.listen = self.listen.map(|listen| listen.ssl_mode(mode));
+                    }
+                    return Ok(self);
+                }
+                Err(error) if first.is_none() && tls::may_go_otherwise(&error) => {
+                    first = Some(error);
+                }
+                Err(error) => return Err(self.explain(first.as_ref().unwrap_or(&error))),
+            }
+        }
+        Ok(self)
+    }
+
+    /// The tables belong to somebody else.
+    pub(super) fn not_owner(&self, owner: &str) -> StoreError {
+        let user = self.options.get_username();
+        refuse(format_args!(
+            "the tables in database `{}` at {} belong to `{owner}`, and `{user}` is no member of that role; \
+             connect as `{owner}`, or let it run: GRANT {owner} TO {user}",
+            self.database(),
+            self.place()
+        ))
+    }
+
+    /// What a failed operation of the start means.
+    pub(super) fn explain_fault(&self, fault: Fault) -> StoreError {
+        match fault {
+            Fault::Db(error) => self.explain(&error),
+            other => other.into(),
         }
     }
 
@@ -86,16 +139,16 @@ impl Target {
                 "PostgreSQL at {place} does not let `{user}` in: {error}; check user, password and pg_hba.conf"
             )),
             (Some("42501"), _) => refuse(format_args!(
-                "`{user}` lacks rights in database `{database}`: {error}; let its owner run: \
-                 GRANT CREATE, USAGE ON SCHEMA {} TO {user}",
-                self.schema.as_deref().unwrap_or("public")
+                "`{user}` lacks rights in database `{database}`: {error}; {}",
+                self.grant(&error.to_string())
             )),
-            (_, sqlx::Error::Tls(_)) => StoreError::Unavailable(format!(
-                "no TLS with PostgreSQL at {place}: {error}; see sslmode and sslrootcert in the URL"
+            (_, sqlx::Error::Tls(error)) => refuse(format_args!(
+                "no TLS with PostgreSQL at {place}: {error}; see sslmode in the URL"
             )),
             (_, sqlx::Error::Io(error)) if error.to_string().contains("certificate") => {
-                StoreError::Unavailable(format!(
-                    "the certificate of PostgreSQL at {place} is not accepted: {error}; give its CA as sslrootcert in the URL"
+                refuse(format_args!(
+                    "the certificate of PostgreSQL at {place} is not accepted: {}",
+                    tls::advise(error)
                 ))
             }
             (_, sqlx::Error::Io(_)) => {
@@ -103,6 +156,23 @@ impl Target {
             }
             _ => db(error),
         }
+    }
+}
+
+impl Target {
+    /// What would give the rights that a refusal misses.
+    fn grant(&self, refusal: &str) -> String {
+        let (user, database) = (self.options.get_username(), self.database());
+        if refusal.contains("for database") {
+            return format!(
+                "let its owner run: GRANT CONNECT, CREATE ON DATABASE {database} TO {user}"
+            );
+        }
+        if refusal.contains("for schema") {
+            let schema = self.schema.as_deref().unwrap_or("public");
+            return format!("let its owner run: GRANT CREATE, USAGE ON SCHEMA {schema} TO {user}");
+        }
+        "connect as the role that owns the tables".to_owned()
     }
 }
 
@@ -123,12 +193,13 @@ fn parse(url: &str) -> StoreResult<PgConnectOptions> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(refuse(format_args!("not a PostgreSQL URL; {SHAPE}")));
     }
-    let options = PgConnectOptions::from_str(url).map_err(|error| {
-        refuse(format_args!(
-            "the PostgreSQL URL is wrong: {error}; {SHAPE}"
-        ))
+    let (url, trusts_public) = tls::take_system(url);
+    let options = PgConnectOptions::from_str(&url).map_err(|error| {
+        // It is said at each level once more.
+        let said = error.to_string().replace("error with configuration: ", "");
+        refuse(format_args!("the PostgreSQL URL is wrong: {said}; {SHAPE}"))
     })?;
-    Ok(options
+    Ok(tls::as_libpq(options, trusts_public)?
         .application_name("horarium")
         .extra_float_digits(None))
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// The same value, with exponents written out and NUL characters replaced. `text` is JSON as serde_json
 /// writes it.
-pub(super) fn text(text: &str) -> Cow<'_, str> {
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut out = String::new();
     // What is before `done` has been copied.
@@ -98,7 +98,7 @@ fn written_out(number: &str) -> Option<String> {
 }
 
 /// A text for a column: PostgreSQL keeps no NUL character.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         Cow::Owned(text.replace('\0', "\u{fffd}"))
     } else {

@@ -7,6 +7,7 @@ mod claim;
 mod complete;
 mod configs;
 mod connect;
+pub(crate) mod copy;
 mod deletions;
 mod end;
 mod enqueue;
@@ -14,7 +15,7 @@ mod fire;
 mod hints;
 mod history;
 mod hosts;
-mod jsonb;
+pub(crate) mod jsonb;
 mod keys;
 mod partitions;
 mod plugins;
@@ -25,6 +26,7 @@ mod sql;
 mod task_state;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tx;
 mod vault;
 
@@ -117,8 +119,9 @@ impl PostgresStore {
     /// `Invalid` when the URL, the login or the database is wrong, rights are missing, or the schema does
     /// not fit this binary; `Unavailable` when no server answers.
     pub async fn connect(url: &str, options: PostgresOptions) -> StoreResult<Self> {
-        let target = connect::Target::parse(url, &options)?;
+        let target = connect::Target::parse(url, &options)?.settled().await?;
         schema::prepare(&target, &options).await?;
+        schema::refuse_half_copied(&target, &options).await?;
         let channel = schema::channel(&target).await?;
         let pool = connect::pool(&target, &options);
         let notifier = Notifier::start(&target, &options, pool.clone(), channel)?;

@@ -6,6 +6,7 @@ use chrono::{Datelike, Duration, NaiveDate};
 use horarium_core::store::{StoreError, StoreResult};
 use horarium_model::Timestamp;
 use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
 
 /// How much time one partition of the history covers. It may be changed at any time: partitions that exist
 /// stay as they are.
@@ -94,11 +95,41 @@ async fn make_next(tx: &mut Tx, now: Timestamp, span: PartitionSpan, until: i64)
     if micros(from) >= until {
         return Ok(false);
     }
-    make(tx, from, span.end(from)).await?;
+    make(tx.connection(), from, span.end(from)).await?;
     Ok(true)
 }
 
-async fn make(tx: &mut Tx, from: NaiveDate, until: NaiveDate) -> PgResult<()> {
+/// Makes one partition that is missing for a history that goes back to `oldest`, a month each, newest time
+/// included. Returns whether it made one.
+pub(super) async fn reach_back(connection: &mut PgConnection, oldest: i64) -> PgResult<bool> {
+    /// What is older, by a clock that was wrong perhaps, stays in the default partition.
+    const MONTHS: u32 = 120;
+    let span = PartitionSpan::Month;
+    let there: Vec<(i64, i64)> = query_as(sql::PARTITIONS)
+        .fetch_all(&mut *connection)
+        .await?;
+    let (now,): (i64,) = query_as(sql::DATABASE_NOW)
+        .fetch_one(&mut *connection)
+        .await?;
+    let day = |micros| Timestamp::from_timestamp_micros(micros).map(|at| at.date_naive());
+    let (Some(today), Some(oldest)) = (day(now), day(oldest)) else {
+        return Ok(false);
+    };
+    let first = today.checked_sub_months(chrono::Months::new(MONTHS));
+    let mut from = span.start(first.map_or(oldest, |first| first.max(oldest)));
+    while from <= today {
+        let until = span.end(from);
+        let is_free = |(a, b): &(i64, i64)| *b <= micros(from) || *a >= micros(until);
+        if there.iter().all(is_free) {
+            make(connection, from, until).await?;
+            return Ok(true);
+        }
+        from = until;
+    }
+    Ok(false)
+}
+
+async fn make(connection: &mut PgConnection, from: NaiveDate, until: NaiveDate) -> PgResult<()> {
     let name = format!("task_executions_{}", from.format("%Y_%m_%d"));
     let (from, until) = (micros(from), micros(until));
     // Short waits: everybody who writes history queues up behind this lock.
@@ -112,14 +143,14 @@ async fn make(tx: &mut Tx, from: NaiveDate, until: NaiveDate) -> PgResult<()> {
          ALTER TABLE task_executions ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({until})"
     );
     sqlx::raw_sql(AssertSqlSafe(script))
-        .execute(tx.connection())
+        .execute(&mut *connection)
         .await
         .map_err(Fault::from)?;
     query(sql::NOTE_PARTITION)
         .bind(&name)
         .bind(from)
         .bind(until)
-        .execute(tx.connection())
+        .execute(connection)
         .await?;
     tracing::info!(name, "a partition of the history was made");
     Ok(())

@@ -3,19 +3,11 @@
 use super::PostgresOptions;
 use super::connect::{Target, begin, refuse};
 use super::tx::{self, PgResult, db};
-use horarium_core::store::{StoreError, StoreResult};
+use crate::migrations::{self, Migration};
+use horarium_core::store::StoreResult;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-
-/// A step of the schema; its version is its place, counted from 1.
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-    /// The oldest binary, by the version it knows, that works with the schema after this step: within a
-    /// minor line steps only add, so that hosts can be upgraded one after another.
-    runs_from: i64,
-}
 
 const MIGRATIONS: &[Migration] = &[Migration {
     name: "initial",
@@ -32,13 +24,16 @@ const CREATE_VERSIONS: &str = "CREATE TABLE horarium_schema (version bigint PRIM
     name text NOT NULL, runs_from bigint NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
 const NOTE_VERSION: &str =
     "INSERT INTO horarium_schema (version, name, runs_from) VALUES ($1, $2, $3)";
+/// Who owns the tables, where that is neither this role nor one it is a member of.
+const FOREIGN_OWNER: &str = "SELECT pg_get_userbyid(relowner)::text FROM pg_class \
+    WHERE oid = to_regclass('task_executions') AND NOT pg_has_role(relowner, 'USAGE')";
 /// Partitions and indexes are part of it.
 const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c \
     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'm', 'S')";
 
 /// The schema version this binary works with.
-fn latest() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+pub(super) fn latest() -> i64 {
+    migrations::latest(MIGRATIONS)
 }
 
 /// What a database is and holds.
@@ -50,6 +45,8 @@ pub struct PostgresStatus {
     pub latest: i64,
     /// Steps that `db migrate` would take.
     pub pending: i64,
+    /// A copy into it was begun and is not finished: no host starts on it.
+    pub unfinished_copy: bool,
     /// Size of its tables and indexes in bytes.
     pub size_bytes: i64,
     /// Task configs that are not deleted.
@@ -73,17 +70,18 @@ async fn version(connection: &mut PgConnection) -> PgResult<Option<(i64, i64)>> 
 
 /// Refuses a schema that a newer binary made and this one cannot use.
 fn check(found: Option<(i64, i64)>) -> StoreResult<i64> {
-    match found {
-        Some((version, runs_from)) if version > latest() && runs_from > latest() => {
-            Err(refuse(format_args!(
-                "the database has schema version {version}, written by a newer Horarium; this binary \
-                 knows up to version {}. Start the newer one",
-                latest()
-            )))
-        }
-        Some((version, _)) => Ok(version),
-        None => Ok(0),
+    let Some((version, runs_from)) = found else {
+        return Ok(0);
+    };
+    match migrations::refusal(latest(), version, Some(runs_from)) {
+        Some(why) => Err(refuse(format_args!("the database {why}"))),
+        None => Ok(version),
     }
+}
+
+/// The version of a schema that this binary can use or bring up to date; 0 when there is none.
+pub(super) async fn current(connection: &mut PgConnection) -> PgResult<i64> {
+    Ok(check(version(connection).await?)?)
 }
 
 /// Runs `work` in a transaction of its own connection.
@@ -93,16 +91,14 @@ async fn in_transaction<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> PgResult<T>,
 ) -> StoreResult<T> {
     let mut connection = target.connect().await?;
-    let explained = |fault| match fault {
-        tx::Fault::Db(error) => target.explain(&error),
-        other => StoreError::from(other),
-    };
     let begin = AssertSqlSafe(begin(options));
     let mut tx = connection
         .begin_with(begin)
         .await
         .map_err(|error| target.explain(&error))?;
-    let done = work(&mut tx).await.map_err(explained)?;
+    let done = work(&mut tx)
+        .await
+        .map_err(|fault| target.explain_fault(fault))?;
     tx.commit().await.map_err(|error| target.explain(&error))?;
     // The server notices by itself when this fails.
     let _ = connection.close().await;
@@ -111,15 +107,23 @@ async fn in_transaction<T>(
 
 /// Checks the schema's version; brings it up to date if that is wanted.
 pub(super) async fn prepare(target: &Target, options: &PostgresOptions) -> StoreResult<()> {
-    let found = in_transaction(target, options, async |connection| {
-        version(connection).await
-    })
-    .await?;
-    let found = check(found)?;
-    if found >= latest() {
+    if look(target, options).await? >= latest() {
         return Ok(());
     }
-    if !options.migrate {
+    in_transaction(target, options, async |connection| {
+        apply(connection, options).await
+    })
+    .await
+}
+
+/// The schema's version, if a store may be opened on it, or be migrated and opened.
+async fn look(target: &Target, options: &PostgresOptions) -> StoreResult<i64> {
+    let found = in_transaction(target, options, async |connection| {
+        refuse_foreign(connection, target).await?;
+        current(connection).await
+    })
+    .await?;
+    if found < latest() && !options.migrate {
         let state = if found == 0 {
             "is empty".to_owned()
         } else {
@@ -130,8 +134,28 @@ pub(super) async fn prepare(target: &Target, options: &PostgresOptions) -> Store
             latest()
         )));
     }
+    Ok(found)
+}
+
+/// Hosts make partitions of the history and bring the schema up to date, which the owner of the tables may do
+/// alone.
+async fn refuse_foreign(connection: &mut PgConnection, target: &Target) -> PgResult<()> {
+    let owner: Option<(String,)> = tx::query_as(FOREIGN_OWNER)
+        .fetch_optional(connection)
+        .await?;
+    let Some((owner,)) = owner else {
+        return Ok(());
+    };
+    Err(target.not_owner(&owner).into())
+}
+
+/// Refuses a database into which a copy goes.
+pub(super) async fn refuse_half_copied(
+    target: &Target,
+    options: &PostgresOptions,
+) -> StoreResult<()> {
     in_transaction(target, options, async |connection| {
-        apply(connection, options).await
+        Ok(super::copy::refuse_half_copied(connection).await?)
     })
     .await
 }
@@ -156,7 +180,7 @@ async fn apply(connection: &mut PgConnection, options: &PostgresOptions) -> PgRe
         )
         .await?;
     }
-    let found = check(version(connection).await?)?;
+    let found = current(connection).await?;
     if found == 0 {
         let exists = |error: &sqlx::Error| {
             error
@@ -222,13 +246,14 @@ pub(super) async fn channel(target: &Target) -> StoreResult<String> {
 /// # Errors
 /// As [`super::PostgresStore::connect`].
 pub(super) async fn status(url: &str, options: &PostgresOptions) -> StoreResult<PostgresStatus> {
-    let target = Target::parse(url, options)?;
+    let target = Target::parse(url, options)?.settled().await?;
     in_transaction(&target, options, async |connection| {
-        let version = check(version(connection).await?)?;
+        let version = current(connection).await?;
         let mut status = PostgresStatus {
             schema_version: version,
             latest: latest(),
             pending: (latest() - version).max(0),
+            unfinished_copy: super::copy::has_progress(connection).await?,
             size_bytes: 0,
             configs: 0,
             live: 0,
@@ -258,6 +283,18 @@ impl super::PostgresStore {
         status(url, options).await
     }
 
+    /// Finds what [`Self::connect`] would refuse, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn check(url: &str, options: &PostgresOptions) -> StoreResult<()> {
+        let target = Target::parse(url, options)?.settled().await?;
+        match look(&target, options).await? {
+            0 => Ok(()),
+            _ => refuse_half_copied(&target, options).await,
+        }
+    }
+
     /// Creates the schema or brings it up to date; servers may be running on it.
     ///
     /// # Errors
@@ -267,7 +304,8 @@ impl super::PostgresStore {
             migrate: true,
             ..options.clone()
         };
-        prepare(&Target::parse(url, &options)?, &options).await?;
+        let target = Target::parse(url, &options)?.settled().await?;
+        prepare(&target, &options).await?;
         status(url, &options).await
     }
 }

@@ -100,6 +100,7 @@ statements! {
     NOTIFY = "SELECT pg_notify($1, $2)";
     LOCK_PARTITIONS = "SELECT pg_try_advisory_xact_lock(7237109721140711797)";
     LAST_PARTITION = "SELECT max(until_at) FROM history_partitions";
+    PARTITIONS = "SELECT from_at, until_at FROM history_partitions";
     NOTE_PARTITION = "INSERT INTO history_partitions (name, from_at, until_at) VALUES ($1, $2, $3)";
 
     // ---- hosts: `$2` of leases in microseconds

@@ -1,6 +1,7 @@
 //! The file itself: who may open it, what version it has, how it is brought up to date.
 
 use super::{Durability, SqliteOptions, db};
+use crate::migrations::{self, Migration};
 use horarium_core::store::{StoreError, StoreResult};
 use horarium_model::Invalid;
 use sqlx::sqlite::{
@@ -16,14 +17,18 @@ use std::time::Duration;
 const APPLICATION_ID: i64 = 0x484f_5241;
 
 /// Each step of the schema: its version is its place, counted from 1.
-pub(super) const MIGRATIONS: &[(&str, &str)] = &[(
-    "initial",
-    include_str!("../../migrations/sqlite/0001_initial.sql"),
-)];
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "initial",
+    sql: include_str!("../../migrations/sqlite/0001_initial.sql"),
+    runs_from: 1,
+}];
+
+/// The oldest binary that may use a schema, beside its version in `user_version`.
+const RUNS_FROM: &str = "SELECT value FROM meta WHERE key = 'runs_from'";
 
 /// The schema version this binary works with.
 fn latest() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+    migrations::latest(MIGRATIONS)
 }
 
 /// Proof that no other process has the database.
@@ -74,7 +79,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn refuse(path: &Path, what: impl std::fmt::Display) -> StoreError {
+pub(super) fn refuse(path: &Path, what: impl std::fmt::Display) -> StoreError {
     StoreError::Invalid(Invalid::one("", format!("{}: {what}", path.display())))
 }
 
@@ -109,13 +114,7 @@ pub(super) async fn open_writer(
     let version = check_version(&mut connection, path).await?;
     if version < latest() {
         if !options.migrate && version > 0 {
-            return Err(refuse(
-                path,
-                format_args!(
-                    "has schema version {version}, this binary needs {}; run `horarium db migrate`",
-                    latest()
-                ),
-            ));
+            return Err(behind(path, version));
         }
         apply(&mut connection, version).await?;
     }
@@ -147,7 +146,7 @@ pub(super) fn reader_options(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY")
 }
 
-fn opening(path: &Path, error: sqlx::Error) -> StoreError {
+pub(super) fn opening(path: &Path, error: sqlx::Error) -> StoreError {
     let not_a_database = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)
@@ -160,7 +159,7 @@ fn opening(path: &Path, error: sqlx::Error) -> StoreError {
 }
 
 /// Before SQLite touches it: a file that is something else stays as it is.
-fn check_header(path: &Path) -> StoreResult<()> {
+pub(super) fn check_header(path: &Path) -> StoreResult<()> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -211,26 +210,58 @@ async fn check_version(connection: &mut SqliteConnection, path: &Path) -> StoreR
             "is a SQLite database of another program; choose another file",
         ));
     }
-    if version > latest() {
-        return Err(refuse(
-            path,
-            format_args!(
-                "has schema version {version}, written by a newer Horarium; this binary knows up to version {}. Start the newer one",
-                latest()
-            ),
-        ));
+    let runs_from = match version > latest() {
+        true => runs_from(connection).await?,
+        false => None,
+    };
+    match migrations::refusal(latest(), version, runs_from) {
+        Some(why) => Err(refuse(path, why)),
+        None => Ok(version),
     }
-    Ok(version)
+}
+
+async fn runs_from(connection: &mut SqliteConnection) -> StoreResult<Option<i64>> {
+    let row = sqlx::query(RUNS_FROM)
+        .persistent(false)
+        .fetch_optional(connection)
+        .await
+        .map_err(db)?;
+    row.map(|row| row.try_get(0).map_err(db)).transpose()
+}
+
+/// Refuses a schema that would have to be migrated first.
+pub(super) async fn require_current(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> StoreResult<()> {
+    let version = check_version(connection, path).await?;
+    match version < latest() {
+        true => Err(behind(path, version)),
+        false => Ok(()),
+    }
+}
+
+fn behind(path: &Path, version: i64) -> StoreError {
+    refuse(
+        path,
+        format_args!(
+            "has schema version {version}, this binary needs {}; run `horarium db migrate`",
+            latest()
+        ),
+    )
 }
 
 /// Brings the schema from `version` to the latest, each step in one transaction with its number.
 async fn apply(connection: &mut SqliteConnection, version: i64) -> StoreResult<()> {
     let done = usize::try_from(version).unwrap_or(0);
-    for (step, (name, sql)) in MIGRATIONS.iter().enumerate().skip(done) {
-        let number = step + 1;
+    for (step, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        let (number, name) = (step + 1, migration.name);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
         let script = format!(
-            "{sql}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};"
+            "{}\nINSERT INTO meta (key, value) VALUES ('runs_from', {}) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value;\n\
+             PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};",
+            migration.sql, migration.runs_from
         );
         transaction
             .execute(sqlx::raw_sql(AssertSqlSafe(script)))
@@ -253,6 +284,8 @@ pub struct DbStatus {
     pub latest: i64,
     /// Steps that `db migrate` would take.
     pub pending: i64,
+    /// A copy into it was begun and is not finished: no server starts on it.
+    pub unfinished_copy: bool,
     /// Size of the file in bytes.
     pub size_bytes: u64,
     /// Size of its write-ahead log in bytes.
@@ -276,6 +309,7 @@ pub async fn status(path: impl AsRef<Path>) -> StoreResult<DbStatus> {
         schema_version: 0,
         latest: latest(),
         pending: latest(),
+        unfinished_copy: false,
         size_bytes: size(path),
         wal_bytes: size(&beside(path, "-wal")),
         configs: 0,
@@ -291,8 +325,9 @@ pub async fn status(path: impl AsRef<Path>) -> StoreResult<DbStatus> {
         .await
         .map_err(|error| opening(path, error))?;
     status.schema_version = check_version(&mut connection, path).await?;
-    status.pending = status.latest - status.schema_version;
+    status.pending = (status.latest - status.schema_version).max(0);
     if status.schema_version > 0 {
+        status.unfinished_copy = super::copy::has_progress(&mut connection).await?;
         status.configs = number(&mut connection, super::sql::COUNT_CONFIGS).await?;
         status.live = number(&mut connection, super::sql::COUNT_LIVE).await?;
         status.executions = number(&mut connection, super::sql::COUNT_ENDED).await?;

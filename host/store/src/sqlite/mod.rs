@@ -5,6 +5,7 @@ mod catalog;
 mod claim;
 mod complete;
 mod configs;
+pub(crate) mod copy;
 mod deletions;
 mod end;
 mod enqueue;
@@ -22,6 +23,7 @@ mod tests;
 mod vault;
 mod writer;
 
+pub(crate) use copy::same_file;
 pub use file::{DbStatus, migrate, quick_check, status};
 
 use futures_util::future::BoxFuture;
@@ -83,7 +85,8 @@ impl SqliteStore {
     pub async fn open(path: impl AsRef<Path>, options: SqliteOptions) -> StoreResult<Self> {
         let path = path.as_ref();
         let lock = Arc::new(file::Lock::take(path)?);
-        let connection = file::open_writer(path, &options).await?;
+        let mut connection = file::open_writer(path, &options).await?;
+        copy::refuse_half_copied(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers.max(1))
             .min_connections(0)

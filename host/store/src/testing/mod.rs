@@ -38,6 +38,8 @@ pub struct Cluster {
     folder: PathBuf,
     options: String,
     databases: AtomicU32,
+    /// Where it listens beside its socket, if it does.
+    port: Option<u16>,
 }
 
 impl Drop for Cluster {
@@ -74,6 +76,16 @@ fn find_bin() -> Option<PathBuf> {
         .pop()
         .map(|(_, folder)| folder)
         .or_else(|| std::env::split_paths(&path).find(has_server))
+}
+
+/// Writes a file that only the server's user may read, as it wants its key.
+fn install(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    if is_root() {
+        let owned = Command::new("chown").arg("postgres").arg(path).status();
+        assert!(owned.is_ok_and(|status| status.success()), "chown");
+    }
 }
 
 /// A program as the server's user, which ends when this process does.
@@ -162,9 +174,44 @@ impl Cluster {
             folder,
             options,
             databases: AtomicU32::new(0),
+            port: None,
         };
         assert!(said.trim() == "ready", "PostgreSQL did not start: {said}");
         cluster
+    }
+
+    /// Starts a server that also listens on 127.0.0.1, with TLS if it is given a certificate and its key
+    /// (PEM). `rules` are the lines of its `pg_hba.conf` for 127.0.0.1.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_on_tcp(tls: Option<(&str, &str)>, rules: &str) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let port = free.expect("a free port").port();
+        let more = format!("-c listen_addresses=127.0.0.1 -c port={port}");
+        let mut cluster = Self::start_with("trust", &more);
+        cluster.port = Some(port);
+        cluster.stop("fast");
+        let data = cluster.folder.join("data");
+        let rules = format!("local all all trust\n{rules}\n");
+        std::fs::write(data.join("pg_hba.conf"), rules).expect("written");
+        if let Some((certificate, key)) = tls {
+            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+                install(&data.join(name), text);
+            }
+            cluster.options.push_str(" -c ssl=on");
+        }
+        cluster.resume();
+        cluster
+    }
+
+    /// The URL of a database of this server over TCP, by this name of it, with more parameters.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub fn tcp_url(&self, host: &str, database: &str, more: &str) -> String {
+        let port = self.port.expect("it listens");
+        format!("postgres://postgres:secret@{host}:{port}/{database}?{more}")
     }
 
     /// The folder of the socket.
@@ -175,12 +222,14 @@ impl Cluster {
     /// The URL of a database of this server.
     pub fn url(&self, database: &str) -> String {
         let folder = self.folder.to_string_lossy().replace('/', "%2F");
-        format!("postgres://postgres:secret@localhost/{database}?host={folder}")
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("postgres://postgres:secret@localhost{port}/{database}?host={folder}")
     }
 
     fn target(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(&self.folder)
+            .port(self.port.unwrap_or(5432))
             .username("postgres")
             .password("secret")
             .database(database)
@@ -207,6 +256,33 @@ impl Cluster {
             .await
             .expect("runs");
         let _ = connection.close().await;
+    }
+
+    /// The one number that a query answers.
+    ///
+    /// # Panics
+    /// When it answers anything else.
+    pub async fn number(&self, database: &str, sql: &str) -> i64 {
+        let mut connection = self.connect(database).await;
+        let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .expect("a number");
+        let _ = connection.close().await;
+        number
+    }
+
+    /// Runs statements in a transaction that lasts, with its locks, as long as what this returns.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub async fn hold(&self, database: &str, sql: &str) -> PgConnection {
+        let mut connection = self.connect(database).await;
+        sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {sql}")))
+            .execute(&mut connection)
+            .await
+            .expect("runs");
+        connection
     }
 
     /// Creates an empty database; its name.

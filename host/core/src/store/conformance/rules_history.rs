@@ -228,7 +228,8 @@ pub async fn http_calls_are_kept_in_order(store: Arc<dyn Store>) {
 pub async fn json_comes_back_equal(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
     let nested = (0..90).fold(json!("deep"), |inner, _| json!([inner]));
-    let documents: [Value; 7] = [
+    let documents: [Value; 8] = [
+        json!({"exact": [1.0, 100.0, 1e16, -1.5e-7, 1.7976931348623157e308, 0.30000000000000004], "b": 1, "a": 2, "aa": 3}),
         json!({}),
         json!({"": "", " ": [[], {}], "a.b": {"$": 1, "[0]": 2}, "quote\"\\": "\u{7f}\u{2028}"}),
         json!({"numbers": [0, -1, u64::MAX, i64::MIN, 9_007_199_254_740_993_i64, 0.1, 1e300, 5e-324, -2.5]}),
@@ -248,6 +249,7 @@ pub async fn json_comes_back_equal(store: Arc<dyn Store>) {
         let claimed = lab.claim_one(at(0)).await;
         let given: Value = serde_json::from_str(&claimed.parameters).expect("JSON");
         assert_eq!(given, document);
+        assert_eq!(given.to_string(), document.to_string(), "also as text");
         lab.finish(at(1), &claimed, End::Succeeded(text)).await;
         let shown = lab.show(task_id).await;
         assert_eq!(shown.parameters.as_ref(), Some(&document));
