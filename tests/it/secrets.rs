@@ -143,7 +143,7 @@ fn a_secret_without_value_or_grant_is_told() {
         logs.iter().any(|line| line["source"] == "host"),
         "{logs:#?}"
     );
-    host.run("secret delete api-key --json");
+    host.cli("secret delete api-key").exits(0);
     assert_eq!(
         text(&run(&host, &json!({})), "error_kind"),
         "secret_missing"

@@ -57,13 +57,7 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
     reader.read_line(&mut request)?;
     let mut head = String::new();
     while reader.read_line(&mut head)? > 2 {}
-    let length = head.lines().filter_map(|line| line.split_once(':'));
-    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = length
-        .next()
-        .and_then(|(_, value)| value.trim().parse().ok());
-    let mut sent = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut sent)?;
+    let sent = body(&mut reader, &head)?;
     let target = request.split(' ').nth(1).unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let visit = {
@@ -89,6 +83,34 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
         body.len()
     )?;
     stream.flush()
+}
+
+/// The body of a request, by its length or in chunks.
+fn body(reader: &mut impl BufRead, head: &str) -> std::io::Result<Vec<u8>> {
+    let header = |wanted: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let mut sent = Vec::new();
+    let Some(length) = header("content-length") else {
+        let mut line = String::new();
+        while header("transfer-encoding").is_some() && reader.read_line(&mut line)? > 0 {
+            let size = usize::from_str_radix(line.trim(), 16).unwrap_or(0);
+            let start = sent.len();
+            sent.resize(start + size + 2, 0);
+            reader.read_exact(&mut sent[start..])?;
+            sent.truncate(start + size);
+            if size == 0 {
+                break;
+            }
+            line.clear();
+        }
+        return Ok(sent);
+    };
+    sent.resize(length.parse().unwrap_or(0), 0);
+    reader.read_exact(&mut sent)?;
+    Ok(sent)
 }
 
 fn answer(path: &str, query: &str, visit: u32) -> (&'static str, String, Value) {
