@@ -25,6 +25,7 @@ mod parameters;
 mod plugin_versions;
 mod retries;
 mod secrets;
+mod soak;
 mod start_stop;
 mod steering;
 mod surfaces;

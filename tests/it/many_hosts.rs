@@ -2,7 +2,7 @@
 
 use crate::support::{Host, HostBuilder, items, text, until};
 use chrono::{DateTime, Utc};
-use horarium_store::testing::Cluster;
+use horarium_store::testing::{Bouncer, Cluster};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -156,6 +156,66 @@ fn what_dead_stopped_and_cut_off_hosts_ran_ends_once() {
     assert!(lost > 0, "nothing was running on the hosts that went away");
     let all = survivor.executions(&format!("task={long}"));
     assert_eq!(all.len(), ids.len());
+}
+
+/// Two hosts that reach the database by a pooler in transaction mode.
+fn behind_a_pooler(listen: bool) {
+    let cluster = Cluster::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let database = runtime.block_on(cluster.database());
+    let bouncer = Bouncer::start(&cluster);
+    let start = |name: &str| {
+        let host =
+            member(name, &bouncer.url(&database), "2").setting("database.pooler", "transaction");
+        match listen {
+            true => host.setting("database.listen_url", &cluster.url(&database)),
+            false => host,
+        }
+        .start()
+    };
+    let (one, two) = (start("one"), start("two"));
+    one.register("hello", "");
+    one.register("hostile/sleep", "");
+    loads(&two, "sleep");
+    // What is enqueued through one is run by both, at the latest when they look by themselves.
+    let nap = one.create("--name Nap --type sleep --overlap allow --set milliseconds=2500");
+    let ids: Vec<String> = (0..12).map(|_| one.trigger(nap)).collect();
+    let mut on = HashSet::new();
+    for id in &ids {
+        let ended = two.ended(id);
+        assert_eq!(ended["state"], "succeeded", "{ended:#}");
+        on.insert(text(&ended, "host").to_owned());
+    }
+    assert_eq!(on.len(), 2, "both hosts work: {on:?}");
+    // Slots fire once; a cancel reaches the host that runs it.
+    let clock = two.create("--name Clock --type hello --cron '* * * * * *' --overlap allow");
+    until("three slots", || {
+        let done = one.executions(&format!("task={clock}&state=succeeded"));
+        (done.len() >= 3).then_some(())
+    });
+    one.run(&format!("task delete {clock}"));
+    let fired = two.executions("task_type=hello");
+    let slots: HashSet<&str> = fired.iter().map(|e| text(e, "slot")).collect();
+    assert_eq!(slots.len(), fired.len(), "a slot fired twice");
+    let long = one.create("--name Long --type sleep");
+    let id = two.trigger(long);
+    one.reaches(&id, "running");
+    let other = if on_host(&one, &id) { &two } else { &one };
+    other.run(&format!("execution cancel {id}"));
+    assert_eq!(other.ended(&id)["state"], "cancelled");
+}
+
+#[test]
+fn hosts_work_behind_a_pooler_that_brings_no_hints() {
+    behind_a_pooler(false);
+}
+
+#[test]
+fn hosts_work_behind_a_pooler_and_listen_beside_it() {
+    behind_a_pooler(true);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod plugins;
 mod servers;
 mod setup;
 mod sim;
+mod soak;
 mod test;
 
 use std::path::PathBuf;
@@ -38,6 +39,15 @@ enum Verb {
 enum Soak {
     /// Many seeded histories of the scheduler and executor on simulated time
     Sim(sim::Arguments),
+    /// Real hosts are killed, stopped and cut off, the database restarts; everything must end exactly once
+    #[command(disable_help_flag = true)]
+    Chaos(soak::Arguments),
+    /// Half of what the database carries, for long: tables and claims must not grow
+    #[command(disable_help_flag = true)]
+    Level(soak::Arguments),
+    /// Real hosts with nothing to do must leave the database alone
+    #[command(disable_help_flag = true)]
+    Idle(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +57,9 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
+        Verb::Soak(Soak::Chaos(arguments)) => soak::run("chaos", &arguments),
+        Verb::Soak(Soak::Level(arguments)) => soak::run("level", &arguments),
+        Verb::Soak(Soak::Idle(arguments)) => soak::run("idle", &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,6 +20,18 @@ pub(crate) struct Arguments {
     /// Also list what every component imports
     #[arg(long)]
     imports: bool,
+    #[arg(skip)]
+    quiet: bool,
+}
+
+impl Arguments {
+    /// Nothing on stdout, for verbs whose own output matters.
+    pub(crate) fn quiet() -> Self {
+        Self {
+            quiet: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Builds all guests in release and copies what changed.
@@ -46,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             rows.push(lay_out(&built.join(&file), &plugins.join(&file))?);
         }
     }
-    for row in &rows {
+    for row in rows.iter().filter(|_| !arguments.quiet) {
         let shown = row.path.strip_prefix(&root).unwrap_or(&row.path);
         let note = if row.changed { "" } else { "  unchanged" };
         println!("{:>9}  {}{note}", row.bytes, shown.display());

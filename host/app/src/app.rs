@@ -9,7 +9,7 @@ mod files;
 mod keys;
 mod stop;
 
-pub use database::postgres_options;
+pub use database::{postgres_options, relay};
 
 use crate::settings::{Settings, SettingsError, cores};
 use horarium_core::executor::Executor;

@@ -184,6 +184,12 @@ impl ConfigCache {
         }
     }
 
+    /// Reads everything anew from now on.
+    pub fn forget(&self) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.clear();
+    }
+
     /// Those of the configs that exist, in the version named or a newer one.
     ///
     /// # Errors

@@ -18,10 +18,8 @@ use uuid::Uuid;
 
 /// Schedules and due executions handled in one round.
 const BATCH: u32 = 1000;
-/// The longest wait between two looks, in case every hint was lost.
+/// The longest wait between two looks. The heartbeat, which asks what is due next, makes up for lost hints.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-/// The same where other hosts change what is due.
-const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_secs(5);
 /// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
 const AHEAD: Duration = Duration::from_secs(1);
 /// Pause after the store failed.
@@ -55,11 +53,7 @@ impl Scheduler {
                     Some(self.clock.now() + AFTER_ERROR)
                 }
             };
-            let longest = match self.store.gives_leases() {
-                true => LOOK_AT_OTHERS_EVERY,
-                false => LOOK_AT_LEAST_EVERY,
-            };
-            let far = self.clock.now() + longest;
+            let far = self.clock.now() + LOOK_AT_LEAST_EVERY;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.wakes.schedule.notified() => {}
@@ -99,6 +93,22 @@ impl Scheduler {
     /// When the store fails; nothing is half done.
     pub async fn round(&self) -> StoreResult<Round> {
         let now = self.clock.now();
+        // One question where nothing is due: many hosts ask it of one database.
+        let mut next = self.store.next_due().await?;
+        let mut more = false;
+        if next.is_some_and(|next| next <= now) {
+            more = self.work(now).await?;
+            next = self.store.next_due().await?;
+        }
+        let purging = self.store.purge_deleted(BATCH).await?;
+        if more || purging {
+            return Ok(Round::More);
+        }
+        Ok(Round::Until(next))
+    }
+
+    /// Does what is due. Returns whether there may be more.
+    async fn work(&self, now: Timestamp) -> StoreResult<bool> {
         let due = self.store.due_schedules(now, BATCH).await?;
         let full = due.len() == BATCH as usize;
         if !due.is_empty() {
@@ -108,11 +118,7 @@ impl Scheduler {
         if swept.available > 0 {
             self.wakes.enqueued();
         }
-        let purging = self.store.purge_deleted(BATCH).await?;
-        if full || purging || swept.available.max(swept.expired) >= u64::from(BATCH) {
-            return Ok(Round::More);
-        }
-        Ok(Round::Until(self.store.next_due().await?))
+        Ok(full || swept.available.max(swept.expired) >= u64::from(BATCH))
     }
 
     async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<()> {

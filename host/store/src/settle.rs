@@ -5,13 +5,14 @@ use crate::columns::{AttemptRow, progress_text};
 use horarium_core::store::rules::{self, Settled};
 use horarium_core::store::{Completion, CompletionReceipt, End, StoreResult, TakenOver};
 use horarium_model::execution::{HttpCall, LogLine, State};
-use horarium_model::{ConfigId, ErrorKind, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A running execution as the end of its attempt meets it.
 #[derive(Debug)]
 pub(crate) struct RunningRow {
+    pub(crate) task_id: TaskId,
     pub(crate) claim: u32,
     pub(crate) incarnation: i64,
     pub(crate) tenant_id: i64,
@@ -124,7 +125,9 @@ impl<'a> Verdicts<'a> {
         for item in items {
             let owned = running
                 .get(&item.id)
-                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive));
+                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive))
+                // A database that lost its last transactions may give a row id anew.
+                && running.get(&item.id).is_some_and(|row| row.task_id == item.task_id);
             let Some(row) = running.remove(&item.id).filter(|_| owned) else {
                 verdicts.receipts.push(CompletionReceipt::Stale);
                 continue;

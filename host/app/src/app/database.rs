@@ -107,7 +107,7 @@ impl Database {
 
 /// Passes on what other hosts did, as long as the store lives. A hint may be lost; the heartbeat and the loops
 /// look again by themselves.
-async fn relay(store: &PostgresStore, wakes: &Wakes, registry: &Registry) {
+pub async fn relay(store: &PostgresStore, wakes: &Wakes, registry: &Registry) {
     let mut hints = store.hints();
     loop {
         let hint = match hints.recv().await {

@@ -3,6 +3,7 @@
 
 use super::{BenchError, Options, cores};
 use crate::cli;
+use horarium::app::relay;
 use horarium::settings::DatabaseUrl;
 use horarium_core::clock::SystemClock;
 use horarium_core::config_cache::{CompiledConfig, ConfigCache};
@@ -91,16 +92,7 @@ impl Lab {
         let file = match &self.place {
             Place::Temporary(directory) => directory.path().join(format!("run-{run}.db")),
             Place::File(file) => file.clone(),
-            Place::Postgres(url) => {
-                let options = PostgresOptions {
-                    schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
-                    migrate: true,
-                    ..PostgresOptions::default()
-                };
-                let store = PostgresStore::connect(url, options).await;
-                let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
-                return Ok(Database::Postgres(Arc::new(store)));
-            }
+            Place::Postgres(url) => return Ok(Database::Postgres(connect(url, run).await?)),
         };
         let options = SqliteOptions {
             durability: Durability::Full,
@@ -111,6 +103,18 @@ impl Lab {
             .map_err(BenchError::failed)?;
         Ok(Database::Sqlite(Arc::new(store), file))
     }
+}
+
+/// Opens the schema of a run, which is made when it is not there.
+async fn connect(url: &str, run: usize) -> Result<Arc<PostgresStore>, BenchError> {
+    let options = PostgresOptions {
+        schema: Some(format!("horarium_bench_{}_{run}", std::process::id())),
+        migrate: true,
+        ..PostgresOptions::default()
+    };
+    let store = PostgresStore::connect(url, options).await;
+    let store = store.map_err(|error| BenchError::Refused(error.to_string()))?;
+    Ok(Arc::new(store))
 }
 
 /// A database made for one run.
@@ -194,16 +198,13 @@ impl LabHost {
         let runner: Arc<dyn Runner> = lab.sandbox.clone();
         let registry = Arc::new(Registry::new(store.clone(), runner));
         let (wakes, clock) = (Arc::new(Wakes::default()), Arc::new(SystemClock::new()));
-        let services = Services::new(Context {
-            store: store.clone(),
-            registry: registry.clone(),
-            intake: lab.sandbox.clone(),
-            clock: clock.clone(),
-            wakes: wakes.clone(),
-            policy: Arc::new(HostPolicy::default()),
-            live: Arc::new(NoRuns),
-            keyring: Arc::default(),
-        });
+        let services = Services::new(context(
+            lab,
+            store.clone(),
+            registry.clone(),
+            wakes.clone(),
+            clock.clone(),
+        ));
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;
         registry.prepare_missing(&wakes).await;
@@ -225,6 +226,40 @@ impl LabHost {
             clock,
             database,
         })
+    }
+
+    /// Another host on the same database, through which tasks can be triggered; none where a database has one host.
+    pub(super) async fn neighbour(
+        &self,
+        lab: &Lab,
+        run: usize,
+    ) -> Result<Option<Neighbour>, BenchError> {
+        let Place::Postgres(url) = &lab.place else {
+            return Ok(None);
+        };
+        let store = connect(url, run).await?;
+        let shared: Arc<dyn Store> = store.clone();
+        let registry = Arc::new(Registry::new(shared.clone(), lab.sandbox.clone()));
+        registry.refresh().await.map_err(BenchError::failed)?;
+        let services = Services::new(context(
+            lab,
+            shared,
+            registry,
+            Arc::default(),
+            self.clock.clone(),
+        ));
+        Ok(Some(Neighbour { store, services }))
+    }
+
+    /// Hears what other hosts do, as a server does, until the returned task is aborted.
+    pub(super) fn listen(&self) -> Option<JoinHandle<()>> {
+        let Database::Postgres(store) = &self.database else {
+            return None;
+        };
+        let (store, wakes, registry) = (store.clone(), self.wakes.clone(), self.registry.clone());
+        Some(tokio::spawn(async move {
+            relay(&store, &wakes, &registry).await
+        }))
     }
 
     /// The task's id.
@@ -298,6 +333,38 @@ impl LabHost {
     /// Closes the database and removes it.
     pub(super) async fn close(self) -> Result<(), BenchError> {
         self.database.remove().await
+    }
+}
+
+/// A second host that executes nothing.
+pub(super) struct Neighbour {
+    store: Arc<PostgresStore>,
+    pub(super) services: Services,
+}
+
+impl Neighbour {
+    /// Leaves the database, which is the other's.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+fn context(
+    lab: &Lab,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    wakes: Arc<Wakes>,
+    clock: Arc<SystemClock>,
+) -> Context {
+    Context {
+        store,
+        registry,
+        intake: lab.sandbox.clone(),
+        clock,
+        wakes,
+        policy: Arc::new(HostPolicy::default()),
+        live: Arc::new(NoRuns),
+        keyring: Arc::default(),
     }
 }
 

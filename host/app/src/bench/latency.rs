@@ -1,10 +1,11 @@
-//! `bench latency`: from a trigger to the start, and to the recorded end, on a host with nothing else to do.
+//! `bench latency`: from a trigger to the start, and to the recorded end, on a host with nothing else to do. On
+//! PostgreSQL also to the start on another host than the one that was asked.
 
 use super::lab::{Lab, LabHost};
 use super::statistics::{percentile, rounded};
 use super::{BenchError, Options, Stopwatch};
 use horarium_core::observe::{Observer, Recorded};
-use horarium_core::service::TriggerRequest;
+use horarium_core::service::{Services, TriggerRequest};
 use horarium_model::DEFAULT_TENANT_ID;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) struct LatencyOptions {
 const WARM_UP: usize = 20;
 /// Between two triggers: the host comes to rest.
 const REST: Duration = Duration::from_millis(10);
+/// There is one run, with a database of its own.
+const RUN: usize = 1;
 /// Longest wait for one execution.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,60 +63,80 @@ pub(crate) fn latency(
 ) -> Result<Value, BenchError> {
     let lab = Lab::new(&options.common)?;
     progress("compiling the plugin".to_owned());
-    let samples = lab
+    let (samples, other) = lab
         .control
         .block_on(measure(&lab, options.tasks, progress))?;
-    let spread = |figure: fn(&Sample) -> f64| {
-        let values: Vec<f64> = samples.iter().map(figure).collect();
-        json!({
-            "p50": rounded(percentile(&values, 0.50)),
-            "p99": rounded(percentile(&values, 0.99)),
-        })
-    };
-    Ok(json!({
-        "start_ms": spread(|sample| sample.start),
-        "recorded_ms": spread(|sample| sample.recorded),
+    let mut figures = json!({
+        "start_ms": spread(&samples, |sample| sample.start),
+        "recorded_ms": spread(&samples, |sample| sample.recorded),
         "tasks": samples.len(),
         "store": lab.store_name(),
         "optimised": !cfg!(debug_assertions),
-    }))
+    });
+    if !other.is_empty() {
+        figures["pickup_other_ms"] = spread(&other, |sample| sample.start);
+    }
+    Ok(figures)
 }
 
+fn spread(samples: &[Sample], figure: fn(&Sample) -> f64) -> Value {
+    let values: Vec<f64> = samples.iter().map(figure).collect();
+    json!({
+        "p50": rounded(percentile(&values, 0.50)),
+        "p99": rounded(percentile(&values, 0.99)),
+    })
+}
+
+/// Samples of triggers at the host itself, and of triggers at another host on its database.
 async fn measure(
     lab: &Lab,
     tasks: usize,
     progress: &dyn Fn(String),
-) -> Result<Vec<Sample>, BenchError> {
-    let host = LabHost::open(lab, 1).await?;
+) -> Result<(Vec<Sample>, Vec<Sample>), BenchError> {
+    let host = LabHost::open(lab, RUN).await?;
     let (sender, mut events) = mpsc::unbounded_channel();
     let listener = Arc::new(Listener {
         watch: Stopwatch::start(),
         events: sender,
     });
     let executing = host.execute(lab, listener.clone()).await?;
-    let mut samples = Vec::with_capacity(tasks);
-    for number in 0..WARM_UP + tasks {
-        let sample = one(&host, &listener, &mut events).await?;
-        if number >= WARM_UP {
-            samples.push(sample);
+    let mut ask = async |services: &Services, what: &str| {
+        let mut samples = Vec::with_capacity(tasks);
+        for number in 0..WARM_UP + tasks {
+            let sample = one(&host, services, &listener, &mut events).await?;
+            if number >= WARM_UP {
+                samples.push(sample);
+            }
+            if number % 20 == 0 {
+                progress(format!("{number} of {} triggers{what}", WARM_UP + tasks));
+            }
+            tokio::time::sleep(REST).await;
         }
-        if number % 20 == 0 {
-            progress(format!("{number} of {} triggers", WARM_UP + tasks));
+        Ok::<_, BenchError>(samples)
+    };
+    let samples = ask(&host.services, "").await?;
+    let mut other = Vec::new();
+    if let Some(neighbour) = host.neighbour(lab, RUN).await? {
+        let listening = host.listen();
+        other = ask(&neighbour.services, " at another host").await?;
+        if let Some(listening) = listening {
+            listening.abort();
         }
-        tokio::time::sleep(REST).await;
+        neighbour.close().await;
     }
     executing.stop().await?;
     host.close().await?;
-    Ok(samples)
+    Ok((samples, other))
 }
 
 async fn one(
     host: &LabHost,
+    services: &Services,
     listener: &Listener,
     events: &mut mpsc::UnboundedReceiver<Event>,
 ) -> Result<Sample, BenchError> {
     let from = listener.watch.elapsed();
-    host.services
+    services
         .tasks
         .trigger(
             DEFAULT_TENANT_ID,

@@ -99,9 +99,9 @@ async fn measure(
     let idle = options.configs - options.due();
     let now = host.clock.now();
     write(&host, idle, |number| far_from(now, number), progress).await?;
-    // How long the others will take, with half as much again.
+    // How long the others will take, and as much again: machines are not steady.
     let seconds = options.due() as f64 * watch.elapsed().as_secs_f64() / idle.max(1) as f64;
-    let lead = chrono::Duration::milliseconds((seconds * 1500.0) as i64 + 5000);
+    let lead = chrono::Duration::milliseconds((seconds * 2000.0) as i64 + 5000);
     let begin = host.clock.now() + lead;
     let begin = Timestamp::from_timestamp(begin.timestamp(), 0).unwrap_or(begin);
     let slot_of = |number: usize| {

@@ -185,11 +185,14 @@ fn render_latency(figures: &Value) -> String {
     let mut facts = Facts::default();
     facts
         .add("started after", spread("start_ms"))
-        .add("recorded after", spread("recorded_ms"))
-        .add(
-            "measured",
-            format!("{} triggers on an idle host", figures["tasks"]),
-        );
+        .add("recorded after", spread("recorded_ms"));
+    if figures["pickup_other_ms"].is_object() {
+        facts.add("on another host", spread("pickup_other_ms"));
+    }
+    facts.add(
+        "measured",
+        format!("{} triggers on an idle host", figures["tasks"]),
+    );
     facts.render(style) + &warning(figures, style)
 }
 

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Most executions taken by one claim.
 const CLAIM_BATCH: u32 = 256;
-/// The longest wait between two claims of an idle host, in case a hint was lost.
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+/// The longest wait between two claims of an idle host. The heartbeat, which asks whether anything is available,
+/// makes up for lost hints.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 

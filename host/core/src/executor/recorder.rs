@@ -87,11 +87,14 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
     };
     let mut conflicts = Vec::new();
     let mut retries = false;
+    // What is to be recorded differently stays ours meanwhile.
+    let settled = completes.iter().zip(&receipts);
+    let settled = settled.filter(|((_, on_conflict, _), receipt)| {
+        on_conflict.is_none() || !matches!(receipt, CompletionReceipt::StateConflict(_))
+    });
     disown(
         executor,
-        completes
-            .iter()
-            .map(|(completion, ..)| (completion.id, completion.claim)),
+        settled.map(|((completion, ..), _)| (completion.id, completion.claim)),
     );
     for ((completion, on_conflict, claimed), receipt) in completes.into_iter().zip(receipts) {
         match receipt {
@@ -105,7 +108,6 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
             }
             CompletionReceipt::StateConflict(message) => {
                 if let Some(mut failed) = on_conflict {
-                    super::lock(&executor.owned).insert((failed.id, failed.claim));
                     failed.record.error_message = Some(message);
                     conflicts.push((failed, None, claimed));
                 }

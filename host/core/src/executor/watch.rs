@@ -4,7 +4,7 @@
 use super::{Executor, ExecutorSettings, HEARTBEAT, Parts, lock};
 use crate::control::StopReason;
 use crate::store::{HostFacts, ProgressReport, StoreError, StoreResult};
-use horarium_model::TaskId;
+use horarium_model::{TaskId, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,6 +41,8 @@ struct Known {
     epoch: Option<i64>,
     /// What the store was told of this host.
     told: Option<(i64, HostFacts)>,
+    /// When time next makes something happen.
+    due: Option<Timestamp>,
 }
 
 async fn heartbeats(executor: &Executor, done: &CancellationToken) {
@@ -86,11 +88,21 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
     for task_id in beat.cancels {
         cancel(executor, task_id);
     }
+    if known.epoch.is_some_and(|known| known > beat.catalog_epoch) {
+        // The store went back to an earlier state: a version may come to mean something else.
+        parts.configs.forget();
+    }
     if known.epoch.replace(beat.catalog_epoch) != Some(beat.catalog_epoch)
         && let Err(error) = parts.registry.refresh().await
     {
         tracing::warn!(%error, "cannot reread the registered plugins; trying again");
         known.epoch = None;
+    }
+    hint(parts, known, beat.next_due, beat.available);
+    if beat.running != lock(&executor.owned).len() as u64 {
+        // Claims and ends on their way, most of the time; or the store lost some in a failover.
+        executor.lease.doubt();
+        parts.wakes.enqueued();
     }
     describe(executor, incarnation, known).await?;
     if beat.next_take_over == Some(Duration::ZERO) {
@@ -98,6 +110,17 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
         return Ok(Some(AFTER_TAKE_OVER));
     }
     Ok(beat.next_take_over)
+}
+
+/// Rings for what may have been missed, so that idle loops need not ask for themselves.
+fn hint(parts: &Parts, known: &mut Known, due: Option<Timestamp>, available: bool) {
+    if available {
+        parts.wakes.enqueued();
+    }
+    let overdue = due.is_some_and(|due| due <= parts.clock.now());
+    if std::mem::replace(&mut known.due, due) != due || overdue {
+        parts.wakes.rescheduled();
+    }
 }
 
 /// Tells the store what this host is, when that changed.

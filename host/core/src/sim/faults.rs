@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How often a store fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,9 @@ pub struct FaultPlan {
     pub before: f64,
     /// Probability that an operation is done and reported as failed.
     pub after: f64,
+    /// Probability that ends are reported as failed and arrive all the same, up to a minute later: after the
+    /// host tried again, or after others took over.
+    pub late: f64,
 }
 
 impl FaultPlan {
@@ -26,6 +30,7 @@ impl FaultPlan {
     pub const NONE: Self = Self {
         before: 0.0,
         after: 0.0,
+        late: 0.0,
     };
 }
 
@@ -67,6 +72,23 @@ impl FaultyStore {
                 .random_bool(probability)
     }
 
+    /// Keeps ends on their way for a while, if this is one of the times.
+    fn delay(&self, now: Timestamp, items: &[Completion]) -> StoreResult<()> {
+        if !self.hits(self.plan.late) {
+            return Ok(());
+        }
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let delay = Duration::from_millis(rng.random_range(0..60_000));
+        drop(rng);
+        let (inner, items) = (self.inner.clone(), items.to_vec());
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // Nobody waits for the answer any more.
+            let _ = inner.complete_many(now, items).await;
+        });
+        Err(StoreError::Unavailable("injected, on its way".into()))
+    }
+
     async fn before(&self) -> StoreResult<()> {
         self.reach().await?;
         if self.hits(self.plan.before) {
@@ -94,6 +116,16 @@ macro_rules! faulty {
                 self.inner.gives_leases()
             }
 
+            async fn complete_many(
+                &self,
+                now: Timestamp,
+                items: Vec<Completion>,
+            ) -> StoreResult<Vec<CompletionReceipt>> {
+                self.before().await?;
+                self.delay(now, &items)?;
+                self.after(self.inner.complete_many(now, items).await).await
+            }
+
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
                 self.before().await?;
                 self.after(self.inner.$name($($arg),*).await).await
@@ -106,7 +138,7 @@ queue_operations! { faulty;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
     enqueue_many(now: Timestamp, items: Vec<NewExecution>) -> Vec<EnqueueReceipt>;
     claim(request: ClaimRequest) -> Vec<Claimed>;
-    complete_many(now: Timestamp, items: Vec<Completion>) -> Vec<CompletionReceipt>;
+    held(incarnation: i64) -> Vec<Held>;
     take_over(now: Timestamp, mine: i64) -> TakenOver;
 }
 

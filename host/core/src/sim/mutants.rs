@@ -36,7 +36,7 @@ pub enum Mutation {
     ClaimedTwice,
     /// E4: a failed execution is tried again for ever.
     EndlessRetry,
-    /// E5: an end is acknowledged and not kept.
+    /// E5: an end is acknowledged and not kept, and its host never hears that the run still counts as its own.
     LostEnd,
     /// E4: a retry is put off for years.
     LateRetry,
@@ -188,6 +188,14 @@ macro_rules! mutant_queue {
                     return Ok(TakenOver::default());
                 }
                 self.inner.take_over(now, mine).await
+            }
+
+            async fn held(&self, incarnation: i64) -> StoreResult<Vec<Held>> {
+                // Else its host finds out and runs it again.
+                if self.is(Mutation::LostEnd) {
+                    return Ok(Vec::new());
+                }
+                self.inner.held(incarnation).await
             }
 
             async fn complete_many(

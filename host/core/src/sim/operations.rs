@@ -7,7 +7,6 @@ macro_rules! queue_operations {
             due_schedules(now: Timestamp, limit: u32) -> Vec<DueSchedule>;
             next_due() -> Option<Timestamp>;
             sweep_due(now: Timestamp, limit: u32) -> Swept;
-            held(incarnation: i64) -> Vec<Held>;
             release(now: Timestamp, items: Vec<Release>) -> u64;
             cancel(now: Timestamp, tenant: TenantId, task_id: TaskId) -> CancelReceipt;
             report_progress(items: Vec<ProgressReport>) -> ();

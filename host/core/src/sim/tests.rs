@@ -87,7 +87,7 @@ fn up_to(rng: &mut SmallRng, seconds: u64) -> Duration {
 }
 
 /// Lives through one seeded history of one host or several: triggers, cancels, kills, stops, pauses past the
-/// lease, broken connections and clock jumps.
+/// lease, broken connections, clock jumps, and failovers that lose the last transactions.
 async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let faults = match seed % 3 {
@@ -95,10 +95,12 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
         1 => FaultPlan {
             before: 0.05,
             after: 0.0,
+            late: 0.1,
         },
         _ => FaultPlan {
             before: 0.03,
             after: 0.03,
+            late: 0.03,
         },
     };
     let hosts = if seed.is_multiple_of(2) { 1 } else { 4 };
@@ -157,6 +159,8 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
                 world.pass(up_to(&mut rng, 60)).await;
                 world.cut(at, false);
             }
+            // Every fourth history with several hosts: after a failover less can be promised.
+            4 if hosts > 1 && seed % 8 == 1 => world.fail_over(up_to(&mut rng, 10)).await,
             4 if !triggered.is_empty() => {
                 let which = rng.random_range(0..triggered.len());
                 world.cancel(at, triggered[which]).await;
@@ -172,7 +176,8 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
             }
             _ => {
                 let which = rng.random_range(0..ids.len());
-                triggered.extend(world.trigger(at, ids[which]).await);
+                let told = rng.random();
+                triggered.extend(world.trigger(at, ids[which], told).await);
             }
         }
     }

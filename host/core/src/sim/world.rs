@@ -21,6 +21,7 @@ use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{ConfigId, DEFAULT_TENANT_ID, TaskId, TaskSpec, Timestamp, Trigger};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,10 @@ pub struct World {
     pub ledger: Ledger,
     /// What an operator does, through no host in particular.
     tasks: Tasks,
+    /// Executions that a failover lost.
+    pub lost: HashSet<TaskId>,
+    /// Whether there was a failover: then what ran may run again, beside itself.
+    pub failed_over: bool,
     scenario: Scenario,
     lives: u64,
     hosts: Vec<Option<Host>>,
@@ -83,6 +88,8 @@ impl World {
             tasks,
             diary: Arc::default(),
             begun,
+            lost: HashSet::new(),
+            failed_over: false,
             hosts: (0..scenario.hosts).map(|_| None).collect(),
             scenario,
             lives: 0,
@@ -179,14 +186,22 @@ impl World {
         }
     }
 
+    /// The store's server dies after `span`, and its replica, which had heard nothing since now, takes over.
+    pub async fn fail_over(&mut self, span: Duration) {
+        let replica = self.store.snapshot();
+        self.pass(span).await;
+        self.lost.extend(self.store.go_back(replica));
+        self.failed_over = true;
+    }
+
     /// Lets simulated time pass.
     pub async fn pass(&self, span: Duration) {
         tokio::time::sleep(span).await;
     }
 
-    /// A person's trigger, through host `at`; the others are not told. None when there is no such host or the
-    /// store failed.
-    pub async fn trigger(&self, at: usize, config: ConfigId) -> Option<TaskId> {
+    /// A person's trigger, through host `at`; of the others those are told whose bit is set in `told`. None when
+    /// there is no such host or the store failed.
+    pub async fn trigger(&self, at: usize, config: ConfigId, told: u8) -> Option<TaskId> {
         let host = self.hosts[at].as_ref()?;
         let found = self.store.config(DEFAULT_TENANT_ID, config).await.ok()??;
         let compiled = host.configs.get(config, found.version).await.ok()??;
@@ -203,6 +218,12 @@ impl World {
         let task_id = new.task_id;
         let receipts = self.store.enqueue_many(now, vec![new]).await.ok()?;
         host.wakes.enqueued();
+        for (number, other) in self.hosts.iter().enumerate() {
+            if let Some(other) = other.as_ref().filter(|_| told & (1 << number) != 0) {
+                other.wakes.enqueued();
+                other.wakes.rescheduled();
+            }
+        }
         matches!(receipts.first(), Some(EnqueueReceipt::Enqueued { .. })).then_some(task_id)
     }
 

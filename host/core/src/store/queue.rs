@@ -441,6 +441,12 @@ pub struct Heartbeat {
     /// After what time the lease of another host may be over; zero when something is to be taken over now.
     /// None without leases.
     pub next_take_over: Option<std::time::Duration>,
+    /// How many executions the store believes this incarnation to run.
+    pub running: u64,
+    /// As [`Queue::next_due`] answers.
+    pub next_due: Option<Timestamp>,
+    /// Whether something is available. What is known to wait for a run key may be left out.
+    pub available: bool,
 }
 
 /// What [`Queue::take_over`] did.

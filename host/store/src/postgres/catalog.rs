@@ -122,6 +122,11 @@ impl Catalog for PostgresStore {
     }
 
     async fn purge_deleted(&self, limit: u32) -> StoreResult<bool> {
+        // Asked every now and then, and seldom with anything to do.
+        let any = self.read(|connection| Box::pin(deletions::any(connection)));
+        if !any.await? {
+            return Ok(false);
+        }
         write!(self, [], |tx| deletions::purge(tx, limit))
     }
 

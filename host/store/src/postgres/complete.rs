@@ -28,6 +28,7 @@ pub(super) async fn lock_running(
     for row in &rows {
         let mut r = Reader::new(row, "live_executions")?;
         let found = RunningRow {
+            task_id: r.word("task_id")?,
             claim: r.number("claim")?,
             incarnation: r.int("incarnation")?,
             tenant_id: r.int("tenant_id")?,

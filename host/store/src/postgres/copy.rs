@@ -25,14 +25,13 @@ const NUMBERS: &str = "SELECT (SELECT value FROM meta WHERE key = 'catalog_epoch
     (SELECT last_value - (NOT is_called)::int FROM execution_ids), \
     (SELECT last_value - (NOT is_called)::int FROM task_configs_id_seq), \
     (SELECT last_value - (NOT is_called)::int FROM plugin_versions_id_seq), \
-    (SELECT last_value - (NOT is_called)::int FROM hosts_incarnation_seq)";
+    coalesce((SELECT max(incarnation) FROM hosts), 0)";
 const FIRST_HOST: &str = "SELECT min(started_at) FROM hosts";
 const OLDEST_END: &str = "SELECT min(completed_at) FROM task_executions";
 const SET_EPOCH: &str = "UPDATE meta SET value = $1 WHERE key = 'catalog_epoch'";
 const SET_SEQUENCES: &str = "SELECT setval('execution_ids', greatest($1::bigint, 1), $1 > 0), \
     setval('task_configs_id_seq', greatest($2::bigint, 1), $2 > 0), \
-    setval('plugin_versions_id_seq', greatest($3::bigint, 1), $3 > 0), \
-    setval('hosts_incarnation_seq', greatest($4::bigint, 1), $4 > 0)";
+    setval('plugin_versions_id_seq', greatest($3::bigint, 1), $3 > 0)";
 const MAKE_KEYS: &str = "INSERT INTO run_keys (tenant_id, run_key) \
     SELECT DISTINCT tenant_id, run_key FROM live_executions WHERE run_key IS NOT NULL ON CONFLICT DO NOTHING";
 
@@ -449,7 +448,6 @@ impl End for PostgresEnd {
             .bind(numbers.execution)
             .bind(numbers.config)
             .bind(numbers.version)
-            .bind(numbers.incarnation)
             .execute(&mut *tx)
             .await
             .map_err(explain)?;

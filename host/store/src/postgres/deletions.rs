@@ -8,6 +8,7 @@ use crate::columns::micros;
 use horarium_core::store::{Deleted, HistoryOnDelete, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TenantId, Timestamp};
+use sqlx::postgres::PgConnection;
 
 pub(super) async fn delete(
     tx: &mut Tx,
@@ -46,6 +47,14 @@ pub(super) async fn delete(
         cancelled: live.waiting.len() as u64,
         running: live.running,
     })
+}
+
+/// Whether deletions left anything behind.
+pub(super) async fn any(connection: &mut PgConnection) -> PgResult<bool> {
+    Ok(query(sql::TOMBSTONES)
+        .fetch_optional(connection)
+        .await?
+        .is_some())
 }
 
 /// One batch of what deletions left behind. Returns whether there is more.

@@ -3,7 +3,7 @@
 use super::configs::json;
 use super::rows::{Cells as _, Reader};
 use super::sql;
-use super::tx::{PgResult, Tx, query, query_scalar};
+use super::tx::{Fault, PgResult, Tx, query, query_scalar};
 use crate::columns::micros;
 use crate::rows;
 use horarium_core::store::{Heartbeat, Held, HostFacts, HostRow, StoreResult};
@@ -22,12 +22,14 @@ pub(super) async fn start(
     name: &str,
     duration: Duration,
 ) -> PgResult<i64> {
-    Ok(query_scalar(sql::START_HOST)
+    query_scalar(sql::START_HOST)
         .bind(super::jsonb::plain(name))
         .bind(lease(duration))
         .bind(micros(now))
-        .fetch_one(tx.connection())
-        .await?)
+        .fetch_optional(tx.connection())
+        .await?
+        // Another host started in the same moment.
+        .ok_or(Fault::Again)
 }
 
 /// `Queue::stop_host`.
@@ -62,16 +64,16 @@ pub(super) async fn hosts(connection: &mut PgConnection) -> PgResult<Vec<HostRow
     )?)
 }
 
-/// `Queue::heartbeat`.
+/// `Queue::heartbeat`, a single statement.
 pub(super) async fn heartbeat(
-    tx: &mut Tx,
+    connection: &mut PgConnection,
     incarnation: i64,
     duration: Duration,
 ) -> PgResult<Heartbeat> {
     let row = query(sql::HEARTBEAT)
         .bind(incarnation)
         .bind(lease(duration))
-        .fetch_one(tx.connection())
+        .fetch_one(connection)
         .await?;
     let mut r = Reader::plain(&row, "hosts");
     let alive = r.flag("stopped_at")?;
@@ -86,6 +88,9 @@ pub(super) async fn heartbeat(
         next_take_over: r
             .opt_int("lease_until")?
             .map(|micros| Duration::from_micros(micros.unsigned_abs())),
+        next_due: r.opt_instant("due_at")?,
+        available: r.flag("available")?,
+        running: r.int("running")?.unsigned_abs(),
     })
 }
 

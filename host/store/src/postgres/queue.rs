@@ -196,7 +196,8 @@ impl Queue for PostgresStore {
 
     async fn heartbeat(&self, _now: Timestamp, incarnation: i64) -> StoreResult<Heartbeat> {
         let lease = self.shared.options.lease;
-        self.write(move |tx| Box::pin(hosts::heartbeat(tx, incarnation, lease)))
+        // Not in a transaction of several statements: idle hosts do little else, and sending it twice does no harm.
+        self.read(move |connection| Box::pin(hosts::heartbeat(connection, incarnation, lease)))
             .await
     }
 

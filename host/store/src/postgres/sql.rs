@@ -104,8 +104,10 @@ statements! {
     NOTE_PARTITION = "INSERT INTO history_partitions (name, from_at, until_at) VALUES ($1, $2, $3)";
 
     // ---- hosts: `$2` of leases in microseconds
-    START_HOST = "INSERT INTO hosts (name, started_at, seen_at, lease_until) \
-        VALUES ($1, $3, database_now(), database_now() + $2) RETURNING incarnation";
+    /// By the clock: after a failover that lost the last transactions a counter would give a number twice.
+    START_HOST = "INSERT INTO hosts (incarnation, name, started_at, seen_at, lease_until) \
+        VALUES (greatest(database_now(), (SELECT max(incarnation) + 1 FROM hosts)), \
+            $1, $3, database_now(), database_now() + $2) ON CONFLICT DO NOTHING RETURNING incarnation";
     STOP_HOST = "UPDATE hosts SET stopped_at = $2 WHERE incarnation = $1 AND stopped_at IS NULL";
     DESCRIBE_HOST = "UPDATE hosts SET facts = $2::jsonb WHERE incarnation = $1";
     HOSTS = "SELECT incarnation, name, started_at, seen_at, facts::text FROM hosts \
@@ -124,7 +126,15 @@ statements! {
         CASE WHEN EXISTS (SELECT 1 FROM live_executions l WHERE l.state = 'running' AND NOT EXISTS ( \
                 SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL)) THEN 0 \
             ELSE (SELECT greatest(min(lease_until) - database_now(), 0) FROM hosts \
-                WHERE stopped_at IS NULL AND incarnation <> $1) END";
+                WHERE stopped_at IS NULL AND incarnation <> $1) END, \
+        least( \
+            (SELECT min(next_fire_at) FROM task_schedules WHERE next_fire_at IS NOT NULL), \
+            (SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable')), \
+            (SELECT min(expires_at) FROM live_executions \
+                WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable'))), \
+        (SELECT id FROM live_executions WHERE state = 'available' AND NOT blocked \
+            ORDER BY queue_key, id LIMIT 1) IS NOT NULL, \
+        (SELECT count(*) FROM live_executions WHERE incarnation = $1 AND state = 'running')";
     /// Whose heartbeat is being written is not dead.
     BURY_OTHERS = "UPDATE hosts SET stopped_at = $2 WHERE incarnation IN ( \
         SELECT incarnation FROM hosts WHERE stopped_at IS NULL AND incarnation <> $1 \
@@ -274,7 +284,7 @@ statements! {
 
     // ---- the end of attempts
     LOCK_RUNNING = "WITH l AS MATERIALIZED (SELECT * FROM live_executions WHERE id = ANY ($1) ORDER BY id FOR UPDATE) \
-        SELECT l.id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
+        SELECT l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, l.parameters IS NULL, l.run_key, l.lost, \
         l.incarnation = ANY (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)) \
         FROM l WHERE l.state = 'running'";

@@ -41,7 +41,8 @@ async fn every_statement_prepares() {
 /// these passed over), 500 run, 100 000 configs have schedules.
 const BUSY: &str = r#"
 SELECT set_config('seed.now', database_now()::text, false);
-INSERT INTO hosts (name, started_at, seen_at, lease_until) VALUES ('a', 0, 0, 0), ('b', 0, 0, 0);
+INSERT INTO hosts (incarnation, name, started_at, seen_at, lease_until)
+VALUES (1, 'a', 0, 0, 0), (2, 'b', 0, 0, 0);
 INSERT INTO task_configs (tenant_id, name, name_folded, task_type, scheduler_type, parameters, schedule_config,
     max_retries, timeout_seconds, priority, limits, retry_policy, chain, paused, version, created_at, updated_at)
 SELECT 1 + n % 10, 'c', 'c', 'type' || n % 50, 'cron', '{}', '{}', 3, 60, 0, '{}', '{}', '[]', false, 1, 0, 0

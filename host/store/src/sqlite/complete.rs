@@ -27,6 +27,7 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
         let mut r = Reader::new(row, "live_executions")?;
         let id = r.place.id;
         let mut found = RunningRow {
+            task_id: r.word("task_id")?,
             claim: r.number("claim")?,
             incarnation: r.get("incarnation")?,
             tenant_id: r.get("tenant_id")?,

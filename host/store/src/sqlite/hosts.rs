@@ -105,10 +105,22 @@ pub(super) async fn heartbeat(
         .fetch_one(tx.read())
         .await
         .map_err(db)?;
+    let due = sqlx::query(sql::NEXT_DUE)
+        .fetch_one(tx.read())
+        .await
+        .map_err(db)?;
+    let waits = sqlx::query(sql::WAITS)
+        .bind(incarnation)
+        .fetch_one(tx.read())
+        .await
+        .map_err(db)?;
     Ok(Heartbeat {
         alive: seen.rows_affected() > 0,
         cancels,
         catalog_epoch: epoch.try_get(0).map_err(db)?,
+        next_due: Reader::plain(&due, "live_executions").opt_instant("due_at")?,
+        available: waits.try_get(0).map_err(db)?,
+        running: waits.try_get::<i64, _>(1).map_err(db)?.unsigned_abs(),
         ..Heartbeat::default()
     })
 }

@@ -105,6 +105,10 @@ statements! {
     SEE_HOST = "UPDATE hosts SET seen_at = ?2 WHERE incarnation = ?1 AND stopped_at IS NULL";
     BURY_OTHERS = "UPDATE hosts SET stopped_at = ?2 WHERE incarnation <> ?1 AND stopped_at IS NULL";
     ALIVE = "SELECT incarnation FROM hosts WHERE stopped_at IS NULL";
+    /// What is blocked too: the next claim may find its key free.
+    WAITS = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE state = 'available' AND blocked = 0) \
+            OR EXISTS (SELECT 1 FROM live_executions WHERE state = 'available' AND blocked = 1), \
+        (SELECT count(*) FROM live_executions WHERE incarnation = ?1 AND state = 'running')";
     CANCELS_OF = "SELECT task_id FROM live_executions \
         WHERE incarnation = ?1 AND cancel_requested_at IS NOT NULL AND state = 'running' ORDER BY id";
 
@@ -213,7 +217,7 @@ statements! {
 
     // ---- the end of attempts
     /// `?1` ids
-    RUNNING = "SELECT l.id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
+    RUNNING = "SELECT l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, \
         l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), \
         coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, l.attempt, l.lost, l.started_at, \

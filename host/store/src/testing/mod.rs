@@ -50,6 +50,29 @@ impl Drop for Cluster {
     }
 }
 
+/// A connection beside the store, for tests that do not know its driver.
+#[derive(Debug)]
+pub struct Looker(PgConnection);
+
+impl Looker {
+    /// The rows of a query, each an object of its columns.
+    ///
+    /// # Errors
+    /// What the server, or the lack of one, says. The connection may be of no use afterwards.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<serde_json::Value>, String> {
+        let sql = format!("SELECT to_jsonb(q)::text FROM ({sql}) q");
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
+        let rows: Vec<String> = rows
+            .fetch_all(&mut self.0)
+            .await
+            .map_err(|error| error.to_string())?;
+        let parsed = rows.iter().map(|row| serde_json::from_str(row));
+        parsed
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())
+    }
+}
+
 /// Where the server's programs are: `PG_BIN`, Debian's folders (the newest), the `PATH`.
 fn find_bin() -> Option<PathBuf> {
     let has_server =
@@ -256,6 +279,20 @@ impl Cluster {
             .await
             .expect("runs");
         let _ = connection.close().await;
+    }
+
+    /// A connection for whoever asks in SQL and wants JSON.
+    ///
+    /// # Errors
+    /// What the server, or the lack of one, says.
+    pub async fn look(&self, database: &str) -> Result<Looker, String> {
+        let connection = self.target(database).connect().await;
+        connection.map(Looker).map_err(|error| error.to_string())
+    }
+
+    /// The server's socket, for what forwards to it.
+    pub fn socket_file(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
     }
 
     /// The one number that a query answers.

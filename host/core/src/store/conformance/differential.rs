@@ -207,8 +207,12 @@ impl Side {
                 let taken = store.take_over(now, self.host).await;
                 // The database's clock and the leases are each store's own.
                 let beat = store.heartbeat(now, self.host).await;
-                let beat = beat.map(|b| (b.alive, b.cancels, b.catalog_epoch));
-                format!("{host:?} {taken:?} {beat:?}")
+                let beat = beat.map(|b| {
+                    // Whether something is available is told more or less exactly.
+                    (b.alive, b.cancels, b.catalog_epoch, b.running, b.next_due)
+                });
+                // Incarnations are numbered by each store in its own way.
+                format!("{:?} {taken:?} {beat:?}", host.is_ok())
             }
             Op::SetState {
                 config,

@@ -66,6 +66,8 @@ macro_rules! conformance_rules {
             incarnations_rise_and_end
             living_hosts_are_listed
             a_heartbeat_brings_cancels_and_the_epoch
+            a_heartbeat_tells_what_waits
+            an_end_names_its_execution
             take_over_gives_back_what_dead_hosts_ran
             a_host_lost_five_times_is_a_failure
             take_over_ends_what_was_cancelled

@@ -1,7 +1,7 @@
 //! Hosts and what they leave behind (rules E5, E6).
 
 use super::lab::{Lab, TENANT, TYPE, at, ok};
-use crate::store::{End, HostFacts, HostRun, Store};
+use crate::store::{CompletionReceipt, End, HostFacts, HostRun, Store};
 use horarium_model::ErrorKind;
 use horarium_model::execution::{AttemptOutcome, State};
 use serde_json::json;
@@ -49,6 +49,35 @@ pub async fn a_heartbeat_brings_cancels_and_the_epoch(store: Arc<dyn Store>) {
     assert_eq!(before, lab.store.catalog_epoch().await.expect("answers"));
     lab.config(json!({})).await;
     assert!(beat().await.catalog_epoch > before);
+}
+
+/// A heartbeat tells whether anything can be claimed and what time brings next, so that idle hosts need not ask.
+pub async fn a_heartbeat_tells_what_waits(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let beat = || async {
+        let beat = lab.store.heartbeat(at(9), lab.host).await.expect("answers");
+        let due = lab.store.next_due().await.expect("answers");
+        assert_eq!(beat.next_due, due);
+        (beat.available, beat.running, beat.next_due)
+    };
+    assert_eq!(beat().await, (false, 0, None));
+    lab.put(at(0), lab.new_execution(None, at(100))).await;
+    assert_eq!(beat().await, (false, 0, Some(at(100))));
+    lab.put_due(None, at(0)).await;
+    assert_eq!(beat().await, (true, 0, Some(at(100))));
+    lab.claim_one(at(1)).await;
+    assert_eq!(beat().await, (false, 1, Some(at(100))));
+}
+
+/// A row id that a failover gave away anew does not make an end another execution's.
+pub async fn an_end_names_its_execution(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let claimed = lab.running(None, at(0)).await;
+    let mut other = lab.completion(at(1), &claimed, ok());
+    other.task_id = lab.task_id();
+    assert_eq!(lab.complete(at(1), other).await, CompletionReceipt::Stale);
+    assert_eq!(lab.state(claimed.task_id).await, State::Running);
+    lab.finish(at(2), &claimed, ok()).await;
 }
 
 /// Rule E5: back to the queue, no attempt used, the lost claim kept.
@@ -125,10 +154,7 @@ pub async fn take_over_ends_what_was_cancelled(store: Arc<dyn Store>) {
         assert_eq!(attempts[0].outcome, AttemptOutcome::Lost);
     }
     let late = lab.completion(at(4), &cancelled, End::Failed);
-    assert_eq!(
-        lab.complete(at(4), late).await,
-        crate::store::CompletionReceipt::Stale
-    );
+    assert_eq!(lab.complete(at(4), late).await, CompletionReceipt::Stale);
 }
 
 /// Hosts that are alive are listed with what they told of themselves last and what they run.

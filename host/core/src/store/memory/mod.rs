@@ -50,6 +50,25 @@ impl MemoryStore {
         }
     }
 
+    /// Everything as it is now.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.lock().clone())
+    }
+
+    /// Goes back to an earlier state, as a database does when a replica that lags takes over. Returns the
+    /// executions that are known no more.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn go_back(&self, to: Snapshot) -> Vec<TaskId> {
+        let mut inner = self.lock();
+        let now = std::mem::replace(&mut *inner, to.0);
+        let gone = now
+            .by_task
+            .into_keys()
+            .filter(|key| !inner.by_task.contains_key(key));
+        gone.map(|(_, task_id)| task_id).collect()
+    }
+
     /// When a lease given now ends, by the store's monotonic clock.
     fn lease_end(&self) -> Duration {
         let clock = self.leases.as_ref();
@@ -61,6 +80,11 @@ impl MemoryStore {
     }
 }
 
+/// A state of a [`MemoryStore`] to go back to.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug)]
+pub struct Snapshot(Inner);
+
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
@@ -68,7 +92,7 @@ impl Default for MemoryStore {
 }
 
 /// Everything there is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Inner {
     tenants: BTreeMap<String, TenantId>,
     epoch: i64,
@@ -94,7 +118,7 @@ struct Inner {
 }
 
 /// A config, its state, and what its deletion shall do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ConfigRow {
     config: TaskConfig,
     /// Highest version ever given to a key of the state: a key that is deleted and written again does
@@ -105,7 +129,7 @@ struct ConfigRow {
 }
 
 /// A live execution.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Row {
     shown: Execution,
     parameters: Arc<str>,
@@ -115,7 +139,7 @@ struct Row {
     run_max: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Host {
     name: String,
     alive: bool,

@@ -42,24 +42,7 @@ impl Queue for MemoryStore {
     }
 
     async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
-        let inner = self.lock();
-        let schedules = inner
-            .configs
-            .values()
-            .filter(|row| !row.config.spec.paused && row.config.deleted_at.is_none())
-            .filter_map(|row| row.config.schedule_state.next_fire_at);
-        let waits = inner
-            .live
-            .values()
-            .filter(|row| row.shown.state.is_waiting());
-        let instants = waits.flat_map(|row| {
-            let due = row
-                .shown
-                .due_at
-                .filter(|_| row.shown.state != State::Available);
-            [due, row.shown.expires_at].into_iter().flatten()
-        });
-        Ok(schedules.chain(instants).min())
+        Ok(self.lock().next_due())
     }
 
     async fn fire_due(
@@ -182,7 +165,10 @@ impl Queue for MemoryStore {
     async fn start_host(&self, now: Timestamp, name: &str) -> StoreResult<i64> {
         let lease_end = self.lease_end();
         let mut inner = self.lock();
-        inner.last_incarnation += 1;
+        // By the clock, where the store may go back to an earlier state: nobody is given another's number.
+        let clock = self.leases.as_ref();
+        let clock = clock.map_or(0, |clock| clock.now().timestamp_micros());
+        inner.last_incarnation = clock.max(inner.last_incarnation + 1);
         let incarnation = inner.last_incarnation;
         let host = Host {
             name: name.to_owned(),
@@ -248,6 +234,13 @@ impl Queue for MemoryStore {
             database_now: leases.map(|clock| clock.now()),
             next_take_over: leases
                 .and_then(|clock| inner.next_take_over(clock.monotonic(), incarnation)),
+            next_due: inner.next_due(),
+            running: inner
+                .live
+                .values()
+                .filter(|row| row.shown.state == State::Running && row.incarnation == incarnation)
+                .count() as u64,
+            available: !inner.available.is_empty(),
         })
     }
 
@@ -313,6 +306,27 @@ impl Inner {
                 started_at: row.shown.started_at,
             })
             .collect()
+    }
+
+    /// `Queue::next_due`.
+    fn next_due(&self) -> Option<Timestamp> {
+        let schedules = self
+            .configs
+            .values()
+            .filter(|row| !row.config.spec.paused && row.config.deleted_at.is_none())
+            .filter_map(|row| row.config.schedule_state.next_fire_at);
+        let waits = self
+            .live
+            .values()
+            .filter(|row| row.shown.state.is_waiting());
+        let instants = waits.flat_map(|row| {
+            let due = row
+                .shown
+                .due_at
+                .filter(|_| row.shown.state != State::Available);
+            [due, row.shown.expires_at].into_iter().flatten()
+        });
+        schedules.chain(instants).min()
     }
 
     /// See [`Heartbeat::next_take_over`].
@@ -548,7 +562,9 @@ impl Inner {
         if !self.owns(item.id, item.claim, item.incarnation) {
             return CompletionReceipt::Stale;
         }
-        let Some(shown) = self.live.get(&item.id).map(|row| &row.shown) else {
+        // A database that lost its last transactions may give a row id anew.
+        let named = |row: &&Row| row.shown.task_id == item.task_id;
+        let Some(shown) = self.live.get(&item.id).filter(named).map(|row| &row.shown) else {
             return CompletionReceipt::Stale;
         };
         let config_id = shown.config_id;
