@@ -9,7 +9,7 @@ use horarium_model::{TenantId, Timestamp};
 use std::collections::BTreeMap;
 
 /// A secret with its dates.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SecretRow {
     secret: SealedSecret,
     created_at: Timestamp,
