@@ -587,3 +587,90 @@ async fn partitions_are_made_ahead() {
         .await;
     assert!(listed.is_ok());
 }
+
+/// A machine on the way to the server; what goes through it can be frozen, as by a loss of power: nobody says
+/// anything any more, and nobody closes.
+async fn road(port: u16) -> (u16, tokio::sync::watch::Sender<u64>) {
+    use tokio::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address").port();
+    let (freeze, frozen) = tokio::sync::watch::channel(0_u64);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut frozen = frozen.clone();
+            frozen.mark_unchanged();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .expect("a server");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    // Both stay open, unheard.
+                    _ = frozen.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (own, freeze)
+}
+
+/// After a failover to another machine the old one's connections never answer; the store notices by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_fell_silent_are_given_up() {
+    let cluster = Cluster::start_on_tcp(None, "host all all 127.0.0.1/32 trust");
+    let database = cluster.database().await;
+    let url = cluster.tcp_url("127.0.0.1", &database, "sslmode=disable");
+    let port: u16 = url
+        .split("127.0.0.1:")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next()?.parse().ok())
+        .expect("a port");
+    let (own, freeze) = road(port).await;
+    let options = PostgresOptions {
+        connections: 2,
+        connect_timeout: Duration::from_secs(1),
+        statement_timeout: Duration::from_secs(1),
+        ..options()
+    };
+    let url = url.replace(&port.to_string(), &own.to_string());
+    let store = PostgresStore::connect(&url, options)
+        .await
+        .expect("connects");
+    let mut hints = store.hints();
+    heard_or_already(&cluster, &database, 1).await;
+    while hints.try_recv().is_ok() {}
+    let host = store.start_host(at(0), "one").await.expect("starts");
+    // One connection rests when the road freezes, another one is in the middle of something.
+    let lock = "LOCK TABLE task_configs IN ACCESS EXCLUSIVE MODE";
+    let holder = cluster.hold(&database, lock).await;
+    let stuck = tokio::spawn({
+        let store = store.clone();
+        async move { store.purge_deleted(10).await }
+    });
+    until_waiting(&cluster, &database).await;
+    freeze.send_modify(|times| *times += 1);
+    let bound = Duration::from_secs(60);
+    let beat = tokio::time::timeout(bound, store.heartbeat(at(1), host)).await;
+    assert!(beat.expect("not for ever").expect("answers").alive);
+    let stuck = tokio::time::timeout(bound, stuck)
+        .await
+        .expect("not for ever");
+    let stuck = stuck
+        .expect("no panic")
+        .expect_err("nobody knows what came of it");
+    assert!(matches!(&stuck, StoreError::Unavailable(_)), "{stuck:?}");
+    drop(holder);
+    store.purge_deleted(10).await.expect("goes on");
+    assert!(store.hosts().await.expect("lists").len() == 1);
+    // So does the one that only listens, after some seconds of silence.
+    let missed = tokio::time::timeout(bound, heard(&mut hints, Hint::Missed)).await;
+    missed.expect("it listens again");
+}
+
+/// Waits until a statement waits for a lock.
+async fn until_waiting(cluster: &Cluster, database: &str) {
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while cluster.number(database, query).await == 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -10,6 +10,10 @@ use sqlx::{ConnectOptions, Connection};
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Connections that rested longer are asked whether they live, and have this long to answer.
+const RESTED: Duration = Duration::from_secs(5);
+const PING: Duration = Duration::from_secs(2);
+
 /// A database and how to get there.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -251,8 +255,18 @@ pub(super) fn pool(target: &Target, options: &PostgresOptions) -> PgPool {
         .max_connections(options.connections.max(1))
         .min_connections(0)
         .acquire_timeout(options.connect_timeout)
-        // A dead connection is found by the BEGIN that uses it.
+        // A dead connection is found by the BEGIN that uses it; one that nobody used for a while may lead to a
+        // machine that is no more, which never answers.
         .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for < RESTED {
+                    return Ok(true);
+                }
+                let answered = tokio::time::timeout(PING, connection.ping()).await;
+                Ok(matches!(answered, Ok(Ok(()))))
+            })
+        })
         .idle_timeout(Duration::from_secs(600))
         .max_lifetime(Duration::from_secs(3600))
         .connect_lazy_with(target.options.clone().disable_statement_logging())

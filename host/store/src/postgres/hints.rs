@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 const GATHER: Duration = Duration::from_millis(10);
 /// Cancels in one notification (8000 bytes are allowed); for more, everybody is told to look for himself.
 const MOST_CANCELS: usize = 150;
+/// A connection that was silent for so long is asked whether it lives.
+const QUIET: Duration = Duration::from_secs(10);
 /// Between attempts to listen again: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -233,13 +235,30 @@ async fn listen(
     *wait = BACKOFF.0;
     // What was said before is not told again.
     let _ = heard.send(Hint::Missed);
-    while let Some(notification) = listener.try_recv().await? {
+    loop {
+        let Ok(received) = tokio::time::timeout(QUIET, listener.try_recv()).await else {
+            ask(&mut listener).await?;
+            continue;
+        };
+        let Some(notification) = received? else {
+            return Ok(());
+        };
         for hint in read(own, notification.payload()) {
             // Nobody listens: nobody misses it.
             let _ = heard.send(hint);
         }
     }
-    Ok(())
+}
+
+/// Finds out whether somebody is still there: who only listens would never know.
+async fn ask(listener: &mut PgListener) -> Result<(), sqlx::Error> {
+    let asking = sqlx::query(sql::STILL_THERE)
+        .persistent(false)
+        .execute(listener);
+    match tokio::time::timeout(BACKOFF.1, asking).await {
+        Ok(answered) => answered.map(drop),
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
 }
 
 #[cfg(test)]

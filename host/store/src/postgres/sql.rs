@@ -97,6 +97,7 @@ statements! {
     EPOCH = "SELECT value FROM meta WHERE key = 'catalog_epoch'";
     TENANT = "SELECT id FROM tenants WHERE name = $1";
     EXECUTION_IDS = "SELECT nextval('execution_ids') FROM generate_series(1, $1)";
+    STILL_THERE = "SELECT 1";
     NOTIFY = "SELECT pg_notify($1, $2)";
     LOCK_PARTITIONS = "SELECT pg_try_advisory_xact_lock(7237109721140711797)";
     LAST_PARTITION = "SELECT max(until_at) FROM history_partitions";

@@ -5,9 +5,10 @@ use futures_util::future::BoxFuture;
 use horarium_core::store::{StoreError, StoreResult};
 use horarium_model::TaskId;
 use sqlx::error::DatabaseError;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::{Query, QueryAs, QueryScalar};
-use sqlx::{AssertSqlSafe, FromRow, Transaction};
+use sqlx::{AssertSqlSafe, FromRow};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,12 @@ impl From<sqlx::Error> for Fault {
     }
 }
 
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
@@ -63,6 +70,11 @@ impl Fault {
             Self::Db(error) => matches!(code(error).as_deref(), Some("40001" | "40P01")),
             Self::Store(_) => false,
         }
+    }
+
+    /// Whether no answer came in time.
+    fn is_late(&self) -> bool {
+        matches!(self, Self::Db(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut)
     }
 
     /// Whether the connection was gone, found out by using it.
@@ -137,27 +149,59 @@ impl Tidings {
 
 /// A running transaction.
 pub(super) struct Tx {
-    inner: Transaction<'static, Postgres>,
+    inner: PoolConnection<Postgres>,
+    /// Begun and not ended: nobody else may have the connection.
+    is_open: bool,
     pub(super) tidings: Tidings,
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.inner.close_on_drop();
+        }
+    }
 }
 
 impl Tx {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
+
+    async fn statement(&mut self, sql: &str) -> PgResult<()> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+}
+
+/// Waits no longer than the server would: of one that vanished without a word (a machine that lost its power, a
+/// route that is gone) the operating system tells only after a quarter of an hour.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = PgResult<T>>) -> PgResult<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            let text = format!("no answer within {} s", limit.as_secs_f32());
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
+        }
+    }
+}
+
+/// What one operation may take in all: the server ends each statement long before.
+fn operation_limit(shared: &Shared) -> Duration {
+    shared.options.statement_timeout * 2 + shared.options.connect_timeout
 }
 
 async fn begin(shared: &Shared) -> PgResult<Tx> {
     let mut tries = 0;
     loop {
-        let begun = shared.pool.begin_with(AssertSqlSafe(shared.begin.clone()));
-        match begun.await.map_err(Fault::from) {
-            Ok(inner) => {
-                return Ok(Tx {
-                    inner,
-                    tidings: Tidings::default(),
-                });
-            }
+        let mut tx = Tx {
+            inner: shared.pool.acquire().await?,
+            is_open: true,
+            tidings: Tidings::default(),
+        };
+        match in_time(shared.options.connect_timeout, tx.statement(&shared.begin)).await {
+            Ok(()) => return Ok(tx),
             // Nothing was done yet: after a restart of the server each idle connection is found dead once.
             Err(fault) if fault.is_lost_connection() && tries <= shared.options.connections => {
                 tries += 1;
@@ -172,15 +216,25 @@ where
     F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, PgResult<T>>,
 {
     let mut tx = begin(shared).await?;
-    match operation(&mut tx).await {
+    let done = in_time(operation_limit(shared), async {
+        let answer = operation(&mut tx).await?;
+        tx.statement("COMMIT").await?;
+        Ok(answer)
+    })
+    .await;
+    match done {
         Ok(answer) => {
-            tx.inner.commit().await?;
-            shared.notifier.tell(tx.tidings);
+            tx.is_open = false;
+            shared.notifier.tell(std::mem::take(&mut tx.tidings));
             Ok(answer)
         }
         Err(fault) => {
-            if let Err(error) = tx.inner.rollback().await {
-                tracing::debug!(%error, "rollback");
+            // Of a lost connection nothing can be rolled back; the server does it.
+            if !fault.is_lost_connection() {
+                match in_time(shared.options.connect_timeout, tx.statement("ROLLBACK")).await {
+                    Ok(()) => tx.is_open = false,
+                    Err(fault) => tracing::debug!(?fault, "rollback"),
+                }
             }
             Err(fault)
         }
@@ -233,11 +287,14 @@ impl PostgresStore {
         detached(&self.shared, async move {
             let mut tries = 0;
             loop {
-                let done = match shared.pool.acquire().await {
-                    Ok(mut connection) => operation(&mut connection).await,
-                    Err(error) => return Err(db(&error)),
-                };
+                let mut connection = shared.pool.acquire().await.map_err(|error| db(&error))?;
+                let done = in_time(operation_limit(&shared), operation(&mut connection)).await;
+                if done.as_ref().is_err_and(Fault::is_lost_connection) {
+                    connection.close_on_drop();
+                }
                 match done {
+                    // It took its time already.
+                    Err(fault) if fault.is_late() => return Err(fault.into()),
                     Err(fault)
                         if fault.is_lost_connection() && tries <= shared.options.connections =>
                     {
