@@ -14,6 +14,7 @@ mod db_copy;
 mod deletion;
 mod dev;
 mod embedded;
+mod enqueue;
 mod isolation;
 mod limits;
 mod logs_and_errors;

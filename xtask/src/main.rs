@@ -1,6 +1,7 @@
 //! Chores of the repository: `cargo xtask VERB`. A file a verb, no logic of the product.
 
 mod demo;
+mod guests;
 mod plugins;
 mod servers;
 mod setup;

@@ -16,12 +16,15 @@ const EXPORTS: [&str; 2] = ["horarium:task/run@1.0.0", "horarium:task/describe@1
 pub(crate) struct Arguments {
     /// Also renew the copy of hello that the benchmarks embed (host/app/assets/hello.wasm)
     #[arg(long)]
-    embed: bool,
+    pub(crate) embed: bool,
     /// Also list what every component imports
     #[arg(long)]
-    imports: bool,
+    pub(crate) imports: bool,
+    /// Also build the examples in other languages and of other kinds, each by its own tools
+    #[arg(long)]
+    pub(crate) all: bool,
     #[arg(skip)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Arguments {
@@ -68,6 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
+    if arguments.all {
+        crate::guests::run(&root)?;
+    }
     if arguments.embed {
         let row = lay_out(
             &plugins.join("hello.wasm"),
@@ -108,7 +114,7 @@ fn build(root: &Path) -> Result<()> {
 }
 
 /// Cargo in the guest workspace, without what an outer cargo or a shell set for the host's build.
-fn cargo(root: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command
@@ -136,7 +142,7 @@ fn cargo(root: &Path, arguments: &[&str]) -> Command {
 
 /// The same bytes wherever the repository, cargo's home and the compiler are: panic messages carry
 /// the paths of sources. Where two prefixes match, rustc takes the later.
-fn rustflags(root: &Path) -> Result<String> {
+pub(crate) fn rustflags(root: &Path) -> Result<String> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => std::env::home_dir()

@@ -1,17 +1,18 @@
-//! The servers that tests start for themselves: PostgreSQL, and pgbouncer in front of it.
+//! Programs of Debian's that tests need: the servers they start for themselves (PostgreSQL, and
+//! pgbouncer in front of it), and the tools of the plugins in other languages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// A program of Debian's that tests run.
-struct Server {
-    package: &'static str,
-    why: &'static str,
+/// A program, by Debian's packages.
+pub(crate) struct Server {
+    pub(crate) package: &'static str,
+    pub(crate) why: &'static str,
     /// How to say where it is, when it is not where Debian puts it.
-    elsewhere: &'static str,
-    is_there: fn() -> bool,
+    pub(crate) elsewhere: &'static str,
+    pub(crate) is_there: fn() -> bool,
 }
 
 const SERVERS: [Server; 2] = [
@@ -29,9 +30,14 @@ const SERVERS: [Server; 2] = [
     },
 ];
 
-/// Installs what is missing, on Debian as root; else says in one line what to install.
+/// The servers.
 pub(crate) fn ensure() -> Result<()> {
-    let missing: Vec<&Server> = SERVERS.iter().filter(|s| !(s.is_there)()).collect();
+    install(&SERVERS)
+}
+
+/// Installs what is missing, on Debian as root; else says in one line what to install.
+pub(crate) fn install(wanted: &'static [Server]) -> Result<()> {
+    let missing: Vec<&Server> = wanted.iter().filter(|s| !(s.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -41,7 +47,7 @@ pub(crate) fn ensure() -> Result<()> {
     if !may {
         let other: Vec<&str> = missing.iter().map(|s| s.elsewhere).collect();
         bail!(
-            "the tests need {packages}: run `sudo apt-get install {packages}`, or where it is installed, {}",
+            "needed: {packages}; run `sudo apt-get install {packages}`, or where it is installed, {}",
             other.join(" and ")
         );
     }
@@ -51,7 +57,7 @@ pub(crate) fn ensure() -> Result<()> {
     println!("setup: apt-get install {packages}");
     apt(&["update", "-q"])?;
     let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
-    install.extend(missing.iter().map(|s| s.package));
+    install.extend(missing.iter().flat_map(|s| s.package.split(' ')));
     apt(&install)?;
     match missing.iter().find(|s| !(s.is_there)()) {
         Some(server) => bail!("{} was installed, but is not found", server.package),
@@ -88,7 +94,7 @@ fn has_pgbouncer() -> bool {
     Path::new("/usr/sbin/pgbouncer").is_file() || in_path("pgbouncer")
 }
 
-fn in_path(program: &str) -> bool {
+pub(crate) fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::env::split_paths(&path).map(|folder: PathBuf| folder.join(program));
     folders.any(|file| file.is_file())

@@ -8,32 +8,48 @@ use anyhow::{Context, Result, bail};
 /// The target every plugin is built for.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
+/// Targets of the examples of other kinds.
+pub(crate) const OTHER_TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-unknown-unknown"];
+
 /// Installs the target's standard library unless it is there.
 pub(crate) fn run() -> Result<()> {
-    if has_target() {
+    if has_target(TARGET) {
         println!("setup: {TARGET} is installed");
         return Ok(());
     }
+    add(TARGET)
+}
+
+/// Makes sure of all targets that plugins here are compiled for.
+pub(crate) fn ensure_all() -> Result<()> {
+    ensure()?;
+    let missing = OTHER_TARGETS
+        .into_iter()
+        .filter(|target| !has_target(target));
+    missing.into_iter().try_for_each(add)
+}
+
+fn add(target: &str) -> Result<()> {
     println!(
-        "setup: installing {TARGET}, which plugins are compiled for: rustup target add {TARGET}"
+        "setup: installing {target}, which plugins are compiled for: rustup target add {target}"
     );
     let added = Command::new("rustup")
-        .args(["target", "add", TARGET])
+        .args(["target", "add", target])
         .current_dir(crate::root())
         .status();
     match added {
         Ok(status) if status.success() => {}
         Ok(status) => bail!(
-            "rustup target add {TARGET} failed ({status}): check the network and run it by hand"
+            "rustup target add {target} failed ({status}): check the network and run it by hand"
         ),
         Err(error) => bail!(
-            "rustup does not start ({error}), and this Rust has no {TARGET}: \
+            "rustup does not start ({error}), and this Rust has no {target}: \
              install it as your system packages it, or install Rust by rustup"
         ),
     }
-    if !has_target() {
+    if !has_target(target) {
         bail!(
-            "rustup added {TARGET}, but not to the rustc in use: is there a second Rust in PATH?"
+            "rustup added {target}, but not to the rustc in use: is there a second Rust in PATH?"
         );
     }
     Ok(())
@@ -41,12 +57,12 @@ pub(crate) fn run() -> Result<()> {
 
 /// Makes sure of the target; says nothing when it is there.
 pub(crate) fn ensure() -> Result<()> {
-    if has_target() { Ok(()) } else { run() }
+    if has_target(TARGET) { Ok(()) } else { run() }
 }
 
 /// Asked of rustc itself, so that a Rust without rustup will do.
-fn has_target() -> bool {
-    let Ok(directory) = rustc(&["--print", "target-libdir", "--target", TARGET]) else {
+fn has_target(target: &str) -> bool {
+    let Ok(directory) = rustc(&["--print", "target-libdir", "--target", target]) else {
         return false;
     };
     let Ok(entries) = PathBuf::from(directory.trim()).read_dir() else {

@@ -47,6 +47,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Builds the workspace as its tests want it, the program among them.
+pub(crate) fn build() -> Result<()> {
+    let arguments: &[&str] = if has_nextest() {
+        &["nextest", "run", "--workspace", "--locked", "--no-run"]
+    } else {
+        &["test", "--workspace", "--locked", "--no-run"]
+    };
+    check(cargo().args(arguments), "the build of the host")
+}
+
 /// The guests' logic is tested as ordinary code of this machine, with the SDK's stand-in for a host.
 fn guests() -> Result<()> {
     println!("test: the plugins' own tests");

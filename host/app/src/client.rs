@@ -2,11 +2,12 @@
 
 use crate::cli::failure::{Exit, Failure};
 use serde_json::Value;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 use ureq::http::{Method, Request, Response};
 use ureq::unversioned::multipart::{Form, Part};
-use ureq::{Agent, AsSendBody, Body};
+use ureq::{Agent, AsSendBody, Body, SendBody};
 
 /// Longest answer read.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
@@ -142,6 +143,19 @@ impl Client {
         self.json(Method::POST, path, "application/json", None, body)
     }
 
+    /// POST of a JSON document that is carried out once, however often it is sent with the same key.
+    pub(crate) fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(key.map(|key| ("idempotency-key", key)));
+        let body = body.to_string();
+        self.send(Method::POST, path, &Vec::new(), &headers, body.as_str())
+    }
+
     /// PUT of a JSON document.
     pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         self.json(Method::PUT, path, "application/json", None, body)
@@ -158,15 +172,17 @@ impl Client {
         self.json(Method::PATCH, path, media_type, etag, body)
     }
 
-    /// Registers a component: the file, and the options as JSON.
+    /// Registers a component: the file, and the options as JSON. `sent` is told the bytes sent so far
+    /// and all there are.
     pub(crate) fn upload(
         &self,
         path: &str,
         component: &[u8],
         options: &Value,
+        sent: &mut dyn FnMut(u64, u64),
     ) -> Result<Answer, Failure> {
         let options = options.to_string();
-        let form = Form::new()
+        let mut form = Form::new()
             .part("options", typed(Part::text(&options), "application/json")?)
             .part(
                 "component",
@@ -174,8 +190,21 @@ impl Client {
             );
         // The builder would set it; a request sent as it is needs it said.
         let kind = format!("multipart/form-data; boundary={}", form.boundary());
-        let headers = [("content-type", kind.as_str())];
-        self.send(Method::POST, path, &Vec::new(), &headers, form)
+        let mut body = Vec::new();
+        form.read_to_end(&mut body)
+            .map_err(|error| Failure::failed(format!("the request cannot be built: {error}")))?;
+        let length = body.len().to_string();
+        let headers = [
+            ("content-type", kind.as_str()),
+            ("content-length", length.as_str()),
+        ];
+        let mut body = Told {
+            body: &body,
+            at: 0,
+            sent,
+        };
+        let body = SendBody::from_reader(&mut body);
+        self.send(Method::POST, path, &Vec::new(), &headers, body)
     }
 
     fn json(
@@ -265,6 +294,22 @@ impl Client {
     }
 }
 
+/// A body that tells how much of it was read.
+struct Told<'b> {
+    body: &'b [u8],
+    at: usize,
+    sent: &'b mut dyn FnMut(u64, u64),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = (&self.body[self.at..]).read(buffer)?;
+        self.at += read;
+        (self.sent)(self.at as u64, self.body.len() as u64);
+        Ok(read)
+    }
+}
+
 fn typed<'a>(part: Part<'a>, media_type: &str) -> Result<Part<'a>, Failure> {
     part.mime_str(media_type)
         .map_err(|error| Failure::failed(format!("the request cannot be built: {error}")))
@@ -333,10 +378,14 @@ mod tests {
     fn an_upload_has_two_parts() {
         let (url, server) = once("HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}");
         let options = serde_json::json!({"activate": true});
+        let mut told = Vec::new();
+        let mut sent = |done, all| told.push((done, all));
         client(&url)
-            .upload("/v1/task-types/a/versions", b"\0asm", &options)
+            .upload("/v1/task-types/a/versions", b"\0asm", &options, &mut sent)
             .expect("202");
         let asked = server.join().expect("served");
+        let last = told.last().expect("told");
+        assert!(last.0 == last.1 && asked.contains(&format!("content-length: {}", last.1)));
         assert!(
             asked
                 .to_lowercase()

@@ -3,6 +3,7 @@
 
 use crate::registry::Registry;
 use crate::store::{NewExecution, Store, StoreResult};
+use horarium_model::chain;
 use horarium_model::firing::Timetable;
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{ConfigId, TaskConfig, TaskId, Timestamp, Trigger};
@@ -20,7 +21,7 @@ pub struct CompiledConfig {
     pub config: TaskConfig,
     /// Its schedule, ready to be asked; none when its expression no longer compiles.
     pub timetable: Option<Timetable>,
-    frozen: Mutex<Option<(Option<String>, Arc<str>)>>,
+    frozen: Mutex<Option<Frozen>>,
 }
 
 impl CompiledConfig {
@@ -49,31 +50,47 @@ impl CompiledConfig {
 
     /// The config's parameters as an execution freezes them: with the defaults of the version's schema.
     /// Parameters that no longer fit are frozen as they are; the attempt then ends `invalid_parameters`.
-    async fn frozen_parameters(
+    /// Returns them and whether they fit.
+    pub(crate) async fn frozen_parameters(
         &self,
         registry: &Registry,
         version: Option<&PluginVersion>,
-    ) -> Arc<str> {
+    ) -> (Arc<str>, bool) {
         let digest = version.map(|v| v.digest.clone());
-        if let Some((frozen_for, text)) =
-            &*self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
-            && *frozen_for == digest
+        if let Some(frozen) = &*self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+            && frozen.digest == digest
         {
-            return text.clone();
+            return (frozen.text.clone(), frozen.fits);
         }
         let raw = Value::Object(self.config.spec.parameters.clone());
         let checked = match version {
-            Some(version) => registry
-                .runner()
-                .check_parameters(version, raw.clone())
-                .await
-                .unwrap_or(raw),
-            None => raw,
+            Some(version) => {
+                registry
+                    .runner()
+                    .check_parameters(version, raw.clone())
+                    .await
+            }
+            None => Ok(raw.clone()),
         };
-        let text: Arc<str> = checked.to_string().into();
-        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest, text.clone()));
-        text
+        let fits = checked.is_ok();
+        let text: Arc<str> = checked.unwrap_or(raw).to_string().into();
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        *frozen = Some(Frozen {
+            digest,
+            text: text.clone(),
+            fits,
+        });
+        (text, fits)
     }
+}
+
+/// Parameters with the defaults of one version's schema.
+#[derive(Debug)]
+struct Frozen {
+    digest: Option<String>,
+    text: Arc<str>,
+    /// Whether they fit the schema; if not they are frozen as they are.
+    fits: bool,
 }
 
 /// What a trigger may replace of a config.
@@ -83,6 +100,8 @@ pub struct Overrides {
     pub parameters: Option<Arc<str>>,
     /// Another priority.
     pub priority: Option<i32>,
+    /// Due then instead of now.
+    pub due_at: Option<Timestamp>,
     /// Refuse when an execution of the config lives (rule S8).
     pub refuse_if_live: bool,
 }
@@ -103,15 +122,38 @@ pub async fn freeze(
         &spec.task_type,
         spec.plugin_version.as_deref(),
     );
-    let parameters = match overrides.parameters {
-        Some(parameters) => parameters,
+    let parameters = match &overrides.parameters {
+        Some(parameters) => parameters.clone(),
         None => {
             compiled
                 .frozen_parameters(registry, version.as_deref())
                 .await
+                .0
         }
     };
-    let (run_key, run_max) = run_bound(config, version.as_deref(), &parameters);
+    let uses_state = version.is_some_and(|version| version.uses_state());
+    let overrides = Overrides {
+        parameters: Some(parameters),
+        ..overrides
+    };
+    new_execution(config, uses_state, task_id, trigger, now, overrides)
+}
+
+/// An execution of a config, with parameters as they are: nobody looked at the plugin's schema.
+pub fn new_execution(
+    config: &TaskConfig,
+    uses_state: bool,
+    task_id: TaskId,
+    trigger: Trigger,
+    now: Timestamp,
+    overrides: Overrides,
+) -> NewExecution {
+    let spec = &config.spec;
+    let parameters = overrides
+        .parameters
+        .unwrap_or_else(|| Value::Object(spec.parameters.clone()).to_string().into());
+    let (run_key, run_max) = run_bound(config, uses_state, &parameters);
+    let due_at = overrides.due_at.unwrap_or(now);
     NewExecution {
         task_id,
         tenant_id: config.tenant_id,
@@ -122,28 +164,26 @@ pub async fn freeze(
         priority: overrides.priority.unwrap_or(spec.priority),
         max_attempts: spec.max_retries + 1,
         parameters,
-        due_at: now,
+        due_at,
         expires_at: spec
             .expires_after_seconds
             .and_then(|s| i64::try_from(s).ok())
-            .map(|s| now + chrono::Duration::seconds(s)),
+            .map(|s| due_at + chrono::Duration::seconds(s)),
         run_key,
         run_max,
         parent_task_id: None,
         retry_of: None,
         refuse_if_live: overrides.refuse_if_live,
+        chain: chain::to_text(&spec.chain).map(Arc::from),
+        chain_depth: 0,
     }
 }
 
 /// The bound on executions that run at once: one where the overlap rule or the plugin's state demands it
 /// (S6, design section 4), else `concurrency`.
-fn run_bound(
-    config: &TaskConfig,
-    version: Option<&PluginVersion>,
-    parameters: &str,
-) -> (Option<String>, u32) {
+fn run_bound(config: &TaskConfig, uses_state: bool, parameters: &str) -> (Option<String>, u32) {
     let spec = &config.spec;
-    if spec.runs_alone(version.is_some_and(PluginVersion::uses_state)) {
+    if spec.runs_alone(uses_state) {
         return (Some(format!("config:{}", config.id)), 1);
     }
     let Some(concurrency) = &spec.concurrency else {
@@ -239,5 +279,55 @@ impl ConfigCache {
         version: i64,
     ) -> StoreResult<Option<Arc<CompiledConfig>>> {
         Ok(self.get_many(&[(id, version)]).await?.remove(&id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Catalog, ConfigUpdate, HistoryOnDelete};
+    use horarium_model::{DEFAULT_TENANT_ID, TaskSpec};
+    use serde_json::json;
+
+    fn spec(name: &str) -> TaskSpec {
+        let body = json!({"name": name, "task_type": "t", "scheduler_type": "manual"});
+        TaskSpec::from_json(&body, Timestamp::UNIX_EPOCH, None).expect("a spec")
+    }
+
+    /// The freshness rule: whoever asks names the version it saw, and never gets an older one.
+    #[tokio::test]
+    async fn the_cache_never_answers_with_less_than_was_asked_for() {
+        let (now, tenant) = (Timestamp::UNIX_EPOCH, DEFAULT_TENANT_ID);
+        let store = Arc::new(MemoryStore::new());
+        let cache = ConfigCache::new(store.clone());
+        let created = store.create_config(now, tenant, spec("one")).await;
+        let id = created.expect("created").id;
+        let name = async |version: i64| {
+            let found = cache.get(id, version).await.expect("the store answers");
+            found.map(|entry| entry.config.spec.name.clone())
+        };
+        assert_eq!(name(1).await.as_deref(), Some("one"));
+        let update = ConfigUpdate {
+            expected_version: 1,
+            spec: spec("two"),
+            reanchor: None,
+        };
+        let updated = store.update_config(now, tenant, id, update).await;
+        assert_eq!(updated.expect("updated").version, 2);
+        // Who saw version 1 may still have it; who saw 2 gets it, and from then on everybody.
+        assert_eq!(name(1).await.as_deref(), Some("one"));
+        assert_eq!(name(2).await.as_deref(), Some("two"));
+        assert_eq!(name(1).await.as_deref(), Some("two"));
+        let deleted = store.delete_config(now, tenant, id, HistoryOnDelete::Keep);
+        deleted.await.expect("deleted");
+        assert_eq!(name(3).await, None);
+        assert!(
+            cache
+                .get(4711, 1)
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
     }
 }

@@ -66,6 +66,9 @@ pub trait Intake: Send + Sync + 'static {
 /// JSON, none when the component has none; or a sentence on what failed.
 pub type PendingCompile = BoxFuture<'static, Result<Option<Value>, String>>;
 
+/// The [`Inspection::kind`] of a WASI program.
+pub const COMMAND: &str = "command";
+
 /// What the check of a component found.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Inspection {

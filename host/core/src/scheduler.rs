@@ -12,6 +12,7 @@ use horarium_model::execution::SkipReason;
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::{TaskId, Timestamp, Trigger};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +21,8 @@ use uuid::Uuid;
 const BATCH: u32 = 1000;
 /// The longest wait between two looks. The heartbeat, which asks what is due next, makes up for lost hints.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks for answers that nobody needs any more.
+const FORGET_EVERY_SECONDS: i64 = 600;
 /// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
 const AHEAD: Duration = Duration::from_secs(1);
 /// Pause after the store failed.
@@ -39,6 +42,8 @@ pub struct Scheduler {
     pub wakes: Arc<Wakes>,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
+    /// When old answers were last looked for, in seconds since 1970; 0 at first.
+    pub forgot_at: AtomicI64,
 }
 
 impl Scheduler {
@@ -101,7 +106,8 @@ impl Scheduler {
             next = self.store.next_due().await?;
         }
         let purging = self.store.purge_deleted(BATCH).await?;
-        if more || purging {
+        let forgetting = self.forget_answers(now).await?;
+        if more || purging || forgetting {
             return Ok(Round::More);
         }
         Ok(Round::Until(next))
@@ -115,10 +121,24 @@ impl Scheduler {
             self.fire(due, now).await?;
         }
         let swept = self.store.sweep_due(now, BATCH).await?;
-        if swept.available > 0 {
+        if swept.available + swept.expired > 0 {
             self.wakes.enqueued();
         }
         Ok(full || swept.available.max(swept.expired) >= u64::from(BATCH))
+    }
+
+    /// Answers to requests older than a day go, looked for now and then. Returns whether there are more.
+    async fn forget_answers(&self, now: Timestamp) -> StoreResult<bool> {
+        let last = self.forgot_at.load(Ordering::Relaxed);
+        if now.timestamp().saturating_sub(last) < FORGET_EVERY_SECONDS {
+            return Ok(false);
+        }
+        let gone = self.store.purge_answers(now, BATCH).await?;
+        let more = gone >= u64::from(BATCH);
+        if !more {
+            self.forgot_at.store(now.timestamp(), Ordering::Relaxed);
+        }
+        Ok(more)
     }
 
     async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<()> {

@@ -1,5 +1,6 @@
 //! Task configs: what an operator writes, and the row that is kept of it.
 
+use crate::chain::ChainStep;
 use crate::input::{Fields, type_name};
 use crate::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides, MAX_TIMEOUT_SECONDS};
 use crate::problem::Invalid;
@@ -36,6 +37,8 @@ pub struct TaskSpec {
     pub overlap: Option<Overlap>,
     /// How many of its executions run at once.
     pub concurrency: Option<Concurrency>,
+    /// What the end of an execution enqueues.
+    pub chain: Vec<ChainStep>,
     /// Digest of the plugin version to run, the active one when absent.
     pub plugin_version: Option<String>,
     /// No new slots while true.
@@ -125,10 +128,8 @@ impl TaskSpec {
                 .unwrap_or_default(),
             overlap: fields.choice("overlap", Overlap::CHOICES),
             concurrency: read_concurrency(fields),
-            plugin_version: {
-                refuse_chain(fields);
-                read_digest(fields)
-            },
+            chain: ChainStep::read_all(fields),
+            plugin_version: read_digest(fields),
             paused: fields.boolean("paused").unwrap_or(false),
             pause_reason: fields.text("pause_reason", 0, 500),
             pause_after_failures: fields
@@ -154,7 +155,7 @@ impl TaskSpec {
             "retry_policy": self.retry_policy,
             "overlap": self.overlap,
             "concurrency": self.concurrency,
-            "chain": [],
+            "chain": self.chain,
             "plugin_version": self.plugin_version,
             "paused": self.paused,
             "pause_reason": self.pause_reason,
@@ -286,22 +287,6 @@ fn read_concurrency(fields: &mut Fields<'_>) -> Option<Concurrency> {
             key,
         }
     })
-}
-
-/// Chains are stored rows of the contract, but nothing enqueues them yet: accepting one would lose it.
-fn refuse_chain(fields: &mut Fields<'_>) {
-    match fields.value("chain") {
-        None => {}
-        Some(Value::Array(items)) if items.is_empty() => {}
-        Some(Value::Array(_)) => fields.problem(
-            "chain",
-            "chains are not part of this version; leave it out or empty",
-        ),
-        Some(other) => fields.problem(
-            "chain",
-            format!("must be an array, not {}", type_name(other)),
-        ),
-    }
 }
 
 /// A stored task config.
@@ -532,7 +517,7 @@ mod tests {
             "name": "x".repeat(10_000), "task_type": "Bad Type", "scheduler_type": "cron", "timeout_second": 5,
             "max_retries": -1, "timeout_seconds": 0, "priority": 101, "parameters": [],
             "schedule_config": {"cron_expression": "61 * * * *", "timezone": "UTC", "jitter": 1},
-            "limits": {"fuel": 0}, "retry_policy": {"initial_seconds": 0.5}, "chain": [{"task": 1}],
+            "limits": {"fuel": 0}, "retry_policy": {"initial_seconds": 0.5}, "chain": 7,
         }));
         for part in [
             "/name:",

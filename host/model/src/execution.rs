@@ -134,6 +134,8 @@ words! {
         TypeDisabled = "type_disabled",
         /// The clock was set back (rule S12).
         Clock = "clock",
+        /// A chain was as deep as chains may be (rule E7).
+        ChainDepth = "chain_depth",
     }
 }
 

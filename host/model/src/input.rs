@@ -63,7 +63,8 @@ impl<'a> Fields<'a> {
         fields.finish().map(|()| result)
     }
 
-    fn pointer_to(&self, key: &str) -> String {
+    /// The pointer to `key` in the document.
+    pub fn pointer_to(&self, key: &str) -> String {
         format!("{}/{}", self.pointer, escape(key))
     }
 
@@ -306,6 +307,26 @@ impl<'a> Fields<'a> {
                     let pointer = format!("{}/{index}", self.pointer_to(key));
                     self.problems.push(Problem::at(pointer, detail));
                 }
+            }
+        }
+        Some(out)
+    }
+
+    /// A list of at most `max` objects, each read by `read` with its own pointer; problems are merged into
+    /// this reader.
+    pub fn objects<T>(
+        &mut self,
+        key: &'static str,
+        max: usize,
+        mut read: impl FnMut(&mut Fields<'_>) -> T,
+    ) -> Option<Vec<T>> {
+        let items = self.list(key, max, |item| Ok(item.clone()))?;
+        let mut out = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let pointer = format!("{}/{index}", self.pointer_to(key));
+            match Self::read(item, &pointer, &mut read) {
+                Ok(item) => out.push(item),
+                Err(Invalid(problems)) => self.problems.extend(problems),
             }
         }
         Some(out)

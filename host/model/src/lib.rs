@@ -1,6 +1,8 @@
 //! Plain data and rules of Horarium: task configs, executions and their states, schedules and cron,
 //! retry, limits, grants, and the one door through which JSON enters. No I/O, no clock, no tokio.
 
+pub mod cached;
+pub mod chain;
 pub mod config;
 pub mod cron;
 pub mod descriptor;
@@ -12,6 +14,7 @@ pub mod input;
 pub mod json;
 pub mod limits;
 pub mod problem;
+pub mod program;
 pub mod retry;
 pub mod schedule;
 pub mod task_type;

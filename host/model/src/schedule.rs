@@ -180,6 +180,21 @@ const YEAR: u64 = 366 * 86_400;
 /// How many of the next slots the jitter is checked against (rule S3).
 const JITTER_HORIZON: usize = 100;
 
+/// `schedule_config` as [`ScheduleConfig::to_json`] writes it, of any kind.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeptSchedule {
+    cron_expression: String,
+    timezone: String,
+    catch_up: CatchUp,
+    catch_up_window_seconds: u64,
+    misfire_grace_seconds: u64,
+    jitter_seconds: u64,
+    start_at: Option<Timestamp>,
+    end_at: Option<Timestamp>,
+    run_at: Option<Timestamp>,
+}
+
 impl ScheduleConfig {
     /// Reads `schedule_config` for `kind`. `now` refuses a `run_at` in the past, unless it is `kept`,
     /// the instant an existing config already has (rule S11).
@@ -231,6 +246,32 @@ impl ScheduleConfig {
             Self::Cron(c) => c.misfire,
             Self::Date { misfire, .. } => *misfire,
             Self::Manual => Misfire::default(),
+        }
+    }
+
+    /// The schedule of a kind as it was kept. Not checked again: an expression that was good when it was
+    /// saved must stay readable whatever zone data says today.
+    ///
+    /// # Errors
+    /// A sentence, when the two do not fit.
+    pub fn from_kept(kind: &str, kept: KeptSchedule) -> Result<Self, String> {
+        let misfire = Misfire {
+            catch_up: kept.catch_up,
+            window: Duration::from_secs(kept.catch_up_window_seconds),
+            grace: Duration::from_secs(kept.misfire_grace_seconds),
+        };
+        match (kind, kept.run_at) {
+            ("manual", _) => Ok(Self::Manual),
+            ("date", Some(run_at)) => Ok(Self::Date { run_at, misfire }),
+            ("cron", _) => Ok(Self::Cron(CronConfig {
+                cron_expression: kept.cron_expression,
+                timezone: kept.timezone,
+                misfire,
+                jitter: Duration::from_secs(kept.jitter_seconds),
+                start_at: kept.start_at,
+                end_at: kept.end_at,
+            })),
+            _ => Err(format!("`{kind}` does not fit its schedule_config")),
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::descriptor::Descriptor;
 use crate::grant::Grant;
 use crate::limits::LimitOverrides;
+use crate::program::ProgramInput;
 use crate::schedule::wire_time;
 use crate::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,9 @@ pub struct PluginVersion {
     pub grants: Vec<Grant>,
     /// Limits of this plugin, between the host's and the config's.
     pub limits: LimitOverrides,
+    /// Of a WASI program: what of the parameters it is started with.
+    #[serde(flatten)]
+    pub input: ProgramInput,
     /// Whether to make it active once ready.
     pub activate: bool,
     /// Whether to grant it what its description asks for, once that is known.

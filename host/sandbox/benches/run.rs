@@ -59,6 +59,7 @@ async fn register(sandbox: &Sandbox, bytes: Vec<u8>) -> Arc<PluginVersion> {
         descriptor: Default::default(),
         grants: Vec::new(),
         limits: Default::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

@@ -178,7 +178,7 @@ fn printed(data: &RunData) -> Classified {
 
 /// A guest that called exit. Inside `run` that is no way to return, whatever the code.
 fn exited(data: &RunData, code: i32) -> Classified {
-    if !data.command {
+    if data.program.is_none() {
         let message = panic_message(data)
             .unwrap_or_else(|| format!("exit: the plugin called exit({code}) inside run"));
         return failed(

@@ -3,6 +3,7 @@
 use crate::capability::denial::Denials;
 use crate::capability::http::HttpSession;
 use crate::capability::secrets::Placeholders;
+use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::capability::stdio::Stdio;
 use crate::connector::Connector;
@@ -26,12 +27,12 @@ pub(crate) struct RunData {
     pub(crate) limiter: Limiter,
     pub(crate) connector: Arc<Connector>,
     pub(crate) host_version: Arc<str>,
-    /// Whether the component is a WASI program rather than a task.
-    pub(crate) command: bool,
     pub(crate) denials: Arc<Denials>,
     pub(crate) placeholders: Arc<Placeholders>,
     /// Knows the values of its secrets; none when it has no secrets.
     pub(crate) redactor: Option<Arc<Redactor>>,
+    /// What a WASI program is started with; none of a task.
+    pub(crate) program: Option<Program>,
     /// None when it was not granted.
     pub(crate) state: Option<StateSession>,
     pub(crate) table: ResourceTable,

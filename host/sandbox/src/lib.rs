@@ -17,6 +17,8 @@ mod epoch;
 mod intake;
 mod limiter;
 mod loaded;
+#[cfg(test)]
+mod program_tests;
 mod run;
 mod sandbox;
 mod schema;

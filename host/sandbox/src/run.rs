@@ -4,6 +4,7 @@ use crate::bindings::describer::DescriberPre;
 use crate::bindings::plugin::horarium::task::types::TaskError;
 use crate::capability::denial::Denials;
 use crate::capability::secrets::Placeholders;
+use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::connector::Connector;
 use crate::cpu;
@@ -55,17 +56,17 @@ pub(crate) struct Ended {
 }
 
 impl Env {
-    /// Runs one attempt to its end.
+    /// Runs one attempt to its end. `program` is what a WASI program is started with.
     pub(crate) async fn call(
         &self,
         loaded: &Loaded,
+        program: Option<Program>,
         attempt: Attempt,
         control: Arc<RunControl>,
         redactor: Option<Arc<Redactor>>,
     ) -> Ended {
         let _running = self.epoch.running();
-        let command = matches!(loaded, Loaded::Command(_));
-        let mut store = self.store(attempt, control, command);
+        let mut store = self.store(attempt, control, program);
         store.data_mut().redactor = redactor;
         let (parameters, control) = {
             let data = store.data();
@@ -96,7 +97,7 @@ impl Env {
         control: Arc<RunControl>,
     ) -> (Option<wasmtime::Result<String>>, RunData) {
         let _running = self.epoch.running();
-        let mut store = self.store(attempt, control.clone(), false);
+        let mut store = self.store(attempt, control.clone(), None);
         let deadline = store.data().deadline;
         let returned = {
             let call = async {
@@ -109,7 +110,12 @@ impl Env {
         (returned, store.into_data())
     }
 
-    fn store(&self, attempt: Attempt, control: Arc<RunControl>, command: bool) -> Store<RunData> {
+    fn store(
+        &self,
+        attempt: Attempt,
+        control: Arc<RunControl>,
+        program: Option<Program>,
+    ) -> Store<RunData> {
         let limits = attempt.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(size(limits.handles));
@@ -131,7 +137,7 @@ impl Env {
             placeholders,
             redactor: None,
             host_version: self.host_version.clone(),
-            command,
+            program,
             state,
             table,
             wasi: None,

@@ -2,6 +2,7 @@
 
 use crate::aot::{AotStore, Stored};
 use crate::capability;
+use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::classify::{self, Classified};
 use crate::connector::Connector;
@@ -146,6 +147,7 @@ impl Inner {
     }
 
     async fn load(self: &Arc<Self>, digest: &str, slot: &Slot) -> Result<Arc<Loaded>, String> {
+        let begun = self.env.clock.monotonic();
         let artifact = match self.stored(digest).await? {
             Stored::Artifact(artifact) => artifact,
             Stored::Missing => self.compile(digest, slot).await?,
@@ -160,7 +162,11 @@ impl Inner {
         };
         // Mapping and relocating tens of megabytes of code is no work for a runtime's thread.
         let inner = self.clone();
-        blocking(move || inner.link(&artifact)).await?
+        let bytes = artifact.len();
+        let loaded = blocking(move || inner.link(&artifact)).await?;
+        let milliseconds = (self.env.clock.monotonic() - begun).as_millis();
+        tracing::info!(digest, bytes, milliseconds, "compiled code is loaded");
+        loaded
     }
 
     #[allow(unsafe_code)]
@@ -221,9 +227,20 @@ impl Inner {
                 return self.unrun(Failure::new(ErrorKind::LoadFailed, message));
             }
         };
+        let program = match &*loaded {
+            Loaded::Task(_) => None,
+            Loaded::Command(_) => match Program::of(&attempt) {
+                Ok(program) => Some(program),
+                Err(invalid) => {
+                    let message = format!("invalid_parameters: {invalid}");
+                    let message = text::one_line(&message, 1000);
+                    return self.unrun(Failure::new(ErrorKind::InvalidParameters, message));
+                }
+            },
+        };
         let (version, limits) = (attempt.version.clone(), attempt.limits);
         let redactor = capability::secrets::redact(&attempt, &control);
-        let call = self.env.call(&loaded, attempt, control, redactor.clone());
+        let call = self.env.call(&loaded, program, attempt, control, redactor.clone());
         let mut ended = call.await;
         let classified = classify::classify(&mut ended);
         // The store's data is gone before anything waits again: only figures and state are kept.
@@ -333,10 +350,14 @@ impl Runner for Sandbox {
         version: &PluginVersion,
         parameters: Value,
     ) -> Result<Value, Invalid> {
-        self.inner
+        let checked = self
+            .inner
             .schemas
             .check(version, Which::Parameters, parameters)
-            .await
+            .await?;
+        // What a program is started with must be there and of its kind, schema or not.
+        version.input.of(&checked)?;
+        Ok(checked)
     }
 
     async fn run(&self, attempt: Attempt, control: Arc<RunControl>) -> Outcome {

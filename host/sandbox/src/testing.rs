@@ -181,6 +181,7 @@ pub(crate) fn version(digest: &str) -> PluginVersion {
         descriptor: Default::default(),
         grants: Vec::new(),
         limits: Default::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

@@ -17,6 +17,20 @@ pub(crate) struct Fresh<'a> {
     pub(crate) due_at: Timestamp,
 }
 
+impl<'a> Fresh<'a> {
+    /// As the template itself says.
+    pub(crate) fn of(id: i64, template: &'a NewExecution) -> Self {
+        Self {
+            id,
+            template,
+            task_id: template.task_id,
+            trigger: template.trigger,
+            slot: template.slot,
+            due_at: template.due_at,
+        }
+    }
+}
+
 /// Whose slots were skipped.
 #[derive(Debug, Clone)]
 pub(crate) struct SkippedOf {

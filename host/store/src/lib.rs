@@ -4,6 +4,7 @@
 //! What a database of any kind shares (how instants, states and JSON become columns and back) is in
 //! `columns`; each database has its own statements and its own way to write.
 
+mod chain;
 mod columns;
 mod copy;
 mod firing;

@@ -3,14 +3,12 @@
 //! is the same for all.
 
 use crate::columns::Place;
-use horarium_core::store::{DueSchedule, HostRow, HostRun, StoreResult};
+use horarium_core::store::{Answer, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits};
 use horarium_model::config::{Concurrency, ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptRecord, Execution};
-use horarium_model::schedule::{CatchUp, CronConfig, Misfire, Overlap, ScheduleConfig};
+use horarium_model::schedule::{Overlap, ScheduleConfig};
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{TaskConfig, TaskSpec, Timestamp};
-use serde::Deserialize;
-use std::time::Duration;
 
 /// One row being read, column after column.
 pub(crate) trait Cells<'r> {
@@ -167,6 +165,28 @@ pub(crate) fn hosts<'r, C: Cells<'r>>(
     Ok(rows)
 }
 
+/// A row of `WAITS_BEHIND`.
+pub(crate) fn waits<'r>(r: &mut impl Cells<'r>) -> StoreResult<Waits> {
+    let ahead = r.number("ahead")?;
+    let keyed = r.flag("run_key")?;
+    let bound = (r.number("running")?, r.number("run_max")?);
+    Ok(Waits {
+        ahead,
+        bound: keyed.then_some(bound),
+    })
+}
+
+/// A row of `ANSWER`.
+pub(crate) fn kept_answer<'r>(r: &mut impl Cells<'r>) -> StoreResult<KeptAnswer> {
+    Ok(KeptAnswer {
+        hash: r.owned("request_hash")?,
+        answer: Answer {
+            status: r.number("status")?,
+            body: r.text("body")?.into(),
+        },
+    })
+}
+
 /// A row of `ATTEMPTS`.
 pub(crate) fn attempt<'r>(r: &mut impl Cells<'r>) -> StoreResult<AttemptRecord> {
     Ok(AttemptRecord {
@@ -249,6 +269,7 @@ pub(crate) fn config<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskConfig> {
             word.map(|w| overlap(r.place(), w)).transpose()?
         },
         concurrency: r.opt_json::<Concurrency>("concurrency")?,
+        chain: r.json("chain")?,
         plugin_version: r.opt_owned("plugin_version")?,
         paused: r.flag("paused")?,
         pause_reason: r.opt_owned("pause_reason")?,
@@ -283,53 +304,9 @@ pub(crate) fn overlap_word(overlap: Overlap) -> &'static str {
         .map_or("skip", |(name, _)| *name)
 }
 
-/// `schedule_config` as [`ScheduleConfig::to_json`] writes it. Not checked again: an expression that was
-/// good when it was saved must stay readable whatever zone data says today.
-#[derive(Deserialize)]
-struct StoredSchedule {
-    #[serde(default)]
-    cron_expression: String,
-    #[serde(default)]
-    timezone: String,
-    #[serde(default)]
-    catch_up: CatchUp,
-    #[serde(default)]
-    catch_up_window_seconds: u64,
-    #[serde(default)]
-    misfire_grace_seconds: u64,
-    #[serde(default)]
-    jitter_seconds: u64,
-    #[serde(default)]
-    start_at: Option<Timestamp>,
-    #[serde(default)]
-    end_at: Option<Timestamp>,
-    #[serde(default)]
-    run_at: Option<Timestamp>,
-}
-
 fn schedule(place: Place, kind: &str, text: &str) -> StoreResult<ScheduleConfig> {
-    let stored: StoredSchedule = place.json("schedule_config", text)?;
-    let misfire = Misfire {
-        catch_up: stored.catch_up,
-        window: Duration::from_secs(stored.catch_up_window_seconds),
-        grace: Duration::from_secs(stored.misfire_grace_seconds),
-    };
-    match (kind, stored.run_at) {
-        ("manual", _) => Ok(ScheduleConfig::Manual),
-        ("date", Some(run_at)) => Ok(ScheduleConfig::Date { run_at, misfire }),
-        ("cron", _) => Ok(ScheduleConfig::Cron(CronConfig {
-            cron_expression: stored.cron_expression,
-            timezone: stored.timezone,
-            misfire,
-            jitter: Duration::from_secs(stored.jitter_seconds),
-            start_at: stored.start_at,
-            end_at: stored.end_at,
-        })),
-        _ => Err(place.corrupt(
-            "scheduler_type",
-            format_args!("`{kind}` does not fit its schedule_config"),
-        )),
-    }
+    let stored = place.json("schedule_config", text)?;
+    ScheduleConfig::from_kept(kind, stored).map_err(|error| place.corrupt("scheduler_type", error))
 }
 
 /// A row of the types' statements.
@@ -356,6 +333,7 @@ pub(crate) fn version<'r>(r: &mut impl Cells<'r>) -> StoreResult<(i64, PluginVer
         descriptor: r.json("descriptor")?,
         grants: r.json("grants")?,
         limits: r.json("limits")?,
+        input: r.json("input")?,
         activate: r.flag("activate")?,
         grant_asked: r.flag("grant_asked")?,
         warnings: r.json("warnings")?,

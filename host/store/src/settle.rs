@@ -2,6 +2,7 @@
 //! state is committed, how many failures a config has in a row.
 
 use crate::columns::{AttemptRow, progress_text};
+use horarium_core::store::chain::Parent;
 use horarium_core::store::rules::{self, Settled};
 use horarium_core::store::{Completion, CompletionReceipt, End, StoreResult, TakenOver};
 use horarium_model::execution::{HttpCall, LogLine, State};
@@ -25,6 +26,9 @@ pub(crate) struct RunningRow {
     /// Its parameters stand aside.
     pub(crate) large: bool,
     pub(crate) run_key: Option<String>,
+    /// Its frozen chain steps, and its depth.
+    pub(crate) chain: Option<String>,
+    pub(crate) chain_depth: u32,
     /// Of the config: failed executions in a row, whether it is paused, the highest version of its state.
     pub(crate) failures: u32,
     pub(crate) paused: bool,
@@ -99,6 +103,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) forgotten: Vec<(i64, i64)>,
     /// Tenant and run key of each place that became free.
     pub(crate) freed: Vec<(i64, String)>,
+    /// Ended with a chain.
+    pub(crate) parents: Vec<Parent>,
 }
 
 /// Everything decided about a batch.
@@ -177,6 +183,17 @@ impl<'a> Batch<'a> {
                 progress,
             });
             return Ok(());
+        }
+        if let Some(chain) = row.chain.as_deref().filter(|_| !row.orphan) {
+            let result = match &item.end {
+                End::Succeeded(text) => rules::shown_result(text).ok().flatten(),
+                _ => None,
+            };
+            self.parents.push(Parent::read(
+                (item.task_id, tenant),
+                (chain, row.chain_depth),
+                (settled.state, result.unwrap_or_default()),
+            )?);
         }
         self.gone.push(item.id);
         if row.large {

@@ -75,6 +75,7 @@ fn success(claimed: &Claimed, incarnation: i64) -> Completion {
         state: None,
         progress: None,
         pause_after_failures: None,
+        chained: claimed.chained,
     }
 }
 

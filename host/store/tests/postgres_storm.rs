@@ -54,6 +54,7 @@ fn end(rng: &mut SmallRng, claimed: &Claimed, host: i64, now: i64) -> Completion
         state: None,
         progress: None,
         pause_after_failures: Some(1000),
+        chained: claimed.chained,
     }
 }
 

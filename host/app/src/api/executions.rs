@@ -1,15 +1,18 @@
 //! `/v1/executions`.
 
-use super::body::NoBody;
+use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::Tenant;
-use super::query::{NoParams, Params, not_a_cursor};
+use super::headers::{IdempotencyKey, Tenant, repeated};
+use super::query::{NoParams, Params, cursor_text, not_a_cursor, parse_cursor};
+use super::tasks::accepted;
 use super::{ApiState, list_body, resource};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use horarium_core::service::{LogCursor, LogPage, TaskRef};
+use horarium_core::service::{
+    BatchRequest, Bulk, BulkRequest, LogCursor, LogPage, Once, TaskRef,
+};
 use horarium_core::store::ExecutionFilter;
 use horarium_model::text::one_line;
 use horarium_model::{State as ExecutionState, TaskId};
@@ -79,6 +82,16 @@ pub(super) async fn show(
     Ok(Json(body).into_response())
 }
 
+pub(super) async fn why(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    _: NoParams,
+) -> Result<Response, ApiError> {
+    let why = api.services.executions.why(tenant, task_id(&id)?).await?;
+    Ok(Json(resource(&why)?).into_response())
+}
+
 pub(super) async fn attempts(
     State(api): Api,
     Tenant(tenant): Tenant,
@@ -101,11 +114,12 @@ pub(super) async fn logs(
     mut params: Params,
 ) -> Result<Response, ApiError> {
     let (cursor, limit) = log_page(&mut params);
+    let attempt = params.integer("attempt", 1, u32::MAX);
     params.finish()?;
     let page = api
         .services
         .executions
-        .logs(tenant, task_id(&id)?, cursor, limit)
+        .logs(tenant, task_id(&id)?, attempt, cursor, limit)
         .await?;
     log_body(&page)
 }
@@ -163,9 +177,65 @@ pub(super) async fn retry(
     State(api): Api,
     Tenant(tenant): Tenant,
     Path(id): Path<String>,
+    key: IdempotencyKey,
     _: NoParams,
     _: NoBody,
 ) -> Result<Response, ApiError> {
-    let execution = api.services.executions.retry(tenant, task_id(&id)?).await?;
-    Ok((StatusCode::ACCEPTED, Json(resource(&execution)?)).into_response())
+    let key = key.of(&json!({}))?;
+    let executions = &api.services.executions;
+    accepted(
+        executions
+            .retry(tenant, task_id(&id)?, key.as_ref())
+            .await?,
+    )
+}
+
+pub(super) async fn batch(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    key: IdempotencyKey,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let key = key.of(&body)?;
+    let request = BatchRequest::from_json(&body, api.services.now())?;
+    let executions = &api.services.executions;
+    Ok(
+        match executions.batch(tenant, request, key.as_ref()).await? {
+            Once::Done(outcome) => (StatusCode::ACCEPTED, Json(outcome.to_json())).into_response(),
+            Once::Repeated(answer) => repeated(&answer),
+        },
+    )
+}
+
+pub(super) async fn retry_many(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    key: IdempotencyKey,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let key = key.of(&body)?;
+    let request = BulkRequest::from_json(&body, Bulk::Retry, parse_cursor)?;
+    let executions = &api.services.executions;
+    let done = executions.retry_many(tenant, &request, key.as_ref(), cursor_text);
+    Ok(match done.await? {
+        Once::Done(outcome) => Json(outcome.to_json(cursor_text)).into_response(),
+        Once::Repeated(answer) => repeated(&answer),
+    })
+}
+
+pub(super) async fn cancel_many(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let request = BulkRequest::from_json(&body, Bulk::Cancel, parse_cursor)?;
+    let outcome = api
+        .services
+        .executions
+        .cancel_many(tenant, &request)
+        .await?;
+    Ok(Json(outcome.to_json(cursor_text)).into_response())
 }

@@ -182,6 +182,9 @@ fn task_routes() -> Router<Arc<ApiState>> {
 fn execution_routes() -> Router<Arc<ApiState>> {
     Router::new()
         .route("/v1/executions", get(executions::list))
+        .route("/v1/executions/batch", post(executions::batch))
+        .route("/v1/executions/retry", post(executions::retry_many))
+        .route("/v1/executions/cancel", post(executions::cancel_many))
         .route("/v1/executions/{task_id}", get(executions::show))
         .route("/v1/executions/{task_id}/logs", get(executions::logs))
         .route("/v1/executions/{task_id}/http", get(executions::http))
@@ -189,6 +192,7 @@ fn execution_routes() -> Router<Arc<ApiState>> {
             "/v1/executions/{task_id}/attempts",
             get(executions::attempts),
         )
+        .route("/v1/executions/{task_id}/why", get(executions::why))
         .route("/v1/executions/{task_id}/cancel", post(executions::cancel))
         .route("/v1/executions/{task_id}/retry", post(executions::retry))
 }

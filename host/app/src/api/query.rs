@@ -186,7 +186,8 @@ pub(super) fn cursor_text(next: i64) -> String {
     format!("c{next:x}")
 }
 
-fn parse_cursor(text: &str) -> Option<i64> {
+/// Reads what [`cursor_text`] wrote.
+pub(super) fn parse_cursor(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('c')?;
     i64::from_str_radix(digits, 16)
         .ok()

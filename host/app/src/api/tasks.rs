@@ -2,20 +2,20 @@
 
 use super::body::{JsonBody, JsonKind, NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::{IfMatch, Tenant, etag};
+use super::headers::{IdempotencyKey, IfMatch, Tenant, etag, repeated};
 use super::query::{NoParams, Params};
 use super::{ApiState, list_body, resource};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use horarium_core::service::{TaskRef, TriggerRequest};
+use horarium_core::service::{Once, TaskRef, TriggerRequest};
 use horarium_core::store::{ConfigFilter, HistoryOnDelete};
-use horarium_model::TaskConfig;
 use horarium_model::input::Fields;
 use horarium_model::schedule::SchedulerType;
 use horarium_model::text::one_line;
-use serde_json::json;
+use horarium_model::{Execution, TaskConfig};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 type Api = State<Arc<ApiState>>;
@@ -31,13 +31,28 @@ pub(super) fn task_body(status: StatusCode, config: &TaskConfig) -> Response {
 pub(super) async fn create(
     State(api): Api,
     Tenant(tenant): Tenant,
+    key: IdempotencyKey,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let config = api.services.tasks.create(tenant, &body).await?;
-    let location = format!("/v1/tasks/{}", config.id);
-    let mut response = task_body(StatusCode::CREATED, &config);
-    if let Ok(value) = location.parse() {
+    let key = key.of(&body)?;
+    let created = api
+        .services
+        .tasks
+        .create(tenant, &body, key.as_ref())
+        .await?;
+    let (id, mut response) = match created {
+        Once::Done(config) => (config.id, task_body(StatusCode::CREATED, &config)),
+        Once::Repeated(answer) => {
+            let shown: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            let mut response = repeated(&answer);
+            if let Some(version) = shown["version"].as_i64() {
+                response.headers_mut().extend(etag(version));
+            }
+            (shown["id"].as_i64().unwrap_or_default(), response)
+        }
+    };
+    if let Ok(value) = format!("/v1/tasks/{id}").parse() {
         response.headers_mut().insert(header::LOCATION, value);
     }
     Ok(response)
@@ -166,16 +181,25 @@ pub(super) async fn trigger(
     State(api): Api,
     Tenant(tenant): Tenant,
     Path(task): Path<String>,
+    key: IdempotencyKey,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let request = TriggerRequest::from_json(&body)?;
-    let execution = api
-        .services
-        .tasks
-        .trigger(tenant, &TaskRef::parse(&task), request)
-        .await?;
-    Ok((StatusCode::ACCEPTED, Json(resource(&execution)?)).into_response())
+    let key = key.of(&body)?;
+    let request = TriggerRequest::from_json(&body, api.services.now())?;
+    let task = TaskRef::parse(&task);
+    let tasks = &api.services.tasks;
+    accepted(tasks.trigger(tenant, &task, request, key.as_ref()).await?)
+}
+
+/// An execution that was enqueued, now or before.
+pub(super) fn accepted(enqueued: Once<Execution>) -> Result<Response, ApiError> {
+    Ok(match enqueued {
+        Once::Done(execution) => {
+            (StatusCode::ACCEPTED, Json(resource(&execution)?)).into_response()
+        }
+        Once::Repeated(answer) => repeated(&answer),
+    })
 }
 
 pub(super) async fn next(

@@ -54,6 +54,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         }),
         live: executor.clone(),
         keyring,
+        requests: Arc::default(),
     });
     let ready = Arc::new(AtomicBool::new(false));
     let state = ApiState {
@@ -133,6 +134,7 @@ impl Assembled {
             clock: parts.clock,
             wakes: parts.wakes,
             observer: parts.observer,
+            forgot_at: Default::default(),
         };
         let (plugins, stop_fires) = (services.plugins.clone(), work.clone());
         // Registrations that a stopped host left half-way; each is checked anew, which takes its time.

@@ -12,7 +12,7 @@ use horarium_core::observe::Observer;
 use horarium_core::registry::Registry;
 use horarium_core::runner::Runner;
 use horarium_core::scheduler::Scheduler;
-use horarium_core::service::{Context, HostPolicy, NoRuns, Registration, Services, TaskRef};
+use horarium_core::service::{Context, HostPolicy, NoRuns, Once, Registration, Services, TaskRef};
 use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -208,14 +208,12 @@ impl LabHost {
         let version = register(&services, &lab.component).await?;
         registry.refresh().await.map_err(BenchError::failed)?;
         registry.prepare_missing(&wakes).await;
-        let config = services
-            .tasks
-            .create(
-                DEFAULT_TENANT_ID,
-                &json!({"name": "bench", "task_type": TASK_TYPE, "scheduler_type": "manual", "max_retries": 0}),
-            )
-            .await
-            .map_err(BenchError::failed)?;
+        let body = json!({"name": "bench", "task_type": TASK_TYPE, "scheduler_type": "manual", "max_retries": 0});
+        let created = services.tasks.create(DEFAULT_TENANT_ID, &body, None).await;
+        let config = match created.map_err(BenchError::failed)? {
+            Once::Done(config) => config,
+            Once::Repeated(_) => return Err(BenchError::Failed("an answer without a key".into())),
+        };
         Ok(Self {
             store,
             services,
@@ -311,6 +309,7 @@ impl LabHost {
             clock: parts.clock,
             wakes: parts.wakes,
             observer: parts.observer,
+            forgot_at: Default::default(),
         };
         let shutdown = executing.shutdown.clone();
         let firing = tokio::spawn(async move { scheduler.run(shutdown).await });
@@ -365,6 +364,7 @@ fn context(
         policy: Arc::new(HostPolicy::default()),
         live: Arc::new(NoRuns),
         keyring: Arc::default(),
+        requests: Arc::default(),
     }
 }
 

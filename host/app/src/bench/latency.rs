@@ -142,6 +142,7 @@ async fn one(
             DEFAULT_TENANT_ID,
             &host.task_ref(),
             TriggerRequest::default(),
+            None,
         )
         .await
         .map_err(BenchError::failed)?;

@@ -3,13 +3,14 @@
 use super::dev::{Taken, take_in};
 use super::execution_show::{log_line, said, usage};
 use super::failure::{Exit, Failure, Outcome};
+use super::plugin_register::ProgramInputArguments;
 use super::render::{Paint, Style, pretty};
 use super::secret::secret_value;
 use super::{Global, now, print, values, words};
 use clap::Args;
 use horarium_core::control::{RunControl, StopReason};
 use horarium_core::runner::{
-    Attempt, AttemptEnd, Fixed, Given, Outcome as RunOutcome, Runner, StateSnapshot,
+    Attempt, AttemptEnd, COMMAND, Fixed, Given, Outcome as RunOutcome, Runner, StateSnapshot,
 };
 use horarium_core::scheduler::new_task_id;
 use horarium_core::secrets::RunSecret;
@@ -17,6 +18,7 @@ use horarium_model::execution::LogLine;
 use horarium_model::grant::{Grant, secret_name};
 use horarium_model::input::Fields;
 use horarium_model::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides};
+use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, Invalid, Limits, Problem, TaskId, Trigger};
 use serde_json::{Map, Value, json};
@@ -55,6 +57,8 @@ pub(crate) struct Arguments {
     /// A limit of the run, such as fuel=1000000000 or memory_bytes=16MiB
     #[arg(long, value_name = "NAME=N", value_parser = values::limit)]
     limit: Vec<(String, u64)>,
+    #[command(flatten)]
+    input: ProgramInputArguments,
     /// Which attempt it shall think it is
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=101))]
     attempt: u32,
@@ -63,6 +67,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let grants = grants(&arguments.grant)?;
     let limits = limits(&arguments.limit)?;
+    let input = arguments.input.read()?;
     let parameters = values::object_argument("--params", &arguments.params)?;
     let given = given(arguments, &grants)?;
     let networks = grants.iter().filter_map(|grant| match grant {
@@ -71,7 +76,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     });
     // Whoever runs this decides what it may reach: there is no other operator here.
     let taken = take_in(&arguments.file, networks.collect())?;
-    let version = Arc::new(version(&taken, grants, limits));
+    if !input.is_default() && taken.inspection.kind != COMMAND {
+        let detail =
+            "--args-from, --env-from and --stdin-from are for WASI programs; this is a task";
+        return Err(Failure::refused(detail));
+    }
+    let version = Arc::new(version(&taken, grants, limits, input));
     let control = Arc::new(RunControl::new(
         limits.complete().log_bytes,
         arguments.attempt,
@@ -170,7 +180,12 @@ fn limits(pairs: &[(String, u64)]) -> Result<LimitOverrides, Failure> {
 }
 
 /// The component as if it had been registered.
-fn version(taken: &Taken, grants: Vec<Grant>, limits: LimitOverrides) -> PluginVersion {
+fn version(
+    taken: &Taken,
+    grants: Vec<Grant>,
+    limits: LimitOverrides,
+    input: ProgramInput,
+) -> PluginVersion {
     PluginVersion {
         tenant_id: DEFAULT_TENANT_ID,
         task_type: "dev".to_owned(),
@@ -181,6 +196,7 @@ fn version(taken: &Taken, grants: Vec<Grant>, limits: LimitOverrides) -> PluginV
         descriptor: taken.descriptor.clone(),
         grants,
         limits,
+        input,
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

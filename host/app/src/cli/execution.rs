@@ -1,13 +1,14 @@
 //! `execution`: what runs and what ran.
 
+use super::execution_bulk::{self, BulkArguments, CANCEL, RETRY};
 use super::execution_show::{call_table, describe, has_ended, log_line, table};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Style, text_of};
 use super::task_trigger::{check_task_id, wait};
 use super::{PageArguments, Remote, now, print};
-use crate::client::segment;
+use crate::client::{Query, segment};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Requests that `execution show` lists.
@@ -23,14 +24,25 @@ pub(crate) enum Verb {
     Logs(LogsArguments),
     /// List the requests it made
     Http(HttpArguments),
-    /// End it: at once while it waits, soon while it runs
-    Cancel(ExecutionArgument),
-    /// Run an ended one again, as a new execution
-    Retry(RetryArguments),
+    /// Tell what it waits for
+    Why(ExecutionArgument),
+    /// End one, or all that fit a filter: at once while it waits, soon while it runs
+    Cancel(CancelArguments),
+    /// Run an ended one, or all that fit a filter, again as new executions
+    Retry(Box<RetryArguments>),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
+    #[command(flatten)]
+    filter: FilterArguments,
+    #[command(flatten)]
+    page: PageArguments,
+}
+
+/// Which executions.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArguments {
     /// Only of this task, by id or key
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
@@ -52,8 +64,33 @@ pub(crate) struct ListArguments {
     /// Only created before this instant
     #[arg(long, value_name = "INSTANT")]
     until: Option<String>,
-    #[command(flatten)]
-    page: PageArguments,
+}
+
+impl FilterArguments {
+    /// What was said, in the words of the API.
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("task", &self.task),
+            ("task_type", &self.task_type),
+            ("state", &self.state),
+            ("trigger", &self.trigger),
+            ("error_kind", &self.error_kind),
+            ("since", &self.since),
+            ("until", &self.until),
+        ];
+        let given = all.into_iter();
+        given
+            .filter_map(|(key, value)| Some((key, value.clone()?)))
+            .collect()
+    }
+
+    /// The same as the filter of a bulk operation.
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
+        let pairs = self.pairs().into_iter();
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect()
+    }
 }
 
 /// One execution.
@@ -78,8 +115,19 @@ pub(crate) struct LogsArguments {
     /// Go on until the execution has ended; with --json a line is an object
     #[arg(long, short)]
     follow: bool,
+    /// Only of this attempt, as the lines name it
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
     #[command(flatten)]
     page: PageArguments,
+}
+
+impl LogsArguments {
+    fn query<'a>(&self, page: &PageArguments) -> Query<'a> {
+        let mut query = page.query();
+        query.extend(self.attempt.map(|attempt| ("attempt", attempt.to_string())));
+        query
+    }
 }
 
 #[derive(Debug, Args)]
@@ -92,11 +140,40 @@ pub(crate) struct HttpArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArguments {
-    #[command(flatten)]
-    execution: ExecutionArgument,
+    /// The execution's task_id, a UUID; or a filter
+    #[arg(value_name = "TASK_ID")]
+    task_id: Option<String>,
     /// Wait for the end: exit 0 if it succeeded, 1 if not
-    #[arg(long)]
+    #[arg(long, requires = "task_id")]
     wait: bool,
+    /// Carry it out once, however often it is sent with this key within a day
+    #[arg(long, value_name = "KEY", requires = "task_id")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    bulk: BulkArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArguments {
+    /// The execution's task_id, a UUID; or a filter
+    #[arg(value_name = "TASK_ID")]
+    task_id: Option<String>,
+    #[command(flatten)]
+    bulk: BulkArguments,
+}
+
+/// A single execution, when one was named and no filter given.
+fn single(
+    task_id: Option<String>,
+    bulk: &BulkArguments,
+) -> Result<Option<ExecutionArgument>, Failure> {
+    match task_id {
+        Some(_) if !bulk.filter.to_json().is_empty() => Err(Failure::refused(
+            "a TASK_ID names one execution, a filter many; give one of them",
+        )),
+        Some(task_id) => Ok(Some(ExecutionArgument { task_id })),
+        None => Ok(None),
+    }
 }
 
 pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
@@ -110,44 +187,50 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let answer = remote.client.get(&path, &arguments.page.query())?;
             remote.show_list(&answer, "It made no request.", call_table)
         }
-        Verb::Cancel(execution) => {
-            let answer = remote
-                .client
-                .post(&execution.path("/cancel")?, &json!({}))?;
-            remote.show(&answer, |execution| {
-                if has_ended(execution) {
-                    format!("Cancelled {}.\n", text_of(execution, "task_id"))
-                } else {
-                    format!("{} was asked to end.\n", text_of(execution, "task_id"))
-                }
+        Verb::Why(execution) => {
+            let answer = remote.client.get(&execution.path("/why")?, &Vec::new())?;
+            remote.show(&answer, |why| {
+                let (state, reason) = (text_of(why, "state"), text_of(why, "reason"));
+                format!("{state} ({reason}): {}\n", text_of(why, "message"))
             })
         }
-        Verb::Retry(arguments) => {
-            let path = arguments.execution.path("/retry")?;
-            let answer = remote.client.post(&path, &json!({}))?;
-            if arguments.wait {
-                return wait(remote, &text_of(&answer.json()?, "task_id"));
-            }
-            remote.show(&answer, |execution| {
-                format!("Runs again as {}.\n", text_of(execution, "task_id"))
-            })
-        }
+        Verb::Cancel(arguments) => cancel(remote, arguments),
+        Verb::Retry(arguments) => retry(remote, *arguments),
     }
+}
+
+fn cancel(remote: &Remote, arguments: CancelArguments) -> Outcome {
+    let Some(execution) = single(arguments.task_id, &arguments.bulk)? else {
+        return execution_bulk::run(remote, CANCEL, &arguments.bulk);
+    };
+    let path = execution.path("/cancel")?;
+    let answer = remote.client.post(&path, &json!({}))?;
+    remote.show(&answer, |execution| {
+        if has_ended(execution) {
+            format!("Cancelled {}.\n", text_of(execution, "task_id"))
+        } else {
+            format!("{} was asked to end.\n", text_of(execution, "task_id"))
+        }
+    })
+}
+
+fn retry(remote: &Remote, arguments: RetryArguments) -> Outcome {
+    let Some(execution) = single(arguments.task_id, &arguments.bulk)? else {
+        return execution_bulk::run(remote, RETRY, &arguments.bulk);
+    };
+    let (path, key) = (execution.path("/retry")?, arguments.idempotency_key);
+    let answer = remote.client.post_once(&path, &json!({}), key.as_deref())?;
+    if arguments.wait {
+        return wait(remote, &text_of(&answer.json()?, "task_id"));
+    }
+    remote.show(&answer, |execution| {
+        format!("Runs again as {}.\n", text_of(execution, "task_id"))
+    })
 }
 
 fn list(remote: &Remote, arguments: &ListArguments) -> Outcome {
     let mut query = arguments.page.query();
-    for (key, value) in [
-        ("task", &arguments.task),
-        ("task_type", &arguments.task_type),
-        ("state", &arguments.state),
-        ("trigger", &arguments.trigger),
-        ("error_kind", &arguments.error_kind),
-        ("since", &arguments.since),
-        ("until", &arguments.until),
-    ] {
-        query.extend(value.clone().map(|value| (key, value)));
-    }
+    query.extend(arguments.filter.pairs());
     let filtered = query.len() > 1;
     let answer = remote.client.get("/v1/executions", &query)?;
     let empty = if filtered {
@@ -190,7 +273,9 @@ fn show(remote: &Remote, execution: &ExecutionArgument) -> Outcome {
 
 fn logs(remote: &Remote, arguments: &LogsArguments) -> Outcome {
     let path = arguments.execution.path("/logs")?;
-    let answer = remote.client.get(&path, &arguments.page.query())?;
+    let answer = remote
+        .client
+        .get(&path, &arguments.query(&arguments.page))?;
     remote.show(&answer, |body| {
         let mut text = lines(body);
         if text.is_empty() {
@@ -211,7 +296,7 @@ fn follow(remote: &Remote, arguments: &LogsArguments) -> Outcome {
     let path = arguments.execution.path("/logs")?;
     let mut page = arguments.page.clone();
     loop {
-        let body = remote.client.get(&path, &page.query())?.json()?;
+        let body = remote.client.get(&path, &arguments.query(&page))?.json()?;
         let items = body["items"].as_array().map_or(0, Vec::len);
         if remote.json {
             let items = body["items"].as_array().into_iter().flatten();

@@ -209,9 +209,24 @@ pub(crate) fn describe(version: &Value) -> Facts {
         )
         .add("asks for", texts(&descriptor["capabilities"]))
         .add("limits", super::task_show::limits(&version["limits"]))
+        .add("arguments", taken_from(&version["args_from"]))
+        .add("environment", taken_from(&version["env_from"]))
+        .add("reads", taken_from(&version["stdin_from"]))
         .add("parameters", parameters(&descriptor["parameters_schema"]))
         .add("remarks", texts(&version["warnings"]));
     facts
+}
+
+/// Where something of a program comes from; nothing where that was not chosen.
+fn taken_from(pointer: &Value) -> String {
+    match pointer.as_str() {
+        None => String::new(),
+        Some("") => "all parameters".to_owned(),
+        Some(pointer) => format!(
+            "{} of the parameters",
+            horarium_model::text::one_line(pointer, 200)
+        ),
+    }
 }
 
 /// The parameters a schema names, a line each.

@@ -7,7 +7,10 @@ use super::task_trigger::bar;
 use super::{Remote, print, values};
 use crate::client::{Answer, segment};
 use clap::Args;
+use horarium_model::grant::Grant;
+use horarium_model::input::Fields;
 use horarium_model::limits::MAX_COMPONENT_BYTES;
+use horarium_model::program::ProgramInput;
 use horarium_model::{Invalid, Problem};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -33,9 +36,45 @@ pub(crate) struct Arguments {
     /// A limit of each run, such as fuel=1000000000 or memory_bytes=16MiB
     #[arg(long, value_name = "NAME=N", value_parser = values::limit)]
     limit: Vec<(String, u64)>,
+    #[command(flatten)]
+    input: ProgramInputArguments,
     /// Keep it beside the version that runs
     #[arg(long)]
     no_activate: bool,
+}
+
+/// What of the parameters a WASI program is started with.
+#[derive(Debug, Args)]
+pub(crate) struct ProgramInputArguments {
+    /// Of a WASI program: where in the parameters its arguments are, a list of strings, such as /args
+    #[arg(long, value_name = "POINTER")]
+    args_from: Option<String>,
+    /// Of a WASI program: where its environment is, an object of strings, such as /env
+    #[arg(long, value_name = "POINTER")]
+    env_from: Option<String>,
+    /// Of a WASI program: what it reads, such as /text [default: all parameters, as JSON]
+    #[arg(long, value_name = "POINTER")]
+    stdin_from: Option<String>,
+}
+
+impl ProgramInputArguments {
+    /// The keys of REST for what was said.
+    pub(crate) fn document(&self) -> Map<String, Value> {
+        let said = [
+            ("args_from", &self.args_from),
+            ("env_from", &self.env_from),
+            ("stdin_from", &self.stdin_from),
+        ];
+        let said = said.into_iter();
+        said.filter_map(|(key, pointer)| Some((key.to_owned(), pointer.clone()?.into())))
+            .collect()
+    }
+
+    /// Read as the server reads them.
+    pub(crate) fn read(&self) -> Result<ProgramInput, Failure> {
+        let read = Fields::read(&self.document().into(), "", ProgramInput::read)?;
+        Ok(read.unwrap_or_default())
+    }
 }
 
 pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
@@ -43,11 +82,18 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
     let component = read_component(&arguments.file)?;
     let name = &arguments.task_type;
     let bar = bar();
-    bar.set_message("checking");
-    let answer = remote
-        .client
-        .upload(&path(name, "/versions"), &component, &options)?;
-    bar.set_message("compiling");
+    let size = super::words::bytes(component.len() as u64);
+    let mut sent = |done: u64, all: u64| {
+        let percent = done * 100 / all.max(1);
+        bar.set_message(if done < all {
+            format!("uploading {size}: {percent} %")
+        } else {
+            format!("checking {size}")
+        });
+    };
+    let to = path(name, "/versions");
+    let answer = remote.client.upload(&to, &component, &options, &mut sent)?;
+    bar.set_message(format!("compiling {size}"));
     let (answer, version) = wait_until_finished(remote, name, answer)?;
     bar.finish_and_clear();
     let failed = version["state"] != "ready";
@@ -73,7 +119,8 @@ fn options(arguments: &Arguments) -> Result<Value, Failure> {
     if !problems.is_empty() {
         return Err(Invalid(problems).into());
     }
-    let mut options = Map::new();
+    arguments.input.read()?;
+    let mut options = arguments.input.document();
     if !arguments.grant.is_empty() {
         options.insert("grants".into(), json!(arguments.grant));
     }

@@ -129,6 +129,12 @@ pub(crate) fn describe(task: &Value, now: Timestamp) -> String {
     if task["concurrency"].is_object() {
         facts.add("concurrency", task["concurrency"].to_string());
     }
+    for step in task["chain"].as_array().into_iter().flatten() {
+        let on = step["on"].as_array().into_iter().flatten();
+        let on: Vec<&str> = on.filter_map(|end| end.as_str()).collect();
+        let target = text_of(step, "task");
+        facts.add("then", format!("task {target} when {}", on.join(" or ")));
+    }
     facts.add("version", text_of(task, "version"));
     facts.render(Style::of_stdout())
 }

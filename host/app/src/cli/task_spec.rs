@@ -17,6 +17,9 @@ pub(crate) struct CreateArguments {
     /// The plugin's registered name
     #[arg(long = "type", value_name = "TYPE")]
     task_type: String,
+    /// Create it once, however often it is sent with this key within a day
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     spec: SpecArguments,
 }
@@ -84,6 +87,9 @@ pub(crate) struct SpecArguments {
     /// How many run at once, such as '{"max": 2, "key": "/site"}'
     #[arg(long, value_name = "JSON|@FILE")]
     concurrency: Option<String>,
+    /// What its end starts, such as '[{"task": "report", "parameters": {"/n": "/count"}}]'
+    #[arg(long, value_name = "JSON|@FILE")]
+    chain: Option<String>,
     /// Missed slots: skip, once or all [default: once]
     #[arg(long, value_name = "RULE")]
     catch_up: Option<String>,
@@ -161,6 +167,9 @@ impl SpecArguments {
                 spec.insert(key.into(), values::object_argument(flag, text)?.into());
             }
         }
+        if let Some(text) = &self.chain {
+            spec.insert("chain".into(), values::json_argument("--chain", text)?);
+        }
         let schedule = self.schedule()?;
         let kind = match (&self.cron, &self.at) {
             (Some(_), _) => Some("cron"),
@@ -227,7 +236,9 @@ fn new_spec(arguments: &CreateArguments) -> Result<Value, Failure> {
 }
 
 pub(crate) fn create(remote: &Remote, arguments: &CreateArguments) -> Outcome {
-    let answer = remote.client.post("/v1/tasks", &new_spec(arguments)?)?;
+    let key = arguments.idempotency_key.as_deref();
+    let spec = new_spec(arguments)?;
+    let answer = remote.client.post_once("/v1/tasks", &spec, key)?;
     remote.show(&answer, |task| {
         format!("Created task {}.\n{}", task["id"], describe(task, now()))
     })

@@ -5,7 +5,7 @@ use super::failure::{Exit, Failure, Outcome};
 use super::render::{progress_bar, text_of};
 use super::task::TaskArgument;
 use super::values::{self, Setting};
-use super::{Remote, now, print};
+use super::{Remote, now, print, task_batch};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -21,12 +21,30 @@ pub(crate) struct Arguments {
     /// One of those parameters; the value is JSON if it parses, else text
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Setting>,
+    /// A merge patch (RFC 7396) of the task's parameters, for this run
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with_all = ["params", "set"])]
+    merge: Option<String>,
     /// -100 to 100, higher first [default: the task's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i64>,
     /// What to do while an execution of the task lives
     #[arg(long, value_enum, value_name = "RULE")]
     if_running: Option<IfRunning>,
+    /// When it may start; now when left out
+    #[arg(long, value_name = "INSTANT", conflicts_with = "delay")]
+    due_at: Option<String>,
+    /// Start after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    delay: Option<u32>,
+    /// Carry it out once, however often it is sent with this key within a day
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// An execution for each line of FILE (- is standard input): a JSON object, its parameters
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["params", "set", "merge", "wait"])]
+    batch: Option<String>,
+    /// All lines of the batch or none
+    #[arg(long, requires = "batch")]
+    atomic: bool,
     /// Wait for the end: exit 0 if it succeeded, 1 if not
     #[arg(long)]
     wait: bool,
@@ -45,6 +63,18 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
     if let Some(parameters) = values::parameters(arguments.params.as_deref(), &arguments.set)? {
         body.insert("parameters".into(), parameters.into());
     }
+    if let Some(text) = &arguments.merge {
+        let patch = values::object_argument("--merge", text)?;
+        body.insert("parameters_patch".into(), patch.into());
+    }
+    if let Some(text) = &arguments.due_at {
+        let at = values::instant(text, now())
+            .map_err(|detail| Failure::refused(format!("--due-at: {detail}")))?;
+        body.insert("due_at".into(), horarium_model::schedule::wire(at).into());
+    }
+    if let Some(seconds) = arguments.delay {
+        body.insert("delay_seconds".into(), seconds.into());
+    }
     if let Some(priority) = arguments.priority {
         body.insert("priority".into(), priority.into());
     }
@@ -55,9 +85,13 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
         };
         body.insert("if_running".into(), word.into());
     }
-    let answer = remote
-        .client
-        .post(&arguments.task.path("/trigger"), &json!(body))?;
+    let key = arguments.idempotency_key.as_deref();
+    if let Some(file) = &arguments.batch {
+        let batch = (file.as_str(), arguments.atomic);
+        return task_batch::run(remote, &arguments.task, batch, &body, key);
+    }
+    let path = arguments.task.path("/trigger");
+    let answer = remote.client.post_once(&path, &json!(body), key)?;
     if !arguments.wait {
         return remote.show(&answer, |execution| {
             let id = text_of(execution, "task_id");

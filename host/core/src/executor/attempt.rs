@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::retry::RetryPolicy;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{ErrorKind, Usage};
+use horarium_model::{ErrorKind, Trigger, Usage};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,9 +155,11 @@ async fn prepared(
     let own = config.map(|c| c.config.spec.limits).unwrap_or_default();
     let limits = effective_limits(&executor.settings.limits, &version.limits, &own).complete();
     running.control.log.set_budget(limits.log_bytes);
-    if let Err(failure) = check_parameters(executor, claimed, version).await {
-        return outcome(AttemptEnd::Failed(failure));
-    }
+    let max = limits.parameters_bytes;
+    let parameters = match check_parameters(executor, claimed, version, max).await {
+        Ok(parameters) => parameters,
+        Err(failure) => return outcome(AttemptEnd::Failed(failure)),
+    };
     let state = match claimed.config_id.filter(|_| version.uses_state()) {
         None => None,
         Some(config_id) => match parts.store.state_snapshot(config_id).await {
@@ -177,7 +179,7 @@ async fn prepared(
             .map(|c| c.config.spec.name.clone())
             .unwrap_or_default(),
         version: version.clone(),
-        parameters: claimed.parameters.clone(),
+        parameters,
         attempt: claimed.attempt,
         max_attempts: claimed.max_attempts,
         slot: claimed.slot,
@@ -212,16 +214,24 @@ pub(super) fn effective_limits(
     host.tightest(plugin).tightest(config)
 }
 
-/// Rule E1: the version that runs may be newer than the one the parameters were checked against.
+/// Rule E1: the version that runs may be newer than the one the parameters were checked against. Those of a
+/// chain were made up when its parent ended, by a store that knows no schema: they get their defaults here.
 async fn check_parameters(
     executor: &Executor,
     claimed: &Claimed,
     version: &PluginVersion,
-) -> Result<(), Failure> {
-    if version.descriptor.parameters_schema.is_none() {
-        return Ok(());
-    }
+    max_bytes: u64,
+) -> Result<Arc<str>, Failure> {
     let invalid = |message: String| Failure::new(ErrorKind::InvalidParameters, message);
+    let size = claimed.parameters.len() as u64;
+    if size > max_bytes {
+        return Err(invalid(format!(
+            "the parameters have {size} bytes as JSON; `parameters_bytes` allows {max_bytes}"
+        )));
+    }
+    if version.descriptor.parameters_schema.is_none() {
+        return Ok(claimed.parameters.clone());
+    }
     let value = serde_json::from_str(&claimed.parameters)
         .map_err(|e| invalid(format!("the stored parameters are not JSON: {e}")))?;
     match executor
@@ -231,7 +241,8 @@ async fn check_parameters(
         .check_parameters(version, value)
         .await
     {
-        Ok(_) => Ok(()),
+        Ok(complete) if claimed.trigger == Trigger::Chain => Ok(complete.to_string().into()),
+        Ok(_) => Ok(claimed.parameters.clone()),
         Err(refused) => {
             let message =
                 format!("the parameters do not fit the schema of the version that runs: {refused}");

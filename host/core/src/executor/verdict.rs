@@ -75,6 +75,7 @@ pub(super) fn judge(facts: &Facts<'_>, outcome: Outcome, kept: Kept) -> Verdict 
         state: outcome.state,
         progress: kept.progress,
         pause_after_failures: facts.pause_after_failures,
+        chained: facts.claimed.chained,
     }))
 }
 
@@ -164,6 +165,7 @@ mod tests {
             parameters: "{}".into(),
             parent_task_id: None,
             retry_of: None,
+            chained: false,
         }
     }
 

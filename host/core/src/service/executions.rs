@@ -1,11 +1,11 @@
 //! Executions: list, show, attempts, cancel, retry.
 
-use super::{Context, ServiceError, ServiceResult};
-use crate::config_cache::{CompiledConfig, Overrides, freeze};
-use crate::scheduler::new_task_id;
+use super::once::{Begun, Once, RequestKey};
+use super::{Context, ServiceError, ServiceResult, TriggerRequest};
+use crate::config_cache::CompiledConfig;
 use crate::store::{CancelReceipt, ExecutionFilter, Listing, NewExecution, Page};
 use horarium_model::execution::{AttemptRecord, State};
-use horarium_model::{Execution, Limits, TaskId, TenantId, Trigger};
+use horarium_model::{Execution, Limits, TaskId, TenantId, Timestamp, Trigger};
 use serde_json::{Map, Value};
 
 /// Operations on executions.
@@ -120,7 +120,11 @@ impl Executions {
                 )));
             }
             CancelReceipt::Requested => cx.wakes.cancelled(task_id),
-            CancelReceipt::Ended => cx.wakes.rescheduled(),
+            CancelReceipt::Ended => {
+                cx.wakes.rescheduled();
+                // Its chain may have enqueued others.
+                cx.wakes.enqueued();
+            }
         }
         self.find(tenant, task_id).await
     }
@@ -130,8 +134,30 @@ impl Executions {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when it has not ended, never ran, or its task is gone; `Invalid` when the
-    /// parameters no longer fit.
-    pub async fn retry(&self, tenant: TenantId, task_id: TaskId) -> ServiceResult<Execution> {
+    /// parameters no longer fit. As [`super::Tasks::trigger`] for the key.
+    pub async fn retry(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        key: Option<&RequestKey>,
+    ) -> ServiceResult<Once<Execution>> {
+        let cx = &self.0;
+        let _in_flight = match cx.begin(tenant, key).await? {
+            Begun::Fresh(in_flight) => in_flight,
+            Begun::Repeated(answer) => return Ok(Once::Repeated(answer)),
+        };
+        let now = cx.clock.now();
+        let item = self.again(tenant, task_id, now).await?;
+        cx.enqueue_one(tenant, item, now, "its task", key).await
+    }
+
+    /// The execution that repeats an ended one.
+    pub(super) async fn again(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        now: Timestamp,
+    ) -> ServiceResult<NewExecution> {
         let cx = &self.0;
         let old = self.find(tenant, task_id).await?;
         let refusal = match old.state {
@@ -153,36 +179,23 @@ impl Executions {
                 "the task of execution {task_id} was deleted; nothing says how to run it"
             ))
         })?;
-        let version = cx.registry.chosen(
-            tenant,
-            &config.spec.task_type,
-            config.spec.plugin_version.as_deref(),
-        );
-        let max = cx
-            .policy
-            .effective(version.as_deref(), Some(&config))
-            .parameters_bytes;
         let parameters = match old.parameters {
             Some(Value::Object(map)) => map,
             _ => Map::new(),
         };
-        let frozen = cx
-            .check_parameters(version.as_deref(), &parameters, max)
-            .await?;
-        let now = cx.clock.now();
-        let overrides = Overrides {
-            parameters: Some(frozen.to_string().into()),
+        let request = TriggerRequest {
+            parameters: Some(parameters),
             priority: Some(old.priority),
-            refuse_if_live: false,
+            ..TriggerRequest::default()
         };
         let compiled = CompiledConfig::new(config);
-        let id = new_task_id(now);
-        let fresh = freeze(&compiled, &cx.registry, id, Trigger::Retry, now, overrides).await;
-        let item = NewExecution {
+        let fresh = cx
+            .prepare(tenant, &compiled, &request, Trigger::Retry, now)
+            .await?;
+        Ok(NewExecution {
             slot: old.slot,
             retry_of: Some(task_id),
             ..fresh
-        };
-        cx.enqueue_one(tenant, item, "its task").await
+        })
     }
 }

@@ -107,7 +107,7 @@ pub struct LogPage<T = LogLine> {
 }
 
 impl Executions {
-    /// The next `limit` lines after `cursor`. While the execution lives there is always a cursor to ask
+    /// The next `limit` lines after `cursor`, of one attempt (as the lines name it) or of all. While the execution lives there is always a cursor to ask
     /// again with.
     ///
     /// # Errors
@@ -116,10 +116,11 @@ impl Executions {
         &self,
         tenant: TenantId,
         task_id: TaskId,
+        attempt: Option<u32>,
         cursor: LogCursor,
         limit: u32,
     ) -> ServiceResult<LogPage> {
-        self.pieces(tenant, task_id, cursor, limit).await
+        self.pieces(tenant, task_id, attempt, cursor, limit).await
     }
 
     /// The next `limit` outgoing requests after `cursor`, as [`Executions::logs`] does.
@@ -133,16 +134,18 @@ impl Executions {
         cursor: LogCursor,
         limit: u32,
     ) -> ServiceResult<LogPage<HttpCall>> {
-        self.pieces(tenant, task_id, cursor, limit).await
+        self.pieces(tenant, task_id, None, cursor, limit).await
     }
 
     async fn pieces<T: Piece>(
         &self,
         tenant: TenantId,
         task_id: TaskId,
+        attempt: Option<u32>,
         cursor: LogCursor,
         limit: u32,
     ) -> ServiceResult<LogPage<T>> {
+        let wanted = |piece: &T| attempt.is_none_or(|attempt| piece.place().0 == attempt);
         // Taken in this order an attempt that ends meanwhile is seen as stored or as live, never as neither.
         let execution = self.find(tenant, task_id).await?;
         let live = self.0.live.control_of(task_id);
@@ -165,7 +168,7 @@ impl Executions {
                 }
                 at.stored += 1;
                 newest_stored_claim = line.place().0.max(newest_stored_claim);
-                if !at.has_seen(&line) {
+                if wanted(&line) && !at.has_seen(&line) {
                     items.push(line);
                 }
             }
@@ -177,7 +180,7 @@ impl Executions {
             let from = |piece: &T| !at.has_seen(piece) && piece.place().0 > newest_stored_claim;
             let fresh: Vec<T> = T::live(control)
                 .into_iter()
-                .filter(from)
+                .filter(|line| from(line) && wanted(line))
                 .take((limit as usize).saturating_sub(items.len()))
                 .collect();
             if let Some(last) = fresh.last() {

@@ -1,10 +1,13 @@
 //! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
 //! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
 
+mod batch;
+mod bulk;
 mod executions;
 mod finish;
 mod logs;
 mod next;
+mod once;
 mod parameters;
 mod plugin_config;
 mod plugins;
@@ -15,17 +18,22 @@ mod tasks;
 mod trigger;
 mod validate;
 mod why;
+mod why_execution;
 
+pub use batch::{BatchOutcome, BatchRequest};
+pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
 pub use next::{NextSlots, PreviewSlot};
+pub use once::{Once, RequestKey, Requests};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
 pub use secrets::{Rekeyed, SecretView, Secrets};
 pub use tasks::{TaskRef, Tasks};
-pub use trigger::TriggerRequest;
+pub use trigger::{Due, TriggerRequest};
 pub use why::{WhySlot, WhyTask};
+pub use why_execution::{LimitReached, Why};
 
 use crate::clock::Clock;
 use crate::control::RunControl;
@@ -36,7 +44,7 @@ use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{Invalid, Limits, TaskConfig, TaskId};
+use horarium_model::{Invalid, Limits, TaskConfig, TaskId, Timestamp};
 use std::sync::Arc;
 
 /// What the host allows at most, whatever a plugin or a task asks for.
@@ -96,6 +104,8 @@ pub struct Context {
     pub live: Arc<dyn LiveRuns>,
     /// Seals secrets.
     pub keyring: Arc<Keyring>,
+    /// Keyed requests in progress.
+    pub requests: Arc<Requests>,
 }
 
 /// All services of one host.
@@ -120,6 +130,11 @@ impl Services {
             secrets: Secrets::new(context.clone()),
             executions: Executions(context),
         }
+    }
+
+    /// The instant that requests are read at.
+    pub fn now(&self) -> Timestamp {
+        self.executions.0.clock.now()
     }
 }
 

@@ -4,9 +4,11 @@ use super::finish::Finishing;
 use super::registration::{Registration, read_grants};
 use super::validate::refuse;
 use super::{Context, ServiceError, ServiceResult, below};
+use crate::runner::COMMAND;
 use crate::store::{Listing, Page};
 use horarium_model::grant::Grant;
 use horarium_model::input::Fields;
+use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, TaskType, VersionState, check_name};
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Invalid, Problem, TenantId};
@@ -58,6 +60,7 @@ impl Plugins {
             .inspect(bytes.clone())
             .await
             .map_err(|e| below("/component", e))?;
+        let input = self.program_input(tenant, name, wish.input, inspection.kind == COMMAND)?;
         let grants = match wish.grants {
             Some(grants) => grants,
             None => cx
@@ -77,6 +80,7 @@ impl Plugins {
             descriptor: wish.descriptor,
             grants,
             limits: wish.limits,
+            input,
             activate: wish.activate,
             grant_asked: wish.grant_asked,
             warnings: inspection.warnings.clone(),
@@ -98,6 +102,38 @@ impl Plugins {
             VersionState::Failed => {}
         }
         Ok(kept)
+    }
+
+    /// What a program is started with: as wished, else as the active version is.
+    fn program_input(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        wish: Option<ProgramInput>,
+        is_program: bool,
+    ) -> Result<ProgramInput, Invalid> {
+        match wish {
+            Some(input) if is_program => Ok(input),
+            Some(input) => {
+                let keys = [
+                    ("/args_from", &input.args_from),
+                    ("/env_from", &input.env_from),
+                    ("/stdin_from", &input.stdin_from),
+                ];
+                let said = keys.into_iter().filter(|(_, pointer)| pointer.is_some());
+                let detail = "is for WASI programs (world wasi:cli/command); this is a task, which gets its parameters as they are";
+                Err(Invalid(
+                    said.map(|(key, _)| Problem::at(key, detail)).collect(),
+                ))
+            }
+            None if is_program => {
+                let active = self.cx.registry.active(tenant, name);
+                Ok(active
+                    .map(|active| active.input.clone())
+                    .unwrap_or_default())
+            }
+            None => Ok(ProgramInput::default()),
+        }
     }
 
     /// The same bytes were registered again: grants were replaced, what is left is to activate.

@@ -6,6 +6,7 @@ use horarium_model::descriptor::Descriptor;
 use horarium_model::grant::Grant;
 use horarium_model::input::{Fields, type_name};
 use horarium_model::limits::LimitOverrides;
+use horarium_model::program::ProgramInput;
 use serde_json::Value;
 
 /// What an operator says with a registration.
@@ -21,6 +22,8 @@ pub struct Registration {
     pub descriptor: Descriptor,
     /// Limits of this plugin.
     pub limits: LimitOverrides,
+    /// What of the parameters a WASI program is started with; none = as the active version is.
+    pub input: Option<ProgramInput>,
 }
 
 impl Default for Registration {
@@ -31,12 +34,14 @@ impl Default for Registration {
             activate: true,
             descriptor: Descriptor::default(),
             limits: LimitOverrides::default(),
+            input: None,
         }
     }
 }
 
 impl Registration {
-    /// Reads `{"grants", "grant_asked", "activate", "descriptor", "limits"}`.
+    /// Reads `{"grants", "grant_asked", "activate", "descriptor", "limits", "args_from", "env_from",
+    /// "stdin_from"}`.
     ///
     /// # Errors
     /// Every problem found.
@@ -55,6 +60,7 @@ impl Registration {
             limits: fields
                 .object("limits", LimitOverrides::read)
                 .unwrap_or_default(),
+            input: ProgramInput::read(fields),
         });
         match (&mut read, described) {
             (Ok(registration), Ok(descriptor)) => registration.descriptor = descriptor,

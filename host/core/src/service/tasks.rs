@@ -1,10 +1,12 @@
 //! Task configs: create, show, list, change, delete, pause and resume.
 
+use super::once::{Begun, Once, RequestKey, keyed, repeated};
 use super::validate::concerns_plugin;
 use super::{Context, ServiceError, ServiceResult};
 use crate::store::rules::version_conflict;
 use crate::store::{
-    ConfigFilter, ConfigUpdate, Deleted, HistoryOnDelete, Listing, Page, Reanchor, StoreError,
+    Answer, ConfigFilter, ConfigUpdate, Created, Deleted, HistoryOnDelete, Listing, Page, Reanchor,
+    StoreError,
 };
 use horarium_model::config::ParameterChange;
 use horarium_model::execution::SkipReason;
@@ -24,7 +26,7 @@ const ROUNDS: usize = 1000;
 pub struct Tasks(pub(super) Context);
 
 /// How a caller names a task: by its row id or its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TaskRef {
     /// Row id.
     Id(ConfigId),
@@ -46,15 +48,43 @@ impl Tasks {
     /// Creates a config.
     ///
     /// # Errors
-    /// `Invalid` with every problem; `Conflict` when the key is taken.
-    pub async fn create(&self, tenant: TenantId, body: &Value) -> ServiceResult<TaskConfig> {
+    /// `Invalid` with every problem; `Conflict` when the key is taken. As [`Self::trigger`] for the request's
+    /// key.
+    pub async fn create(
+        &self,
+        tenant: TenantId,
+        body: &Value,
+        key: Option<&RequestKey>,
+    ) -> ServiceResult<Once<TaskConfig>> {
         let cx = &self.0;
+        let _in_flight = match cx.begin(tenant, key).await? {
+            Begun::Fresh(in_flight) => in_flight,
+            Begun::Repeated(answer) => return Ok(Once::Repeated(answer)),
+        };
         let now = cx.clock.now();
         let spec = TaskSpec::from_json(body, now, None)?;
         cx.check_spec(tenant, &spec).await?;
-        let config = cx.store.create_config(now, tenant, spec).await?;
-        cx.wakes.rescheduled();
-        Ok(config)
+        cx.check_chain(tenant, &spec).await?;
+        let request = keyed(tenant, key, |config: &TaskConfig| {
+            Some(Answer {
+                status: 201,
+                body: config.to_json().to_string().into(),
+            })
+        });
+        let created = cx
+            .store
+            .create_config_once(now, tenant, spec, request)
+            .await?;
+        match (created, key) {
+            (Created::Repeated(kept), Some(key)) => Ok(Once::Repeated(repeated(key, kept)?)),
+            (Created::Repeated(_), None) => {
+                Err(ServiceError::Internal("an answer without a key".to_owned()))
+            }
+            (Created::Done(config), _) => {
+                cx.wakes.rescheduled();
+                Ok(Once::Done(*config))
+            }
+        }
     }
 
     /// One config.
@@ -194,6 +224,9 @@ impl Tasks {
             }
             if concerns_plugin(&spec, &old.spec) {
                 cx.check_spec(tenant, &spec).await?;
+            }
+            if spec.chain != old.spec.chain {
+                cx.check_chain(tenant, &spec).await?;
             }
             let update = ConfigUpdate {
                 expected_version: old.version,

@@ -2,6 +2,7 @@
 //! the plugin's schema, and its limits against the levels above.
 
 use super::{Context, ServiceResult, below};
+use horarium_model::chain::ChainTask;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::text::{nearest, one_line};
@@ -27,6 +28,26 @@ impl Context {
         {
             Ok(_) => {}
             Err(Invalid(more)) => problems.extend(more),
+        }
+        refuse(problems)
+    }
+
+    /// Checks that every step of a chain names a task of the tenant. A new config may name itself by the key
+    /// it is about to have.
+    pub(super) async fn check_chain(&self, tenant: TenantId, spec: &TaskSpec) -> ServiceResult<()> {
+        let mut problems = Vec::new();
+        for (index, step) in spec.chain.iter().enumerate() {
+            let exists = match &step.task {
+                ChainTask::Id(id) => self.store.config(tenant, *id).await?.is_some(),
+                ChainTask::Key(key) if spec.key.as_ref() == Some(key) => true,
+                ChainTask::Key(key) => self.store.config_by_key(tenant, key).await?.is_some(),
+            };
+            if !exists {
+                problems.push(Problem::at(
+                    format!("/chain/{index}/task"),
+                    format!("there is no task {}; create it first", step.task),
+                ));
+            }
         }
         refuse(problems)
     }

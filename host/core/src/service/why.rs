@@ -354,6 +354,7 @@ fn skipped(config: &TaskConfig, streak: &SkipStreak) -> Reason {
         SkipReason::BacklogCap => "too many executions were waiting already".to_owned(),
         SkipReason::Quota => "its tenant had used up a quota".to_owned(),
         SkipReason::Clock => "the clock was changed over it".to_owned(),
+        SkipReason::ChainDepth => "its chain was 32 links long already".to_owned(),
     };
     let among = match streak.count {
         0 | 1 => String::new(),

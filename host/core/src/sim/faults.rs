@@ -136,7 +136,7 @@ macro_rules! faulty {
 
 queue_operations! { faulty;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
-    enqueue_many(now: Timestamp, items: Vec<NewExecution>) -> Vec<EnqueueReceipt>;
+    enqueue(now: Timestamp, batch: Enqueue) -> Enqueued;
     claim(request: ClaimRequest) -> Vec<Claimed>;
     held(incarnation: i64) -> Vec<Held>;
     take_over(now: Timestamp, mine: i64) -> TakenOver;

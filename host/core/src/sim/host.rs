@@ -100,6 +100,7 @@ impl Host {
             clock: parts.clock.clone(),
             wakes: parts.wakes.clone(),
             observer: parts.observer.clone(),
+            forgot_at: Default::default(),
         };
         let token = shutdown.clone();
         let loops = vec![

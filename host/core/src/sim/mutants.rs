@@ -164,15 +164,11 @@ macro_rules! mutant_queue {
                 Ok(receipts)
             }
 
-            async fn enqueue_many(
-                &self,
-                now: Timestamp,
-                mut items: Vec<NewExecution>,
-            ) -> StoreResult<Vec<EnqueueReceipt>> {
+            async fn enqueue(&self, now: Timestamp, mut batch: Enqueue) -> StoreResult<Enqueued> {
                 if self.is(Mutation::NoBound) {
-                    items = items.iter().map(unbounded).collect();
+                    batch.items = batch.items.iter().map(unbounded).collect();
                 }
-                self.inner.enqueue_many(now, items).await
+                self.inner.enqueue(now, batch).await
             }
 
             async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {

@@ -16,6 +16,9 @@ macro_rules! queue_operations {
             stop_host(now: Timestamp, incarnation: i64) -> ();
             heartbeat(now: Timestamp, incarnation: i64) -> Heartbeat;
             state_snapshot(config_id: ConfigId) -> StateSnapshot;
+            kept_answer(now: Timestamp, tenant: TenantId, key: &str) -> Option<KeptAnswer>;
+            purge_answers(now: Timestamp, limit: u32) -> u64;
+            waits(tenant: TenantId, task_id: TaskId) -> Option<Waits>;
             queue_counts() -> QueueCounts;
         }
     };
@@ -26,7 +29,7 @@ macro_rules! catalog_operations {
         $then! { $($more)*
             tenant(name: &str) -> Option<TenantId>;
             catalog_epoch() -> i64;
-            create_config(now: Timestamp, tenant: TenantId, spec: TaskSpec) -> TaskConfig;
+            create_config_once(now: Timestamp, tenant: TenantId, spec: TaskSpec, request: Option<KeyedRequest<TaskConfig>>) -> Created;
             config(tenant: TenantId, id: ConfigId) -> Option<TaskConfig>;
             config_by_key(tenant: TenantId, key: &str) -> Option<TaskConfig>;
             configs_by_ids(ids: &[ConfigId]) -> Vec<TaskConfig>;

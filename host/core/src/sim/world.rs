@@ -255,6 +255,7 @@ async fn operator(
         policy: Arc::default(),
         live: Arc::new(NoRuns),
         keyring: Arc::default(),
+        requests: Arc::default(),
     });
     Ok(services.tasks)
 }
@@ -271,6 +272,7 @@ async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError>
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

@@ -1,6 +1,6 @@
 //! Task configs, plugins, and the state of tasks.
 
-use super::{Listing, Page, StoreResult};
+use super::{KeptAnswer, KeyedRequest, Listing, Page, StoreError, StoreResult};
 use crate::runner::StateEntry;
 use horarium_model::config::SkipStreak;
 use horarium_model::descriptor::Descriptor;
@@ -28,7 +28,25 @@ pub trait Catalog: Send + Sync + 'static {
         now: Timestamp,
         tenant: TenantId,
         spec: TaskSpec,
-    ) -> StoreResult<TaskConfig>;
+    ) -> StoreResult<TaskConfig> {
+        match self.create_config_once(now, tenant, spec, None).await? {
+            Created::Done(config) => Ok(*config),
+            Created::Repeated(_) => Err(StoreError::Internal("an answer without a key".into())),
+        }
+    }
+
+    /// [`Self::create_config`] for a request that may be repeated: with a key that was used within the last
+    /// day nothing is done and the kept answer returned (rule E8).
+    ///
+    /// # Errors
+    /// `Conflict` when the config's key is taken.
+    async fn create_config_once(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        spec: TaskSpec,
+        request: Option<KeyedRequest<TaskConfig>>,
+    ) -> StoreResult<Created>;
 
     /// A config that is not deleted.
     async fn config(&self, tenant: TenantId, id: ConfigId) -> StoreResult<Option<TaskConfig>>;
@@ -78,7 +96,7 @@ pub trait Catalog: Send + Sync + 'static {
     async fn purge_deleted(&self, limit: u32) -> StoreResult<bool>;
 
     /// Registers a version: creates the name if it is new, keeps the bytes, state `compiling`. A version
-    /// that exists and is not `failed` is returned as it is (its grants replaced by these).
+    /// that exists and is not `failed` is returned as it is (its grants and its program's input replaced by these).
     async fn add_version(
         &self,
         now: Timestamp,
@@ -157,6 +175,15 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Forgets all state of a config; returns how many keys there were.
     async fn reset_task_state(&self, tenant: TenantId, config: ConfigId) -> StoreResult<u64>;
+}
+
+/// What became of a creation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Created {
+    /// The new config.
+    Done(Box<TaskConfig>),
+    /// The request was answered before; nothing was done.
+    Repeated(KeptAnswer),
 }
 
 /// Which configs to list.

@@ -5,6 +5,7 @@
 //! All operations run to their end once started, even if the caller's future is dropped.
 
 mod catalog;
+pub mod chain;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod history;

@@ -1,6 +1,6 @@
 //! What waits and runs.
 
-use super::StoreResult;
+use super::{StoreError, StoreResult};
 use crate::runner::{StateCommit, StateSnapshot};
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::{
@@ -34,12 +34,33 @@ pub trait Queue: Send + Sync + 'static {
     ) -> StoreResult<Vec<FireReceipt>>;
 
     /// Inserts executions: `scheduled` when due later than `now`, else `available`. One answer per item,
-    /// in order; a refused item leaves the others in.
+    /// in order; a refused item leaves the others in, unless the batch is `atomic`. With a request key that
+    /// was used within the last day nothing is done and the kept answer returned (rule E8); else the answer is
+    /// kept in the same transaction.
+    async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued>;
+
+    /// [`Self::enqueue`] of items that are refused one by one, without a key.
     async fn enqueue_many(
         &self,
         now: Timestamp,
         items: Vec<NewExecution>,
-    ) -> StoreResult<Vec<EnqueueReceipt>>;
+    ) -> StoreResult<Vec<EnqueueReceipt>> {
+        match self.enqueue(now, Enqueue::each(items)).await? {
+            Enqueued::Done(receipts) => Ok(receipts),
+            Enqueued::Repeated(_) => Err(StoreError::Internal("an answer without a key".into())),
+        }
+    }
+
+    /// The answer kept under a request key that was used within the day before `now`.
+    async fn kept_answer(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        key: &str,
+    ) -> StoreResult<Option<KeptAnswer>>;
+
+    /// Removes up to `limit` answers that are older than a day. Returns how many went.
+    async fn purge_answers(&self, now: Timestamp, limit: u32) -> StoreResult<u64>;
 
     /// Moves due `scheduled` and `retryable` executions to `available`, and ends those whose
     /// `expires_at` passed before they ran (`failed`, `expired`). At most `limit` of each.
@@ -55,7 +76,8 @@ pub trait Queue: Send + Sync + 'static {
     async fn held(&self, incarnation: i64) -> StoreResult<Vec<Held>>;
 
     /// Records ends of attempts, guarded by (id, claim, incarnation): a success, failure or cancel moves the
-    /// execution into history together with its log, its attempt and its state; a retry makes it wait. One receipt
+    /// execution into history together with its log, its attempt and its state, and enqueues its chain (as every
+    /// end does, see [`super::chain`]); a retry makes it wait. One receipt
     /// per item, in order. See [`Completion`] for what the store itself decides.
     async fn complete_many(
         &self,
@@ -106,6 +128,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// The state of a config as of now.
     async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot>;
+
+    /// What a waiting execution waits behind (rule E9); none when it does not wait.
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>>;
 
     /// How many executions stand in each live state.
     async fn queue_counts(&self) -> StoreResult<QueueCounts>;
@@ -159,6 +184,84 @@ pub struct FireReceipt {
     pub cancel_requested: Vec<TaskId>,
 }
 
+/// Executions to be inserted together.
+#[derive(Debug, Clone)]
+pub struct Enqueue {
+    /// What to insert.
+    pub items: Vec<NewExecution>,
+    /// All or nothing: if one is refused, none is inserted.
+    pub atomic: bool,
+    /// The request that brings them, when it may be repeated.
+    pub request: Option<KeyedRequest<Vec<EnqueueReceipt>>>,
+}
+
+impl Enqueue {
+    /// Items that are refused one by one.
+    pub fn each(items: Vec<NewExecution>) -> Self {
+        Self {
+            items,
+            atomic: false,
+            request: None,
+        }
+    }
+}
+
+/// What became of an [`Enqueue`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Enqueued {
+    /// One receipt per item, in order.
+    Done(Vec<EnqueueReceipt>),
+    /// The key was used before; nothing was done.
+    Repeated(KeptAnswer),
+}
+
+/// A request that is carried out once, however often it is sent (rule E8).
+#[derive(Clone)]
+pub struct KeyedRequest<T> {
+    /// Owner of the key.
+    pub tenant_id: TenantId,
+    /// As the client chose it.
+    pub key: String,
+    /// Tells this request from others.
+    pub hash: String,
+    /// The answer to keep, from what was done; none where the request was refused, which is not kept.
+    pub answer: MakeAnswer<T>,
+}
+
+/// Makes the answer of a request from what was done.
+pub type MakeAnswer<T> = Arc<dyn Fn(&T) -> Option<Answer> + Send + Sync>;
+
+impl<T> std::fmt::Debug for KeyedRequest<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "KeyedRequest({}, {}, {})",
+            self.tenant_id, self.key, self.hash
+        )
+    }
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON text.
+    pub body: Arc<str>,
+}
+
+/// An answer with the request it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// Hash of the request that was answered.
+    pub hash: String,
+    /// What it was answered.
+    pub answer: Answer,
+}
+
+/// How long answers are kept (rule E8).
+pub const ANSWERS_KEPT: chrono::Duration = chrono::Duration::hours(24);
+
 /// An execution to be inserted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExecution {
@@ -194,6 +297,10 @@ pub struct NewExecution {
     pub retry_of: Option<TaskId>,
     /// Refuse instead of queueing when an execution of the config lives (rule S8).
     pub refuse_if_live: bool,
+    /// Frozen chain steps, as [`horarium_model::chain::to_text`] writes them.
+    pub chain: Option<Arc<str>>,
+    /// Links between this execution and the start of its chain.
+    pub chain_depth: u32,
 }
 
 /// What became of a [`NewExecution`].
@@ -212,6 +319,8 @@ pub enum EnqueueReceipt {
     NoConfig,
     /// An execution with this `task_id` exists.
     Duplicate,
+    /// Not inserted, because another item of an atomic batch was refused.
+    Void,
 }
 
 /// What [`Queue::sweep_due`] moved.
@@ -269,6 +378,8 @@ pub struct Claimed {
     pub parent_task_id: Option<TaskId>,
     /// The execution this one repeats.
     pub retry_of: Option<TaskId>,
+    /// Whether its end may enqueue others.
+    pub chained: bool,
 }
 
 /// A claim as the store knows it.
@@ -310,6 +421,8 @@ pub struct Completion {
     pub progress: Option<Progress>,
     /// Pause the config after this many failed executions in a row.
     pub pause_after_failures: Option<u32>,
+    /// What its claim said: whether its end may enqueue others.
+    pub chained: bool,
 }
 
 /// What an attempt's end means for its execution.
@@ -458,6 +571,20 @@ pub struct TakenOver {
     pub failed: u64,
     /// Ended `cancelled`.
     pub cancelled: u64,
+}
+
+/// What a waiting execution waits behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Available executions that are claimed before it would be; counted up to [`Waits::COUNTED`].
+    pub ahead: u64,
+    /// How many run of its key, and how many may.
+    pub bound: Option<(u32, u32)>,
+}
+
+impl Waits {
+    /// As far as [`Waits::ahead`] counts.
+    pub const COUNTED: u32 = 10_000;
 }
 
 /// Live executions by state.

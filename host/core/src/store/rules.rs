@@ -1,17 +1,21 @@
 //! Decisions that every store takes alike, as pure functions: what a due schedule becomes, what the end
 //! of an attempt means, and the words that are written.
 
-use super::{Completion, ConfigUpdate, End, FireOrder, StoreResult};
+use super::{
+    ANSWERS_KEPT, Completion, ConfigUpdate, End, EnqueueReceipt, FireOrder, NewExecution,
+    StoreResult,
+};
 use crate::runner::StateEntry;
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptOutcome, AttemptRecord, SkipReason, State, Trigger};
 use horarium_model::firing::{LiveCount, OverlapVerdict, Timetable, judge_overlap};
 use horarium_model::schedule::{Overlap, SchedulerType};
 use horarium_model::{
-    ConfigId, ErrorKind, ExecutionId, Invalid, TaskConfig, TaskId, TaskSpec, Timestamp,
+    ConfigId, ErrorKind, Execution, ExecutionId, Invalid, TaskConfig, TaskId, TaskSpec, TenantId,
+    Timestamp,
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Message of an execution that was cancelled while it waited.
 pub const CANCELLED_WAITING: &str = "cancelled while it waited";
@@ -41,6 +45,78 @@ pub fn waiting_state(due_at: Timestamp, now: Timestamp) -> State {
         State::Scheduled
     } else {
         State::Available
+    }
+}
+
+/// An execution as it was just inserted.
+pub fn fresh(new: &NewExecution, id: ExecutionId, state: State, now: Timestamp) -> Execution {
+    Execution {
+        state,
+        trigger: new.trigger,
+        slot: new.slot,
+        due_at: Some(new.due_at),
+        priority: new.priority,
+        max_attempts: new.max_attempts,
+        parameters: serde_json::from_str(&new.parameters).ok(),
+        expires_at: new.expires_at,
+        parent_task_id: new.parent_task_id,
+        retry_of: new.retry_of,
+        ..blank(
+            id,
+            new.task_id,
+            new.tenant_id,
+            new.config_id,
+            &new.task_type,
+            now,
+        )
+    }
+}
+
+/// An execution of which nothing more is known.
+pub(super) fn blank(
+    id: ExecutionId,
+    task_id: TaskId,
+    tenant_id: TenantId,
+    config_id: Option<ConfigId>,
+    task_type: &str,
+    now: Timestamp,
+) -> Execution {
+    Execution {
+        id,
+        config_id,
+        task_id,
+        is_success: None,
+        started_at: None,
+        completed_at: None,
+        duration_seconds: None,
+        result: None,
+        error_message: None,
+        error_traceback: None,
+        tenant_id,
+        task_type: task_type.to_owned(),
+        state: State::Scheduled,
+        trigger: Trigger::Schedule,
+        slot: None,
+        slot_last: None,
+        slot_count: None,
+        skip_reason: None,
+        priority: 0,
+        attempt: 0,
+        max_attempts: 1,
+        lost: 0,
+        parameters: None,
+        error_kind: None,
+        usage: None,
+        plugin_digest: None,
+        host: None,
+        created_at: now,
+        first_started_at: None,
+        due_at: None,
+        expires_at: None,
+        cancel_requested_at: None,
+        progress: None,
+        parent_task_id: None,
+        retry_of: None,
     }
 }
 
@@ -141,19 +217,71 @@ pub fn skip_task_id(
     config: ConfigId,
     streak: &SkipStreak,
 ) -> TaskId {
+    let first = streak.first.timestamp_micros();
     let mut hasher = blake3::Hasher::new();
-    for part in [
-        now.timestamp_micros(),
-        id,
-        config,
-        streak.first.timestamp_micros(),
-    ] {
+    for part in [now.timestamp_micros(), id, config, first] {
         hasher.update(&part.to_le_bytes());
     }
+    derived_task_id(now, &hasher)
+}
+
+/// The public id of what the end of `parent` enqueues of a config: it follows from both, so that no end
+/// enqueues the same twice.
+pub fn chain_task_id(now: Timestamp, parent: TaskId, target: ConfigId) -> TaskId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(parent.as_bytes());
+    hasher.update(&target.to_le_bytes());
+    derived_task_id(now, &hasher)
+}
+
+fn derived_task_id(now: Timestamp, from: &blake3::Hasher) -> TaskId {
     let mut random = [0; 10];
-    random.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
+    random.copy_from_slice(&from.finalize().as_bytes()[..10]);
     let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+/// Answers to requests at or before this instant are forgotten (rule E8).
+pub fn answers_from(now: Timestamp) -> Timestamp {
+    now - ANSWERS_KEPT
+}
+
+/// Which items of a batch are refused, and why: `known` says whether the store has the task id, `alive`
+/// whether the item's config exists, `lives` whether an execution of a config lives. Each item sees the ones
+/// before it.
+pub fn refusals(
+    items: &[NewExecution],
+    known: impl Fn(&NewExecution) -> bool,
+    alive: impl Fn(&NewExecution) -> bool,
+    lives: impl Fn(ConfigId) -> bool,
+) -> Vec<Option<EnqueueReceipt>> {
+    let (mut tasks, mut configs) = (HashSet::new(), HashSet::new());
+    let mut judge = |item: &NewExecution| {
+        let task = (item.tenant_id, item.task_id);
+        if tasks.contains(&task) || known(item) {
+            return Some(EnqueueReceipt::Duplicate);
+        }
+        if let Some(config) = item.config_id {
+            if !alive(item) {
+                return Some(EnqueueReceipt::NoConfig);
+            }
+            if item.refuse_if_live && (configs.contains(&config) || lives(config)) {
+                return Some(EnqueueReceipt::Live);
+            }
+            configs.insert(config);
+        }
+        tasks.insert(task);
+        None
+    };
+    items.iter().map(&mut judge).collect()
+}
+
+/// What an atomic batch becomes when one of its items is refused; none when all are taken.
+pub fn void_batch(refusals: &[Option<EnqueueReceipt>]) -> Option<Vec<EnqueueReceipt>> {
+    refusals.iter().any(Option::is_some).then(|| {
+        let told = |refusal: &Option<_>| refusal.clone().unwrap_or(EnqueueReceipt::Void);
+        refusals.iter().map(told).collect()
+    })
 }
 
 /// What brought a skipped streak about.

@@ -9,6 +9,7 @@ pub(crate) mod http;
 mod http_body;
 mod http_secrets;
 pub(crate) mod log;
+pub(crate) mod program;
 pub(crate) mod progress;
 pub(crate) mod secrets;
 pub(crate) mod state;

@@ -75,7 +75,7 @@ impl Stdio {
             bytes: Vec::new(),
             limit: usize::try_from(data.attempt.limits.result_bytes).unwrap_or(usize::MAX),
         };
-        let command = data.command;
+        let command = data.program.is_some();
         data.stdio.get_or_insert_with(|| Self {
             stdout: output(LogSource::Stdout, if command { result() } else { lines() }),
             stderr: output(LogSource::Stderr, lines()),
@@ -322,12 +322,12 @@ impl AsyncWrite for Handle {
     }
 }
 
-/// A command's stdin: the parameters as JSON text.
+/// What a program reads.
 pub(super) struct Stdin(MemoryInputPipe);
 
 impl Stdin {
-    pub(super) fn new(parameters: Arc<str>) -> Self {
-        Self(MemoryInputPipe::new(parameters.as_bytes().to_vec()))
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self(MemoryInputPipe::new(bytes))
     }
 }
 

@@ -1,6 +1,6 @@
 //! WASI 0.2 with nothing behind it: no files, no sockets, no names; clocks, randomness and stdio only.
 
-use super::stdio::{Stdin, Stdio};
+use super::stdio::Stdio;
 use crate::data::RunData;
 use horarium_model::Timestamp;
 use rand::SeedableRng;
@@ -49,12 +49,8 @@ fn context(data: &mut RunData) -> WasiCtx {
             .insecure_random(StdRng::seed_from_u64(seed ^ u64::MAX))
             .insecure_random_seed(u128::from(seed));
     }
-    if data.command {
-        builder.stdin(Stdin::new(data.attempt.parameters.clone()));
-        for (name, value) in environment(data) {
-            builder.env(name, value);
-        }
-        builder.arg(&data.attempt.version.task_type);
+    if let Some(program) = &data.program {
+        program.start(&data.attempt, &mut builder);
     }
     builder.build()
 }
@@ -103,21 +99,4 @@ impl HostMonotonicClock for FixedClock {
     fn now(&self) -> u64 {
         u64::try_from(self.passed().as_nanos()).unwrap_or(u64::MAX)
     }
-}
-
-/// What a WASI program learns about its execution.
-fn environment(data: &RunData) -> Vec<(&'static str, String)> {
-    let attempt = &data.attempt;
-    let mut env = vec![
-        ("HORARIUM_TASK_ID", attempt.task_id.to_string()),
-        ("HORARIUM_ATTEMPT", attempt.attempt.to_string()),
-    ];
-    if let Some(slot) = attempt.slot {
-        let slot = slot.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
-        env.push(("HORARIUM_SLOT", slot));
-    }
-    if let Some(config_id) = attempt.config_id {
-        env.push(("HORARIUM_CONFIG_ID", config_id.to_string()));
-    }
-    env
 }

@@ -1,7 +1,5 @@
 //! What a file is, by its first bytes.
 
-use wasmparser::{Encoding, Parser, Payload};
-
 /// What WebAssembly binaries there are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -85,35 +83,4 @@ fn not_wasm(bytes: &[u8]) -> String {
             format!("not WebAssembly: it begins with {first:02x?}, a component with 00 61 73 6d")
         }
     }
-}
-
-/// What decides whether a core module can become a component.
-pub(super) struct CoreModule {
-    pub(super) component_type: bool,
-    pub(super) preview1: bool,
-}
-
-pub(super) fn core_module(bytes: &[u8]) -> Result<CoreModule, wasmparser::BinaryReaderError> {
-    let mut facts = CoreModule {
-        component_type: false,
-        preview1: false,
-    };
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload? {
-            Payload::Version {
-                encoding: Encoding::Component,
-                ..
-            } => break,
-            Payload::CustomSection(section) => {
-                facts.component_type |= section.name().starts_with("component-type");
-            }
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    facts.preview1 |= import?.module == "wasi_snapshot_preview1";
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(facts)
 }

@@ -1,6 +1,8 @@
 //! Checks of untrusted bytes, before anything is compiled: size, header, validity, world, imports.
 
+mod exit_code;
 mod header;
+mod module;
 mod world;
 
 pub(crate) use world::exports_describe;
@@ -25,16 +27,19 @@ pub(crate) struct Accepted<'b> {
 /// A sentence saying what the bytes are and what would be right.
 pub(crate) fn check(bytes: &[u8]) -> Result<Accepted<'_>, String> {
     check_size(bytes.len() as u64)?;
-    let component = match header::kind(bytes)? {
-        header::Kind::Component => Cow::Borrowed(bytes),
-        header::Kind::CoreModule => Cow::Owned(from_core_module(bytes)?),
+    let (component, made) = match header::kind(bytes)? {
+        header::Kind::Component => (Cow::Borrowed(bytes), None),
+        header::Kind::CoreModule => {
+            let made = module::make_component(bytes)?;
+            (Cow::Owned(made.component), Some(made.remark))
+        }
     };
     // Before validation, so that a component of a newer WASI is named as such.
     let world = world::read(&component)?;
     world::refuse_newer_wasi(&world)?;
     validate(&component)?;
     let kind = world::check(&world)?;
-    let warnings = world::remarks(&world, matches!(component, Cow::Owned(_)));
+    let warnings = world::remarks(&world, bytes.len() as u64, made);
     let inspection = Inspection {
         digest: task_type::digest(bytes),
         size_bytes: bytes.len() as u64,
@@ -81,29 +86,6 @@ fn parse_error(error: &wasmparser::BinaryReaderError) -> String {
             error.offset()
         )
     }
-}
-
-/// A core module becomes a component when it says which world it was made for.
-fn from_core_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let facts = header::core_module(bytes).map_err(|error| parse_error(&error))?;
-    if facts.preview1 {
-        return Err("a core module that imports wasi_snapshot_preview1 cannot be taken in yet; build it for wasm32-wasip2 (a component of world horarium:task/minimal-task)".to_owned());
-    }
-    if !facts.component_type {
-        return Err("a core module without component-type metadata; build a component of world horarium:task/minimal-task (target wasm32-wasip2)".to_owned());
-    }
-    let refused = |error: String| {
-        let error = text::one_line(&error, 300);
-        format!("the core module cannot be made a component: {error}")
-    };
-    wit_component::ComponentEncoder::default()
-        .validate(false)
-        .module(bytes)
-        .and_then(|encoder| {
-            let mut encoder = encoder;
-            encoder.encode()
-        })
-        .map_err(|error| refused(format!("{error:#}")))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ fn files_that_are_no_component_are_named() {
         (b"\0asm", "truncated"),
         (b"\0asm\x0d\0", "truncated"),
         (b"\0asm\x02\0\0\0", "unknown version"),
-        (b"\0asm\x01\0\0\0", "without component-type metadata"),
+        (b"\0asm\x01\0\0\0", "of no world"),
         (b"\0asm\x0d\0\x01\0", "empty component"),
         (cut, "truncated"),
     ];
@@ -86,9 +86,74 @@ fn core_modules_are_taken_when_they_name_their_world() {
     assert_eq!(accepted.inspection.kind, "task");
     assert_eq!(accepted.inspection.digest, task_type::digest(&module));
     assert_eq!(accepted.inspection.warnings.len(), 1);
-    let old = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))))"#;
-    let sentence = refused(&testing::component(old));
-    assert!(sentence.contains("wasi_snapshot_preview1"), "{sentence}");
+}
+
+#[test]
+fn programs_of_preview_1_are_wrapped() {
+    for imports in [
+        "",
+        r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#,
+    ] {
+        let program =
+            format!(r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#);
+        let program = testing::component(&program);
+        let accepted = check(&program).unwrap_or_else(|sentence| panic!("{sentence}"));
+        let inspection = accepted.inspection;
+        assert_eq!(inspection.kind, "command");
+        assert_eq!(
+            inspection.digest,
+            task_type::digest(&program),
+            "of the bytes as they came"
+        );
+        assert_eq!(inspection.exports.len(), 1, "{inspection:?}");
+        assert!(
+            inspection.exports[0].starts_with("wasi:cli/run@0.2"),
+            "{inspection:?}"
+        );
+        assert!(
+            inspection.warnings[0].contains("preview 1"),
+            "{inspection:?}"
+        );
+    }
+}
+
+#[test]
+fn other_core_modules_are_refused_by_what_they_import_or_lack() {
+    let import = |module: &str| {
+        format!(r#"(module (import "{module}" "thing" (func)) (func (export "_start")))"#)
+    };
+    let exit = r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#;
+    for (module, words) in [
+        (import("env"), ["`env.thing`", "horarium:task/minimal-task"]),
+        (
+            import("wasi_unstable"),
+            ["`wasi_unstable.thing`", "preview 0"],
+        ),
+        (import("wbg"), ["`wbg.thing`", "wasm-bindgen"]),
+        (
+            import("wasi_snapshot_preview1"),
+            ["wasi_snapshot_preview1", "thing"],
+        ),
+        (
+            format!("(module {exit})"),
+            ["wasi_snapshot_preview1", "`_start`"],
+        ),
+        ("(module)".to_owned(), ["`_start`", "wasi:cli/command"]),
+    ] {
+        let sentence = refused(&testing::component(&module));
+        for word in words {
+            assert!(sentence.contains(word), "{module}: {sentence}");
+        }
+    }
+    // A module that names a world and imports beyond it.
+    let imports = r#"(import "env" "thing" (func $it))"#;
+    let guest = Guest {
+        imports,
+        run: "(call $it) (unreachable)",
+        ..Guest::default()
+    };
+    let sentence = refused(&testing::module("guest", &guest.text()));
+    assert!(sentence.contains("env"), "{sentence}");
 }
 
 #[test]

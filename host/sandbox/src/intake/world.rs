@@ -2,11 +2,15 @@
 
 use super::parse_error;
 use crate::capability::{self, TASK_IMPORTS, TASK_PACKAGE};
+use horarium_core::runner::COMMAND;
 use horarium_model::text::one_line;
 use wasmparser::{Parser, Payload};
 
 /// Most imports and exports a component may list.
 const MAX_NAMES: usize = 1000;
+
+/// Components above this hold the interpreter of another language.
+const INTERPRETER_BYTES: u64 = 4 << 20;
 
 /// Interfaces of WASI 0.2 the host has. All of a package, since guests import more than they use.
 const WASI_PACKAGES: &[&str] = &[
@@ -132,7 +136,7 @@ fn kind(world: &World) -> Result<&'static str, String> {
         return Ok("task");
     }
     if exported("wasi:cli", "run", "0.2.") {
-        return Ok("command");
+        return Ok(COMMAND);
     }
     let needed = "horarium:task/run@1.0.0 (world horarium:task/minimal-task) or wasi:cli/run@0.2";
     if world.exports.is_empty() {
@@ -180,12 +184,8 @@ pub(crate) fn exports_describe(exports: &[String]) -> bool {
 }
 
 /// What the operator should know.
-pub(super) fn remarks(world: &World, made_from_module: bool) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if made_from_module {
-        remarks
-            .push("a core module with component-type metadata; it was made a component".to_owned());
-    }
+pub(super) fn remarks(world: &World, size: u64, made: Option<&'static str>) -> Vec<String> {
+    let mut remarks: Vec<String> = made.into_iter().map(str::to_owned).collect();
     if world
         .imports
         .iter()
@@ -196,7 +196,8 @@ pub(super) fn remarks(world: &World, made_from_module: bool) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if world.modules > 3 {
+    // Large ones hold an interpreter, whose authors have no choice.
+    if world.modules > 3 && made.is_none() && size < INTERPRETER_BYTES {
         remarks.push(format!(
             "holds {} core modules; one built for wasm32-wasip2 directly, without an adapter, starts faster",
             world.modules

@@ -141,6 +141,7 @@ fn nobody() -> Attempt {
         descriptor: Default::default(),
         grants: Vec::new(),
         limits: Default::default(),
+        input: Default::default(),
         activate: false,
         grant_asked: false,
         warnings: Vec::new(),

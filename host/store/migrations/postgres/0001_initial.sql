@@ -122,6 +122,8 @@ CREATE TABLE plugin_versions (
     descriptor jsonb NOT NULL,
     grants jsonb NOT NULL,
     limits jsonb NOT NULL,
+    -- Where a WASI program's arguments, environment and input come from.
+    input jsonb NOT NULL,
     activate boolean NOT NULL,
     grant_asked boolean NOT NULL,
     warnings jsonb NOT NULL,
@@ -191,6 +193,9 @@ CREATE TABLE live_executions (
     run_key text COLLATE "C",
     parent_task_id text,
     retry_of text,
+    -- Frozen steps, NULL for none; and how many links lie before this execution.
+    chain jsonb,
+    chain_depth integer NOT NULL DEFAULT 0,
     progress jsonb,
     -- NULL: large, in live_parameters, so that a change of state does not rewrite it.
     parameters jsonb
@@ -215,6 +220,18 @@ CREATE TABLE live_parameters (
     execution_id bigint PRIMARY KEY,
     parameters jsonb NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
+
+-- Answers to requests that may be repeated, for a day. Written last in a transaction.
+CREATE TABLE request_answers (
+    tenant_id bigint NOT NULL,
+    request_key text COLLATE "C" NOT NULL,
+    request_hash text NOT NULL,
+    status integer NOT NULL,
+    body text NOT NULL,
+    created_at bigint NOT NULL,
+    PRIMARY KEY (tenant_id, request_key)
+);
+CREATE INDEX request_answers_age ON request_answers (created_at);
 
 -- What bounds executions by key locks its row here before it counts. (0, '') stands for the suspects.
 CREATE TABLE run_keys (

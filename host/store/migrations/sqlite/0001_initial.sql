@@ -108,6 +108,8 @@ CREATE TABLE plugin_versions (
     descriptor BLOB NOT NULL,
     grants BLOB NOT NULL,
     limits BLOB NOT NULL,
+    -- Where a WASI program's arguments, environment and input come from.
+    input BLOB NOT NULL,
     activate INTEGER NOT NULL,
     grant_asked INTEGER NOT NULL,
     warnings BLOB NOT NULL,
@@ -175,6 +177,9 @@ CREATE TABLE live_executions (
     cancel_requested_at INTEGER,
     parent_task_id TEXT,
     retry_of TEXT,
+    -- Frozen steps, NULL for none; and how many links lie before this execution.
+    chain BLOB,
+    chain_depth INTEGER NOT NULL DEFAULT 0,
     progress BLOB,
     -- NULL: large, in live_parameters, so that a change of state does not rewrite it.
     parameters BLOB
@@ -199,6 +204,18 @@ CREATE TABLE live_parameters (
     execution_id INTEGER PRIMARY KEY,
     parameters BLOB NOT NULL
 );
+
+-- Answers to requests that may be repeated, for a day.
+CREATE TABLE request_answers (
+    tenant_id INTEGER NOT NULL,
+    request_key TEXT NOT NULL,
+    request_hash TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, request_key)
+);
+CREATE INDEX request_answers_age ON request_answers (created_at);
 
 -- What has ended; append-only, save for deletions.
 CREATE TABLE task_executions (

@@ -102,7 +102,7 @@ pub(crate) const TABLES: &[Table] = &[
         ints: "id tenant_id size_bytes created_at",
         flags: "activate grant_asked",
         texts: "task_type digest state error",
-        jsons: "descriptor grants limits warnings",
+        jsons: "descriptor grants limits input warnings",
         ..TABLE
     },
     Table {
@@ -141,9 +141,18 @@ pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "live_executions",
         ints: "id tenant_id config_id slot priority queue_key attempt max_attempts lost claim \
-            incarnation run_max created_at started_at first_started_at due_at expires_at cancel_requested_at",
+            incarnation run_max chain_depth created_at started_at first_started_at due_at expires_at \
+            cancel_requested_at",
         texts: "task_id task_type state trigger run_key parent_task_id retry_of",
-        jsons: "progress parameters",
+        jsons: "progress parameters chain",
+        ..TABLE
+    },
+    Table {
+        name: "request_answers",
+        key: "tenant_id request_key",
+        ints: "tenant_id status created_at",
+        texts: "request_key request_hash body",
+        page: 50,
         ..TABLE
     },
     Table {

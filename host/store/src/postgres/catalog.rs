@@ -4,8 +4,8 @@ use super::tx::query_scalar;
 use super::{PostgresStore, configs, deletions, plugins, sql, task_state};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
-    Catalog, ConfigFilter, ConfigUpdate, Deleted, FinishVersion, HistoryOnDelete, Listing, Page,
-    StoreResult,
+    Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
+    KeyedRequest, Listing, Page, StoreResult,
 };
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
@@ -56,14 +56,21 @@ impl Catalog for PostgresStore {
         })
     }
 
-    async fn create_config(
+    async fn create_config_once(
         &self,
         now: Timestamp,
         tenant: TenantId,
         spec: TaskSpec,
-    ) -> StoreResult<TaskConfig> {
-        let spec = Arc::new(spec);
-        write!(self, [spec], |tx| configs::create(tx, now, tenant, &spec))
+        request: Option<KeyedRequest<TaskConfig>>,
+    ) -> StoreResult<Created> {
+        let (spec, request) = (Arc::new(spec), Arc::new(request));
+        write!(self, [spec, request], |tx| configs::create_once(
+            tx,
+            now,
+            tenant,
+            &spec,
+            request.as_ref().as_ref()
+        ))
     }
 
     async fn config(&self, tenant: TenantId, id: ConfigId) -> StoreResult<Option<TaskConfig>> {

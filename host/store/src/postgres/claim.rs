@@ -185,6 +185,7 @@ fn candidate(row: &PgRow) -> StoreResult<Candidate> {
             .into(),
         parent_task_id: r.opt_word("parent_task_id")?,
         retry_of: r.opt_word("retry_of")?,
+        chained: r.flag("chain")?,
     };
     Ok(Candidate {
         queue_key,

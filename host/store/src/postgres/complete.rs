@@ -1,9 +1,10 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
+use super::chain::{Ends, serial_targets};
 use super::enqueue::chunks;
 use super::rows::{Cells as _, Reader};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
-use super::{end, jsonb, keys, sql};
+use super::{end, jsonb, sql};
 use crate::columns::{micros, text};
 use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
@@ -27,7 +28,7 @@ pub(super) async fn lock_running(
     let (mut running, mut alive) = (HashMap::with_capacity(rows.len()), HashSet::new());
     for row in &rows {
         let mut r = Reader::new(row, "live_executions")?;
-        let found = RunningRow {
+        let mut found = RunningRow {
             task_id: r.word("task_id")?,
             claim: r.number("claim")?,
             incarnation: r.int("incarnation")?,
@@ -38,6 +39,8 @@ pub(super) async fn lock_running(
             delete_history: false,
             large: r.flag("parameters")?,
             run_key: r.opt_owned("run_key")?,
+            chain: None,
+            chain_depth: 0,
             failures: 0,
             paused: false,
             state_version: 0,
@@ -47,6 +50,8 @@ pub(super) async fn lock_running(
         if r.flag("alive")? {
             alive.insert(found.incarnation);
         }
+        found.chain = r.opt_owned("chain")?;
+        found.chain_depth = r.number("chain_depth")?;
         running.insert(r.id(), found);
     }
     // A statement of its own: a deletion that was waited for above is seen.
@@ -134,15 +139,7 @@ pub(super) async fn complete_many(
         .filter(|item| all || writes_schedule(item))
         .map(|item| item.id)
         .collect();
-    let locked: HashSet<ConfigId> = if writers.is_empty() {
-        HashSet::new()
-    } else {
-        let locked: Vec<i64> = query_scalar(sql::LOCK_SCHEDULES_OF)
-            .bind(writers)
-            .fetch_all(tx.connection())
-            .await?;
-        locked.into_iter().collect()
-    };
+    let locked = lock_schedules(tx, items, writers).await?;
     let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
     let (running, alive) = lock_running(tx, &ids).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
@@ -152,18 +149,41 @@ pub(super) async fn complete_many(
         lock_all.store(true, Ordering::Relaxed);
         return Err(Fault::Again);
     }
-    let freed = write_batch(tx, verdicts.batch).await?;
+    let ends = write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;
     let paused = write_failures(tx, now, verdicts.failures).await?;
-    keys::free(tx, now, freed).await?;
+    ends.finish(tx, now, &locked).await?;
     if paused {
         super::configs::bump_epoch(tx).await?;
     }
     Ok(verdicts.receipts)
 }
 
-/// Writes the rows; returns the keys of which a place is free now.
-async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Vec<keys::Key>> {
+/// Locks the schedules that the ends of `writers` write to, and those under which chains are decided.
+async fn lock_schedules(
+    tx: &mut Tx,
+    items: &[Completion],
+    writers: Vec<i64>,
+) -> PgResult<HashSet<ConfigId>> {
+    let chained = items.iter().filter(|item| item.chained);
+    let chained: Vec<i64> = chained.map(|item| item.id).collect();
+    let targets = match chained.is_empty() {
+        true => Vec::new(),
+        false => serial_targets(tx, &chained).await?,
+    };
+    let locking = match (writers.is_empty(), targets.is_empty()) {
+        (true, true) => return Ok(HashSet::new()),
+        (false, true) => query_scalar(sql::LOCK_SCHEDULES_OF).bind(writers),
+        _ => query_scalar(sql::LOCK_SCHEDULES_AND)
+            .bind(writers)
+            .bind(targets),
+    };
+    let locked: Vec<i64> = locking.fetch_all(tx.connection()).await?;
+    Ok(locked.into_iter().collect())
+}
+
+/// Writes the rows; returns what is still to be done for them.
+async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Ends> {
     end::insert_attempts(tx, &batch.attempts).await?;
     write_arrays(tx, sql::INSERT_LOGS, batch.logs).await?;
     write_arrays(tx, sql::INSERT_HTTP, batch.calls).await?;
@@ -187,7 +207,10 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Vec<keys::Key>> 
         }
     }
     end::forget(tx, &batch.forgotten).await?;
-    Ok(batch.freed)
+    Ok(Ends {
+        freed: batch.freed,
+        parents: batch.parents,
+    })
 }
 
 /// Writes what attempts left one after the other (tenant, execution, claim, pieces): logs, requests.

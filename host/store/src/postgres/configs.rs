@@ -2,12 +2,13 @@
 
 use super::fire::write_skips;
 use super::tx::{Fault, PgResult, Tx, query, query_scalar};
-use super::{enqueue, jsonb, rows, sql};
+use super::{answers, enqueue, jsonb, rows, sql};
 use crate::columns::{cut, micros, opt_micros, text};
 use crate::firing::{Skip, SkippedOf};
 use crate::rows::overlap_word;
 use horarium_core::store::{
-    ConfigFilter, ConfigUpdate, Listing, Page, StoreError, StoreResult, rules,
+    ConfigFilter, ConfigUpdate, Created, KeyedRequest, Listing, Page, StoreError, StoreResult,
+    rules,
 };
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
@@ -120,6 +121,7 @@ fn spec_query(
         .bind(json(&spec.retry_policy)?)
         .bind(spec.overlap.map(overlap_word))
         .bind(concurrency)
+        .bind(json(&spec.chain)?)
         .bind(spec.plugin_version.clone())
         .bind(spec.paused)
         .bind(spec.pause_reason.clone())
@@ -175,7 +177,26 @@ pub(super) async fn lock_schedule(tx: &mut Tx, id: ConfigId) -> PgResult<()> {
     Ok(())
 }
 
-pub(super) async fn create(
+/// `Catalog::create_config_once`.
+pub(super) async fn create_once(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    spec: &TaskSpec,
+    request: Option<&KeyedRequest<TaskConfig>>,
+) -> PgResult<Created> {
+    if let Some(request) = request {
+        let (owner, key) = (request.tenant_id, &request.key);
+        if let Some(kept) = answers::find(tx.connection(), now, owner, key).await? {
+            return Ok(Created::Repeated(kept));
+        }
+    }
+    let config = create(tx, now, tenant, spec).await?;
+    answers::keep(tx, now, request, &config).await?;
+    Ok(Created::Done(Box::new(config)))
+}
+
+async fn create(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

@@ -1,24 +1,28 @@
 //! Ends and hand-backs that are not an attempt's own: cancels, expiry, lost hosts.
 
+use super::chain::Ends;
 use super::complete::{configs, lock_running};
 use super::enqueue::floor;
-use super::keys::{self, Key};
+use super::keys::Key;
 use super::rows::{Cells as _, Reader};
 use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
 use crate::settle::{GivenBack, Returned};
+use horarium_core::store::chain::Parent;
 use horarium_core::store::{
     CancelReceipt, FAILED_AFTER_LOST, Release, StoreResult, Swept, TakenOver, rules,
 };
 use horarium_model::execution::{AttemptRecord, State};
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
+use serde_json::Value;
+use std::collections::HashSet;
 
 /// Lost runs taken over in one transaction.
 pub(super) const TAKE_OVER_BATCH: i64 = 256;
 
-/// Removes executions from the live table, into the history as `state` or without a trace; returns their
-/// keys, which are still to be freed. They are locked already, or nobody else can have them.
+/// Removes executions from the live table, into the history as `state` or without a trace; returns what is
+/// still to be done for them. They are locked already, or nobody else can have them.
 pub(super) async fn end_rows(
     tx: &mut Tx,
     now: Timestamp,
@@ -26,11 +30,12 @@ pub(super) async fn end_rows(
     state: State,
     kind: ErrorKind,
     message: &str,
-) -> PgResult<Vec<Key>> {
+) -> PgResult<Ends> {
+    let mut ends = Ends::default();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(ends);
     }
-    let gone: Vec<(i64, i64, Option<String>, bool)> = query_as(sql::END_BARE)
+    let gone = query(sql::END_BARE)
         .bind(ids)
         .bind(micros(now))
         .bind(state.as_str())
@@ -38,16 +43,24 @@ pub(super) async fn end_rows(
         .bind(message)
         .fetch_all(tx.connection())
         .await?;
-    let forgotten: Vec<(i64, i64)> = gone
-        .iter()
-        .filter(|(_, _, _, forgotten)| *forgotten)
-        .map(|(id, tenant, _, _)| (*tenant, *id))
-        .collect();
+    let mut forgotten = Vec::new();
+    for row in &gone {
+        let mut r = Reader::new(row, "live_executions")?;
+        let tenant = r.int("tenant_id")?;
+        let key = r.opt_owned("run_key")?;
+        ends.freed.extend(key.map(|key| (tenant, key)));
+        if r.flag("delete_history")? {
+            forgotten.push((tenant, r.id()));
+        }
+        if let Some(chain) = r.opt_text("chain")? {
+            let task = (r.word("task_id")?, tenant);
+            let chain = (chain, r.number("chain_depth")?);
+            ends.parents
+                .push(Parent::read(task, chain, (state, Value::Null))?);
+        }
+    }
     forget(tx, &forgotten).await?;
-    Ok(gone
-        .into_iter()
-        .filter_map(|(_, tenant, key, _)| Some((tenant, key?)))
-        .collect())
+    Ok(ends)
 }
 
 /// Ends executions without an attempt that would account for it.
@@ -59,8 +72,8 @@ pub(super) async fn end_bare(
     kind: ErrorKind,
     message: &str,
 ) -> PgResult<()> {
-    let freed = end_rows(tx, now, ids, state, kind, message).await?;
-    keys::free(tx, now, freed).await
+    let ends = end_rows(tx, now, ids, state, kind, message).await?;
+    ends.finish(tx, now, &HashSet::new()).await
 }
 
 /// Removes what is kept beside executions, by tenant and id, that leave no history.
@@ -109,14 +122,14 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResu
         .fetch_all(tx.connection())
         .await?;
     let (failed, kind) = (State::Failed, ErrorKind::Expired);
-    let freed = end_rows(tx, now, &expired, failed, kind, rules::EXPIRED).await?;
+    let ends = end_rows(tx, now, &expired, failed, kind, rules::EXPIRED).await?;
     let available = available
         .bind(micros(now))
         .bind(i64::from(limit))
         .execute(tx.connection())
         .await?
         .rows_affected();
-    keys::free(tx, now, freed).await?;
+    ends.finish(tx, now, &HashSet::new()).await?;
     tx.tidings.enqueued |= available > 0;
     Ok(Swept {
         available,
@@ -173,13 +186,14 @@ async fn ended(tx: &mut Tx, tenant: TenantId, task_id: TaskId) -> PgResult<Cance
     Ok(CancelReceipt::NotFound)
 }
 
-/// Gives claims back; `lost` is added to their count of lost hosts. Returns how many became what, and the
-/// keys that are to be freed.
+/// Gives claims back; `lost` is added to their count of lost hosts. Returns how many became what; `freed` are
+/// the keys of all of them.
 async fn give_back(
     tx: &mut Tx,
     now: Timestamp,
     claims: &[GivenBack],
     lost: i32,
+    freed: Vec<Key>,
 ) -> PgResult<TakenOver> {
     let returned = Returned::decide(now, claims);
     if claims.is_empty() {
@@ -204,10 +218,13 @@ async fn give_back(
         .await?;
     tx.tidings.enqueued |= rows.iter().any(|r| r.state == State::Available);
     tx.tidings.schedule |= rows.iter().any(|r| r.state == State::Retryable);
+    let mut parents = Vec::new();
     for (ids, state, kind, message) in returned.ends() {
-        // Their keys are freed with all others of the batch.
-        end_rows(tx, now, ids, state, kind, message).await?;
+        // Their keys are among those of the batch.
+        parents.extend(end_rows(tx, now, ids, state, kind, message).await?.parents);
     }
+    let ends = Ends { freed, parents };
+    ends.finish(tx, now, &HashSet::new()).await?;
     Ok(returned.counts())
 }
 
@@ -236,8 +253,7 @@ pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> P
         freed.extend(row.run_key.map(|key| (row.tenant_id, key)));
     }
     insert_attempts(tx, &attempts).await?;
-    give_back(tx, now, &claims, 0).await?;
-    keys::free(tx, now, freed).await?;
+    give_back(tx, now, &claims, 0, freed).await?;
     Ok(claims.len() as u64)
 }
 
@@ -322,12 +338,11 @@ pub(super) async fn take_over(tx: &mut Tx, now: Timestamp) -> PgResult<(TakenOve
         .map(|run| (run.tenant, AttemptRow::new(run.id, &run.record)))
         .collect();
     insert_attempts(tx, &attempts).await?;
-    let taken = give_back(tx, now, &claims, 1).await?;
     let freed = runs
         .iter()
         .filter_map(|run| Some((run.tenant, run.run_key.clone()?)))
         .collect();
-    keys::free(tx, now, freed).await?;
+    let taken = give_back(tx, now, &claims, 1, freed).await?;
     Ok((taken, more))
 }
 

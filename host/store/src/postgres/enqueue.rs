@@ -1,11 +1,10 @@
 //! Inserting executions.
 
-use super::jsonb;
-use super::sql;
-use super::tx::{PgResult, Tx, query, query_as, query_scalar};
+use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
+use super::{answers, jsonb, sql};
 use crate::columns::{micros, opt_micros};
 use crate::firing::Fresh;
-use horarium_core::store::{EnqueueReceipt, NewExecution, rules};
+use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use std::borrow::Cow;
@@ -37,6 +36,8 @@ struct Columns<'a> {
     parent: Vec<Option<String>>,
     retry_of: Vec<Option<String>>,
     parameters: Vec<Option<Cow<'a, str>>>,
+    chain: Vec<Option<Cow<'a, str>>>,
+    chain_depth: Vec<i32>,
 }
 
 impl<'a> Columns<'a> {
@@ -64,6 +65,9 @@ impl<'a> Columns<'a> {
         self.retry_of.push(new.retry_of.map(|id| id.to_string()));
         self.parameters
             .push((!aside).then(|| jsonb::text(&new.parameters)));
+        self.chain.push(new.chain.as_deref().map(jsonb::text));
+        self.chain_depth
+            .push(i32::try_from(new.chain_depth).unwrap_or(i32::MAX));
     }
 
     /// Inserts them; the ids of those that were not there before.
@@ -87,6 +91,8 @@ impl<'a> Columns<'a> {
             .bind(self.parent)
             .bind(self.retry_of)
             .bind(self.parameters)
+            .bind(self.chain)
+            .bind(self.chain_depth)
             .bind(micros(now))
             .fetch_all(tx.connection())
             .await?)
@@ -216,12 +222,21 @@ fn distinct(items: &[NewExecution], wanted: impl Fn(&NewExecution) -> bool) -> V
     configs.into_iter().collect()
 }
 
-/// `Queue::enqueue_many`.
-pub(super) async fn enqueue_many(
-    tx: &mut Tx,
-    now: Timestamp,
-    items: &[NewExecution],
-) -> PgResult<Vec<EnqueueReceipt>> {
+/// `Queue::enqueue`.
+pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Enqueued> {
+    if let Some(request) = &batch.request {
+        let (tenant, key) = (request.tenant_id, &request.key);
+        if let Some(kept) = answers::find(tx.connection(), now, tenant, key).await? {
+            return Ok(Enqueued::Repeated(kept));
+        }
+    }
+    let receipts = place(tx, now, batch).await?;
+    answers::keep(tx, now, batch.request.as_ref(), &receipts).await?;
+    Ok(Enqueued::Done(receipts))
+}
+
+async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<EnqueueReceipt>> {
+    let items = &batch.items;
     // Who refuses because of what lives waits for others who do the same.
     let watched = distinct(items, |item| item.refuse_if_live);
     if !watched.is_empty() {
@@ -231,65 +246,46 @@ pub(super) async fn enqueue_many(
             .await?;
     }
     let alive = configs_alive(tx, items).await?;
-    let mut known = known_tasks(tx, now, items).await?;
-    let mut live = live_counts(tx, &watched).await?;
-    let mut receipts = Vec::with_capacity(items.len());
-    let mut fresh = Vec::new();
-    for item in items {
-        let task = (item.tenant_id, item.task_id);
-        if known.contains(&task) {
-            receipts.push(EnqueueReceipt::Duplicate);
-            continue;
-        }
-        if let Some(refused) = refusal(item, &alive, &live) {
-            receipts.push(refused);
-            continue;
-        }
-        known.insert(task);
-        if let Some(config) = item.config_id {
-            live.entry(config).or_default().0 += 1;
-        }
-        // Replaced when its id is known.
-        receipts.push(EnqueueReceipt::NoConfig);
-        fresh.push((receipts.len() - 1, item));
+    let known = known_tasks(tx, now, items).await?;
+    let live = live_counts(tx, &watched).await?;
+    let refusals = rules::refusals(
+        items,
+        |item| known.contains(&(item.tenant_id, item.task_id)),
+        |item| {
+            let config = item.config_id;
+            config.is_none_or(|id| alive.contains(&(id, item.tenant_id)))
+        },
+        |config| live.contains_key(&config),
+    );
+    if batch.atomic
+        && let Some(void) = rules::void_batch(&refusals)
+    {
+        return Ok(void);
     }
-    let ids = execution_ids(tx, fresh.len()).await?;
-    let new: Vec<Fresh<'_>> = fresh
+    let count = refusals.iter().filter(|refusal| refusal.is_none()).count();
+    let ids = execution_ids(tx, count).await?;
+    let taken = items
         .iter()
+        .zip(&refusals)
+        .filter(|(_, refusal)| refusal.is_none());
+    let new: Vec<Fresh<'_>> = taken
         .zip(&ids)
-        .map(|((_, item), id)| Fresh {
-            id: *id,
-            template: item,
-            task_id: item.task_id,
-            trigger: item.trigger,
-            slot: item.slot,
-            due_at: item.due_at,
-        })
+        .map(|((item, _), id)| Fresh::of(*id, item))
         .collect();
     let states = insert(tx, now, &new).await?;
     let ended = ended_before(tx, now, &new).await?;
-    for (((place, _), id), state) in fresh.iter().zip(&ids).zip(states) {
-        receipts[*place] = match state {
-            Some(state) if !ended.contains(id) => EnqueueReceipt::Enqueued { id: *id, state },
-            _ => EnqueueReceipt::Duplicate,
-        };
+    if batch.atomic && (states.contains(&None) || !ended.is_empty()) {
+        // Somebody used the same ids meanwhile; anew, they are known.
+        return Err(Fault::Again);
     }
-    Ok(receipts)
-}
-
-fn refusal(
-    item: &NewExecution,
-    alive: &HashSet<(ConfigId, i64)>,
-    live: &HashMap<ConfigId, (u32, u32)>,
-) -> Option<EnqueueReceipt> {
-    let config = item.config_id?;
-    if !alive.contains(&(config, item.tenant_id)) {
-        return Some(EnqueueReceipt::NoConfig);
-    }
-    let lives = live
-        .get(&config)
-        .is_some_and(|(waiting, running)| waiting + running > 0);
-    (item.refuse_if_live && lives).then_some(EnqueueReceipt::Live)
+    let mut placed = ids.iter().zip(states).map(|(id, state)| match state {
+        Some(state) if !ended.contains(id) => EnqueueReceipt::Enqueued { id: *id, state },
+        _ => EnqueueReceipt::Duplicate,
+    });
+    let receipts = refusals
+        .into_iter()
+        .filter_map(|refusal| refusal.or_else(|| placed.next()));
+    Ok(receipts.collect())
 }
 
 /// Those that live or have ended already.

@@ -1,7 +1,7 @@
 //! Carrying out what the scheduler decided (rules S1, S5, S6, S7). The schedules are locked first, so that
 //! of several hosts that saw the same slot one moves it and the others find it moved.
 
-use super::keys::{self, Key};
+use super::chain::Ends;
 use super::rows::{self, Cells as _, Reader};
 use super::tx::{PgResult, Tx, query};
 use super::{end, enqueue, sql};
@@ -11,7 +11,7 @@ use horarium_core::store::{FireOrder, FireReceipt, rules};
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Writes streaks as `skipped` rows.
 pub(super) async fn write_skips(tx: &mut Tx, now: Timestamp, skips: &[Skip]) -> PgResult<()> {
@@ -58,8 +58,8 @@ pub(super) async fn fire_due(
     let ids = enqueue::execution_ids(tx, plan.ids).await?;
     plan.number(&ids);
     let mut receipts = plan.receipts;
-    // Keys come last in the order of locks.
-    let mut freed = Vec::new();
+    let locked: HashSet<ConfigId> = positions.keys().copied().collect();
+    let mut ends = Ends::default();
     for segment in plan.segments {
         write_skips(tx, now, &segment.skips).await?;
         let placed = enqueue::insert(tx, now, &segment.fresh).await?;
@@ -69,7 +69,7 @@ pub(super) async fn fire_due(
             return Err(horarium_core::store::StoreError::Internal(error).into());
         }
         if let Some((order, config)) = segment.then_cancel {
-            let asked = cancel_live(tx, now, config, &mut freed).await?;
+            let asked = cancel_live(tx, now, config, &mut ends).await?;
             tx.tidings.cancels.extend(&asked);
             if let Some(receipt) = receipts.get_mut(order) {
                 receipt.cancel_requested.extend(asked);
@@ -77,20 +77,20 @@ pub(super) async fn fire_due(
         }
     }
     advance(tx, &positions).await?;
-    keys::free(tx, now, freed).await?;
+    ends.finish(tx, now, &locked).await?;
     Ok(receipts)
 }
 
 /// `cancel_running`: ends what waits of a config, asks what runs to stop.
-async fn cancel_live(
+pub(super) async fn cancel_live(
     tx: &mut Tx,
     now: Timestamp,
     config: ConfigId,
-    freed: &mut Vec<Key>,
+    ends: &mut Ends,
 ) -> PgResult<Vec<TaskId>> {
     let waiting = end::lock_live_of(tx, config).await?.waiting;
     let (to, kind) = (State::Cancelled, ErrorKind::Cancelled);
-    freed.extend(end::end_rows(tx, now, &waiting, to, kind, rules::CANCELLED_OVERLAP).await?);
+    ends.extend(end::end_rows(tx, now, &waiting, to, kind, rules::CANCELLED_OVERLAP).await?);
     let asked = query(sql::FLAG_RUNNING)
         .bind(config)
         .bind(micros(now))

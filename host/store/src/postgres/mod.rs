@@ -2,7 +2,9 @@
 //! end in a task of its own; what hosts decide together they decide under row locks, always taken in the
 //! same order (see the migration).
 
+mod answers;
 mod catalog;
+mod chain;
 mod claim;
 mod complete;
 mod configs;

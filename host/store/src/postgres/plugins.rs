@@ -25,6 +25,25 @@ async fn version(
     Ok(row.as_ref().map(rows::version).transpose()?)
 }
 
+/// Of a type: whether it is held, and whether the pinned or else the active version keeps state.
+pub(super) async fn in_force(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    task_type: &str,
+    pin: Option<&str>,
+) -> PgResult<(bool, bool)> {
+    let Some(of_type) = one_type(connection, tenant, task_type).await? else {
+        return Ok((false, false));
+    };
+    let uses_state = match pin.or(of_type.active_digest.as_deref()) {
+        Some(digest) => version(connection, tenant, task_type, digest)
+            .await?
+            .is_some_and(|(_, version)| version.uses_state()),
+        None => false,
+    };
+    Ok((of_type.disabled, uses_state))
+}
+
 /// A version that must exist, in the state that the wish needs.
 async fn version_in(
     tx: &mut Tx,
@@ -87,9 +106,10 @@ pub(super) async fn add_version(
     lock(tx, tenant, task_type, digest).await?;
     match version(tx.connection(), tenant, task_type, digest).await? {
         Some((id, known)) if known.state != VersionState::Failed => {
-            query(sql::SET_GRANTS)
+            query(sql::SET_WISHES)
                 .bind(id)
                 .bind(json(&new.grants)?)
+                .bind(json(&new.input)?)
                 .execute(tx.connection())
                 .await?;
         }
@@ -122,6 +142,7 @@ async fn insert_version(
         .bind(json(&new.descriptor)?)
         .bind(json(&new.grants)?)
         .bind(json(&new.limits)?)
+        .bind(json(&new.input)?)
         .bind(new.activate)
         .bind(new.grant_asked)
         .bind(json(&new.warnings)?)

@@ -2,13 +2,15 @@
 
 use super::rows::{self, Cells as _, Reader};
 use super::tx::query;
-use super::{PostgresStore, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state};
+use super::{
+    PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state,
+};
 use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
 use horarium_core::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule,
-    EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, NewExecution,
-    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver,
+    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, Enqueue,
+    Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
+    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -57,17 +59,32 @@ impl Queue for PostgresStore {
         .await
     }
 
-    async fn enqueue_many(
-        &self,
-        now: Timestamp,
-        items: Vec<NewExecution>,
-    ) -> StoreResult<Vec<EnqueueReceipt>> {
-        let items = Arc::new(items);
+    async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued> {
+        let batch = Arc::new(batch);
         self.write(move |tx| {
-            let items = items.clone();
-            Box::pin(async move { enqueue::enqueue_many(tx, now, &items).await })
+            let batch = batch.clone();
+            Box::pin(async move { enqueue::enqueue(tx, now, &batch).await })
         })
         .await
+    }
+
+    async fn kept_answer(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        key: &str,
+    ) -> StoreResult<Option<KeptAnswer>> {
+        let key: Arc<str> = key.into();
+        self.read(move |connection| {
+            let key = key.clone();
+            Box::pin(async move { answers::find(connection, now, tenant, &key).await })
+        })
+        .await
+    }
+
+    async fn purge_answers(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
+        self.write(move |tx| Box::pin(answers::purge(tx, now, limit)))
+            .await
     }
 
     async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
@@ -227,6 +244,22 @@ impl Queue for PostgresStore {
             Box::pin(async move {
                 let entries = task_state::entries(connection, config_id).await?;
                 Ok(StateSnapshot { entries })
+            })
+        })
+        .await
+    }
+
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = query(sql::WAITS_BEHIND)
+                    .bind(tenant)
+                    .bind(task_id.to_string())
+                    .bind(i64::from(Waits::COUNTED))
+                    .fetch_optional(connection)
+                    .await?;
+                let read = |row| crate::rows::waits(&mut Reader::plain(row, "live_executions"));
+                Ok(row.as_ref().map(read).transpose()?)
             })
         })
         .await

@@ -20,7 +20,7 @@ macro_rules! configs {
     ($($rest:literal)*) => {
         concat!("SELECT c.id, c.tenant_id, c.key, c.name, c.task_type, c.scheduler_type, \
          c.parameters::text, c.schedule_config::text, c.max_retries, c.timeout_seconds, c.priority, \
-         c.limits::text, c.retry_policy::text, c.overlap, c.concurrency::text, c.plugin_version, c.paused, \
+         c.limits::text, c.retry_policy::text, c.overlap, c.concurrency::text, c.chain::text, c.plugin_version, c.paused, \
          c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
          c.updated_at, c.deleted_at, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
          s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
@@ -83,7 +83,7 @@ macro_rules! history_columns {
 macro_rules! versions {
     ($rest:literal) => {
         concat!("SELECT id, tenant_id, task_type, digest, state, error, size_bytes, descriptor::text, \
-         grants::text, limits::text, activate, grant_asked, warnings::text, created_at FROM plugin_versions ", $rest)
+         grants::text, limits::text, input::text, activate, grant_asked, warnings::text, created_at FROM plugin_versions ", $rest)
     };
 }
 
@@ -159,6 +159,13 @@ statements! {
     EXPIRED = "SELECT id FROM live_executions \
         WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
         AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2 FOR UPDATE SKIP LOCKED";
+    /// `$3` as far as those before it are counted.
+    WAITS_BEHIND = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
+            AND NOT q.blocked AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT $3) b), \
+        l.run_key IS NOT NULL, (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id \
+            AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max \
+        FROM live_executions l WHERE l.tenant_id = $1 AND l.task_id = $2 \
+        AND l.state IN ('scheduled', 'available', 'retryable')";
     QUEUE_COUNTS = "SELECT count(*) FILTER (WHERE state = 'scheduled'), \
         count(*) FILTER (WHERE state = 'available'), count(*) FILTER (WHERE state = 'running'), \
         count(*) FILTER (WHERE state = 'retryable') FROM live_executions";
@@ -170,9 +177,18 @@ statements! {
     LOCK_SCHEDULES_OF = "SELECT config_id FROM task_schedules WHERE config_id IN ( \
         SELECT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL) \
         ORDER BY config_id FOR NO KEY UPDATE";
+    /// The same, and these configs.
+    LOCK_SCHEDULES_AND = "SELECT config_id FROM task_schedules WHERE config_id IN ( \
+        SELECT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL \
+        UNION SELECT unnest($2::bigint[])) ORDER BY config_id FOR NO KEY UPDATE";
     /// Against deletion alone.
     CONFIGS_ALIVE = "SELECT id, tenant_id FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
         ORDER BY id FOR KEY SHARE";
+    /// Of those, the ones nobody else holds.
+    TRY_LOCK_SCHEDULES = "SELECT config_id FROM task_schedules WHERE config_id = ANY ($1) \
+        ORDER BY config_id FOR NO KEY UPDATE SKIP LOCKED";
+    /// Frozen steps of live executions, which never change.
+    CHAINS_OF = "SELECT tenant_id, chain::text FROM live_executions WHERE id = ANY ($1) AND chain IS NOT NULL";
     LOCK_CONFIG = "SELECT id FROM task_configs WHERE id = $1 FOR UPDATE";
     LOCK_KEYS = "SELECT 1 FROM run_keys WHERE (tenant_id, run_key) IN ( \
         SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, run_key FOR UPDATE";
@@ -193,27 +209,41 @@ statements! {
             AND e.completed_at >= $3 AND e.completed_at <= $4 LIMIT 1) IS NOT NULL";
     LIVE_COUNTS = "SELECT config_id, state = 'running', count(*) FROM live_executions \
         WHERE config_id = ANY ($1) AND config_id IS NOT NULL GROUP BY 1, 2";
-    /// `$19` = now. What is there already is left out. Keys are noted, so that claims find what to lock.
+    /// `$21` = now. What is there already is left out. Keys are noted, so that claims find what to lock.
     INSERT_LIVE = "WITH fresh AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], \
             $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], \
-            $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[]) \
+            $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[], \
+            $19::text[], $20::integer[]) \
             f(id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
-            max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters)), \
+            max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters, chain, \
+            chain_depth)), \
         keyed AS (INSERT INTO run_keys (tenant_id, run_key) \
             SELECT DISTINCT tenant_id, run_key COLLATE \"C\" FROM fresh WHERE run_key IS NOT NULL ORDER BY 1, 2 \
             ON CONFLICT DO NOTHING) \
         INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, trigger, slot, \
         priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
-        parameters, created_at) \
+        parameters, chain, chain_depth, created_at) \
         SELECT id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
-        max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters::jsonb, $19 \
-        FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
+        max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters::jsonb, chain::jsonb, \
+        chain_depth, $21 FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT id, parameters::jsonb FROM unnest($1::bigint[], $2::text[]) u(id, parameters)";
     /// Ids, tenants, task ids, bounds as above: those that ended before, while they were being inserted.
     ENDED_BEFORE = "SELECT u.id FROM unnest($1::bigint[], $2::bigint[], $3::text[]) u(id, tenant_id, task_id) \
         WHERE (SELECT 1 FROM task_executions e WHERE e.tenant_id = u.tenant_id \
             AND e.task_id = u.task_id AND e.completed_at >= $4 AND e.completed_at <= $5 LIMIT 1) IS NOT NULL";
+
+    // ---- answers; the last argument: not at or before
+    ANSWER = "SELECT request_hash, status, body FROM request_answers \
+        WHERE tenant_id = $1 AND request_key = $2 AND created_at > $3";
+    /// Waits for another host that answers the same request; nothing is written if it did.
+    KEEP_ANSWER = "INSERT INTO request_answers (tenant_id, request_key, request_hash, status, body, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, request_key) DO UPDATE SET \
+        request_hash = excluded.request_hash, status = excluded.status, body = excluded.body, \
+        created_at = excluded.created_at WHERE request_answers.created_at <= $7";
+    PURGE_ANSWERS = "DELETE FROM request_answers WHERE (tenant_id, request_key) IN ( \
+        SELECT tenant_id, request_key FROM request_answers WHERE created_at <= $1 \
+        ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
     // ---- fire
     SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
@@ -237,6 +267,14 @@ statements! {
         $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::integer[], $12::bigint[]) \
         u(id, config_id, task_id, tenant_id, task_type, trigger, slot, slot_last, slot_count, skip_reason, \
         priority, max_attempts)";
+    /// `$11` = now.
+    INSERT_SKIPPED_LINKS = "INSERT INTO task_executions (id, config_id, task_id, tenant_id, task_type, state, \
+        trigger, skip_reason, priority, attempt, max_attempts, lost, parent_task_id, created_at, completed_at) \
+        SELECT id, config_id, task_id, tenant_id, task_type, 'skipped', trigger, reason, priority, 0, \
+        max_attempts, 0, parent, $11, $11 \
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], \
+        $8::integer[], $9::bigint[], $10::text[]) \
+        u(id, config_id, task_id, tenant_id, task_type, trigger, reason, priority, max_attempts, parent)";
     /// Every live row of a config is locked, so that what is on its way to wait is seen waiting.
     LOCK_LIVE_OF_CONFIG = "SELECT id, state FROM live_executions WHERE config_id = $1 ORDER BY id FOR UPDATE";
     FLAG_RUNNING = "UPDATE live_executions SET cancel_requested_at = $2 \
@@ -252,7 +290,7 @@ statements! {
         SELECT l.id, l.queue_key, l.run_key, l.run_max, l.lost, l.expires_at, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text, \
-        l.parent_task_id, l.retry_of \
+        l.parent_task_id, l.retry_of, l.chain IS NOT NULL \
         FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
         ORDER BY l.queue_key, l.id";
     RUNNING_OF_KEYS = "SELECT u.tenant_id, u.run_key, count(*) \
@@ -287,8 +325,8 @@ statements! {
     LOCK_RUNNING = "WITH l AS MATERIALIZED (SELECT * FROM live_executions WHERE id = ANY ($1) ORDER BY id FOR UPDATE) \
         SELECT l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, l.parameters IS NULL, l.run_key, l.lost, \
-        l.incarnation = ANY (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)) \
-        FROM l WHERE l.state = 'running'";
+        l.incarnation = ANY (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)), \
+        l.chain::text, l.chain_depth FROM l WHERE l.state = 'running'";
     CONFIGS_OF = "SELECT c.id, c.deleted_at IS NOT NULL, c.delete_history, c.paused, s.failures_in_a_row, \
         s.state_version FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.id = ANY ($1)";
     RECORD = concat!("WITH ended AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], \
@@ -352,7 +390,10 @@ statements! {
     /// history gets no row.
     END_BARE = concat!("WITH gone AS (DELETE FROM live_executions l WHERE l.id = ANY ($1) RETURNING l.*), \
         aside AS (DELETE FROM live_parameters WHERE execution_id = ANY ($1)), \
-        told AS (SELECT g.id, g.tenant_id, g.run_key, coalesce(c.delete_history, false) AS forgotten \
+        told AS (SELECT g.id, g.tenant_id, g.run_key, coalesce(c.delete_history, false) AS forgotten, \
+            CASE WHEN g.config_id IS NULL OR (c.id IS NOT NULL AND c.deleted_at IS NULL) \
+                THEN g.chain::text END AS chain, \
+            g.task_id, g.chain_depth \
             FROM gone g LEFT JOIN task_configs c ON c.id = g.config_id), \
         recorded AS (",
         history_columns!(),
@@ -362,7 +403,7 @@ statements! {
          $4, NULL, NULL, NULL, NULL, NULL, g.created_at, g.first_started_at, g.due_at, g.expires_at, \
          g.cancel_requested_at, g.progress, g.parent_task_id, g.retry_of, NULL \
          FROM gone g JOIN told t ON t.id = g.id WHERE NOT t.forgotten) \
-        SELECT id, tenant_id, run_key, forgotten FROM told");
+        SELECT id, tenant_id, run_key, forgotten, chain, task_id, chain_depth FROM told ORDER BY id");
     HELD = "SELECT id, task_id, claim FROM live_executions \
         WHERE state = 'running' AND incarnation = $1 ORDER BY id";
     /// Locked in order, so that two hosts' reports cannot wait for each other.
@@ -417,14 +458,14 @@ statements! {
         parameters, schedule_config, max_retries, timeout_seconds, priority, limits, retry_policy, overlap, \
         concurrency, chain, plugin_version, paused, pause_reason, pause_after_failures, \
         expires_after_seconds, version, created_at, updated_at) VALUES ($2, $3, $4, $5, $6, $7, $8::jsonb, \
-        $9::jsonb, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16::jsonb, '[]', $17, $18, $19, $20, \
-        $21, 1, $1, $1) RETURNING id";
+        $9::jsonb, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16::jsonb, $17::jsonb, $18, $19, $20, $21, \
+        $22, 1, $1, $1) RETURNING id";
     INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at) VALUES ($1, $2, $3)";
     UPDATE_CONFIG = "UPDATE task_configs SET key = $3, name = $4, name_folded = $5, task_type = $6, \
         scheduler_type = $7, parameters = $8::jsonb, schedule_config = $9::jsonb, max_retries = $10, \
         timeout_seconds = $11, priority = $12, limits = $13::jsonb, retry_policy = $14::jsonb, \
-        overlap = $15, concurrency = $16::jsonb, plugin_version = $17, paused = $18, pause_reason = $19, \
-        pause_after_failures = $20, expires_after_seconds = $21, version = version + 1, updated_at = $1 \
+        overlap = $15, concurrency = $16::jsonb, chain = $17::jsonb, plugin_version = $18, paused = $19, \
+        pause_reason = $20, pause_after_failures = $21, expires_after_seconds = $22, version = version + 1, updated_at = $1 \
         WHERE id = $2";
     UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = $2, last_slot = $3, anchor_at = $4, \
         skip_reason = $5, skip_first = $6, skip_last = $7, skip_count = $8, failures_in_a_row = $9 \
@@ -488,9 +529,9 @@ statements! {
     ALL_VERSIONS = versions!("WHERE state IN ('compiling', 'ready') ORDER BY id");
     DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND task_type = $2 AND digest = $3";
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
-        grants, limits, activate, grant_asked, warnings, created_at) \
-        VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8, $9, $10::jsonb, $11)";
-    SET_GRANTS = "UPDATE plugin_versions SET grants = $2::jsonb WHERE id = $1";
+        grants, limits, input, activate, grant_asked, warnings, created_at) \
+        VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8::jsonb, $9, $10, $11::jsonb, $12)";
+    SET_WISHES = "UPDATE plugin_versions SET grants = $2::jsonb, input = $3::jsonb WHERE id = $1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = $2::jsonb, warnings = $3::jsonb WHERE id = $1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = $2 WHERE id = $1";
     /// Bytes are shared between types, so their coming and going has a lock of its own.

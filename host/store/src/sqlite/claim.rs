@@ -159,6 +159,7 @@ fn candidate(row: &SqliteRow) -> StoreResult<Candidate> {
         parameters: r.get::<&str>("parameters")?.into(),
         parent_task_id: r.opt_word("parent_task_id")?,
         retry_of: r.opt_word("retry_of")?,
+        chained: r.flag("chain")?,
     };
     Ok(Candidate {
         queue_key,

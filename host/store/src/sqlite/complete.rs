@@ -3,9 +3,10 @@
 use super::end;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{db, sql};
+use super::{chain, db, sql};
 use crate::columns::{AttemptRow, micros, raw, text};
 use crate::settle::{Batch, Ended, Failures, Retried, RunningRow, States, Verdicts};
+use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
 use horarium_model::execution::{HttpCall, LogLine};
@@ -37,6 +38,8 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
             delete_history: r.get("delete_history")?,
             large: r.get("parameters")?,
             run_key: r.get("run_key")?,
+            chain: None,
+            chain_depth: 0,
             failures: 0,
             paused: false,
             state_version: 0,
@@ -47,6 +50,8 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
         found.failures = r.number("failures_in_a_row")?;
         found.paused = r.get("paused")?;
         found.state_version = r.get("state_version")?;
+        found.chain = r.get("chain")?;
+        found.chain_depth = r.number("chain_depth")?;
         running.insert(id, found);
     }
     Ok(running)
@@ -88,9 +93,10 @@ pub(super) async fn complete_many(
     let alive = super::hosts::alive(tx).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
     let verdicts = Verdicts::decide(items, running, &alive, states)?;
-    write_batch(tx, verdicts.batch).await?;
+    let parents = write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;
     write_failures(tx, now, verdicts.failures).await?;
+    chain::run(tx, now, parents).await?;
     Ok(verdicts.receipts)
 }
 
@@ -123,7 +129,8 @@ fn retry_row(retried: &Retried) -> StoreResult<RetryRow<'_>> {
     Ok((retried.id, retried.due_at, retried.started_at, progress))
 }
 
-async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<()> {
+/// Writes the rows; returns what ended with a chain.
+async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<Vec<Parent>> {
     let attempts: Vec<AttemptRow<'_>> = batch.attempts.into_iter().map(|(_, row)| row).collect();
     end::insert_attempts(tx, &attempts).await?;
     let logs: Vec<(i64, u32, &[LogLine])> = batch
@@ -160,7 +167,8 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<()> {
     }
     tx.freed.extend(batch.freed);
     let forgotten: Vec<i64> = batch.forgotten.iter().map(|(_, id)| *id).collect();
-    end::forget(tx, &forgotten).await
+    end::forget(tx, &forgotten).await?;
+    Ok(batch.parents)
 }
 
 /// The rows as JSON text; none when there are none.

@@ -2,11 +2,12 @@
 
 use super::fire::write_skips;
 use super::writer::Tx;
-use super::{db, rows, sql};
+use super::{answers, db, rows, sql};
 use crate::columns::{cut, micros, opt_micros, text};
 use crate::firing::{Skip, SkippedOf};
 use horarium_core::store::{
-    ConfigFilter, ConfigUpdate, Listing, Page, StoreError, StoreResult, rules,
+    ConfigFilter, ConfigUpdate, Created, KeyedRequest, Listing, Page, StoreError, StoreResult,
+    rules,
 };
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
@@ -118,6 +119,7 @@ fn spec_query(
         .bind(text(&spec.retry_policy)?)
         .bind(spec.overlap.map(rows::overlap_word))
         .bind(concurrency)
+        .bind(text(&spec.chain)?)
         .bind(spec.plugin_version.clone())
         .bind(spec.paused)
         .bind(spec.pause_reason.clone())
@@ -146,7 +148,25 @@ async fn check_key(
     }
 }
 
-pub(super) async fn create(
+/// `Catalog::create_config_once`.
+pub(super) async fn create_once(
+    tx: &mut Tx,
+    now: Timestamp,
+    tenant: TenantId,
+    spec: &TaskSpec,
+    request: Option<&KeyedRequest<TaskConfig>>,
+) -> StoreResult<Created> {
+    if let Some(request) = request
+        && let Some(kept) = answers::find(tx.read(), now, request.tenant_id, &request.key).await?
+    {
+        return Ok(Created::Repeated(kept));
+    }
+    let config = create(tx, now, tenant, spec).await?;
+    answers::keep(tx, now, request, &config).await?;
+    Ok(Created::Done(Box::new(config)))
+}
+
+async fn create(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

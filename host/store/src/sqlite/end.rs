@@ -2,18 +2,20 @@
 
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{db, sql};
+use super::{chain, db, sql};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
 use crate::settle::{GivenBack, Returned};
+use horarium_core::store::chain::Parent;
 use horarium_core::store::{
     CancelReceipt, FAILED_AFTER_LOST, Release, StoreResult, Swept, TakenOver, rules,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
+use serde_json::Value;
 use sqlx::Row;
 
 /// Ends executions without an attempt that would account for it. The history of a config that is deleted
-/// with its history gets no row.
+/// with its history gets no row. Returns those that have a chain, which is still to be run.
 pub(super) async fn end_bare(
     tx: &mut Tx,
     now: Timestamp,
@@ -21,9 +23,10 @@ pub(super) async fn end_bare(
     state: State,
     kind: ErrorKind,
     message: &str,
-) -> StoreResult<()> {
+) -> StoreResult<Vec<Parent>> {
+    let mut parents = Vec::new();
     if ids.is_empty() {
-        return Ok(());
+        return Ok(parents);
     }
     let list = text(&ids)?;
     let written = sqlx::query(sql::END_BARE)
@@ -55,9 +58,14 @@ pub(super) async fn end_bare(
         .await
         .map_err(db)?;
     for row in removed {
-        let key: Option<String> = row.try_get(2).map_err(db)?;
-        if let Some(key) = key {
-            tx.freed.insert((row.try_get(1).map_err(db)?, key));
+        let mut r = Reader::new(&row, "live_executions")?;
+        let tenant = r.get("tenant_id")?;
+        let key: Option<String> = r.get("run_key")?;
+        tx.freed.extend(key.map(|key| (tenant, key)));
+        if let Some(chain) = r.opt_text("chain")? {
+            let task = (r.word("task_id")?, tenant);
+            let chain = (chain, r.number("chain_depth")?);
+            parents.push(Parent::read(task, chain, (state, Value::Null))?);
         }
     }
     sqlx::query(sql::DELETE_PARAMETERS)
@@ -65,7 +73,7 @@ pub(super) async fn end_bare(
         .execute(tx.write())
         .await
         .map_err(db)?;
-    Ok(())
+    Ok(parents)
 }
 
 /// Removes what is kept beside executions that leave no history.
@@ -108,15 +116,9 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreR
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()
         .map_err(db)?;
-    end_bare(
-        tx,
-        now,
-        &expired,
-        State::Failed,
-        ErrorKind::Expired,
-        rules::EXPIRED,
-    )
-    .await?;
+    let (to, kind) = (State::Failed, ErrorKind::Expired);
+    let parents = end_bare(tx, now, &expired, to, kind, rules::EXPIRED).await?;
+    chain::run(tx, now, parents).await?;
     let available = sqlx::query(sql::SWEEP_AVAILABLE)
         .bind(micros(now))
         .bind(limit)
@@ -171,16 +173,10 @@ pub(super) async fn cancel(
     if state == State::Running {
         return Ok(CancelReceipt::Requested);
     }
+    let (to, kind) = (State::Cancelled, ErrorKind::Cancelled);
     let message = rules::CANCELLED_WAITING;
-    end_bare(
-        tx,
-        now,
-        &[r.place.id],
-        State::Cancelled,
-        ErrorKind::Cancelled,
-        message,
-    )
-    .await?;
+    let parents = end_bare(tx, now, &[r.place.id], to, kind, message).await?;
+    chain::run(tx, now, parents).await?;
     Ok(CancelReceipt::Ended)
 }
 
@@ -213,9 +209,11 @@ pub(super) async fn give_back(
         .execute(tx.write())
         .await
         .map_err(db)?;
+    let mut parents = Vec::new();
     for (ids, state, kind, message) in returned.ends() {
-        end_bare(tx, now, ids, state, kind, message).await?;
+        parents.extend(end_bare(tx, now, ids, state, kind, message).await?);
     }
+    chain::run(tx, now, parents).await?;
     Ok(returned.counts())
 }
 

@@ -1,10 +1,10 @@
 //! Inserting executions.
 
 use super::writer::Tx;
-use super::{db, sql};
+use super::{answers, db, sql};
 use crate::columns::{micros, opt_micros, raw, text};
 use crate::firing::Fresh;
-use horarium_core::store::{EnqueueReceipt, NewExecution, StoreResult, rules};
+use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
@@ -36,6 +36,8 @@ struct LiveRow<'a>(
     Option<String>,
     Option<String>,
     Option<&'a RawValue>,
+    Option<&'a RawValue>,
+    u32,
 );
 
 /// Inserts executions; their ids and states, in order.
@@ -76,6 +78,8 @@ pub(super) async fn insert(
             new.parent_task_id.map(|id| id.to_string()),
             new.retry_of.map(|id| id.to_string()),
             (!aside).then_some(parameters),
+            new.chain.as_deref().map(raw).transpose()?,
+            new.chain_depth,
         ));
         placed.push((id, state));
     }
@@ -127,75 +131,55 @@ pub(super) async fn live_counts(
     Ok(counts)
 }
 
-/// `Queue::enqueue_many`.
-pub(super) async fn enqueue_many(
-    tx: &mut Tx,
-    now: Timestamp,
-    items: &[NewExecution],
-) -> StoreResult<Vec<EnqueueReceipt>> {
-    let mut known = known_tasks(tx, items).await?;
-    let alive = configs_alive(tx, items).await?;
-    let watched: HashSet<ConfigId> = items
-        .iter()
-        .filter(|i| i.refuse_if_live)
-        .filter_map(|i| i.config_id)
-        .collect();
-    let watched: Vec<ConfigId> = watched.into_iter().collect();
-    let mut live = live_counts(tx, &watched).await?;
-    let mut receipts = Vec::with_capacity(items.len());
-    let mut fresh = Vec::new();
-    for item in items {
-        let refused = if !known.insert((item.tenant_id, item.task_id)) {
-            Some(EnqueueReceipt::Duplicate)
-        } else {
-            refusal(item, &alive, &live)
-        };
-        if let Some(refused) = refused {
-            if refused != EnqueueReceipt::Duplicate {
-                known.remove(&(item.tenant_id, item.task_id));
-            }
-            receipts.push(Some(refused));
-            continue;
-        }
-        if let Some(config) = item.config_id {
-            live.entry(config).or_default().0 += 1;
-        }
-        fresh.push(Fresh {
-            id: tx.next_execution(),
-            template: item,
-            task_id: item.task_id,
-            trigger: item.trigger,
-            slot: item.slot,
-            due_at: item.due_at,
-        });
-        receipts.push(None);
+/// `Queue::enqueue`.
+pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Enqueued> {
+    if let Some(request) = &batch.request
+        && let Some(kept) = answers::find(tx.read(), now, request.tenant_id, &request.key).await?
+    {
+        return Ok(Enqueued::Repeated(kept));
     }
-    let mut placed = insert(tx, now, &fresh).await?.into_iter();
-    Ok(receipts
-        .into_iter()
-        .filter_map(|refused| {
-            refused.or_else(|| {
-                placed
-                    .next()
-                    .map(|(id, state)| EnqueueReceipt::Enqueued { id, state })
-            })
-        })
-        .collect())
+    let receipts = place(tx, now, batch).await?;
+    answers::keep(tx, now, batch.request.as_ref(), &receipts).await?;
+    Ok(Enqueued::Done(receipts))
 }
 
-fn refusal(
-    item: &NewExecution,
-    alive: &HashSet<(ConfigId, i64)>,
-    live: &HashMap<ConfigId, (u32, u32)>,
-) -> Option<EnqueueReceipt> {
-    let config = item.config_id?;
-    if !alive.contains(&(config, item.tenant_id)) {
-        return Some(EnqueueReceipt::NoConfig);
+async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<EnqueueReceipt>> {
+    let items = &batch.items;
+    let known = known_tasks(tx, items).await?;
+    let alive = configs_alive(tx, items).await?;
+    let watched = items.iter().filter(|item| item.refuse_if_live);
+    let watched: HashSet<ConfigId> = watched.filter_map(|item| item.config_id).collect();
+    let watched: Vec<ConfigId> = watched.into_iter().collect();
+    let live = live_counts(tx, &watched).await?;
+    let refusals = rules::refusals(
+        items,
+        |item| known.contains(&(item.tenant_id, item.task_id)),
+        |item| {
+            let config = item.config_id;
+            config.is_none_or(|id| alive.contains(&(id, item.tenant_id)))
+        },
+        |config| live.contains_key(&config),
+    );
+    if batch.atomic
+        && let Some(void) = rules::void_batch(&refusals)
+    {
+        return Ok(void);
     }
-    let lives = live
-        .get(&config)
-        .is_some_and(|(waiting, running)| waiting + running > 0);
-    (item.refuse_if_live && lives).then_some(EnqueueReceipt::Live)
+    let taken = items
+        .iter()
+        .zip(&refusals)
+        .filter(|(_, refusal)| refusal.is_none());
+    let fresh: Vec<Fresh<'_>> = taken
+        .map(|(item, _)| Fresh::of(tx.next_execution(), item))
+        .collect();
+    let mut placed = insert(tx, now, &fresh).await?.into_iter();
+    let receipts = refusals.into_iter().filter_map(|refusal| {
+        refusal.or_else(|| {
+            let (id, state) = placed.next()?;
+            Some(EnqueueReceipt::Enqueued { id, state })
+        })
+    });
+    Ok(receipts.collect())
 }
 
 async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<HashSet<(i64, TaskId)>> {

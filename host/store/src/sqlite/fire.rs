@@ -4,9 +4,10 @@ use super::end;
 use super::enqueue;
 use super::rows::{self, Cells as _, Reader};
 use super::writer::Tx;
-use super::{db, sql};
+use super::{chain, db, sql};
 use crate::columns::{micros, opt_micros, text};
 use crate::firing::{FirePlan, Position, Skip, SkippedOf};
+use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult};
 use horarium_model::execution::State;
@@ -76,24 +77,32 @@ pub(super) async fn fire_due(
     let ids: Vec<i64> = (0..plan.ids).map(|_| tx.next_execution()).collect();
     plan.number(&ids);
     let mut receipts = plan.receipts;
+    let mut parents = Vec::new();
     for segment in plan.segments {
         write_skips(tx, now, &segment.skips).await?;
         enqueue::insert(tx, now, &segment.fresh).await?;
         if let Some((order, config)) = segment.then_cancel {
-            let asked = cancel_live(tx, now, config).await?;
+            let (asked, ended) = cancel_live(tx, now, config).await?;
+            parents.extend(ended);
             if let Some(receipt) = receipts.get_mut(order) {
                 receipt.cancel_requested.extend(asked);
             }
         }
     }
     advance(tx, &positions).await?;
+    chain::run(tx, now, parents).await?;
     Ok(receipts)
 }
 
-/// `cancel_running`: ends what waits of a config, asks what runs to stop.
-async fn cancel_live(tx: &mut Tx, now: Timestamp, config: ConfigId) -> StoreResult<Vec<TaskId>> {
+/// `cancel_running`: ends what waits of a config, asks what runs to stop. Returns what was asked, and what
+/// ended and has a chain, which is still to be run.
+pub(super) async fn cancel_live(
+    tx: &mut Tx,
+    now: Timestamp,
+    config: ConfigId,
+) -> StoreResult<(Vec<TaskId>, Vec<Parent>)> {
     let waiting = end::waiting_of(tx, config).await?;
-    end::end_bare(
+    let parents = end::end_bare(
         tx,
         now,
         &waiting,
@@ -114,7 +123,8 @@ async fn cancel_live(tx: &mut Tx, now: Timestamp, config: ConfigId) -> StoreResu
         found.push((r.place.id, r.word::<TaskId>("task_id")?));
     }
     found.sort_unstable();
-    Ok(found.into_iter().map(|(_, task_id)| task_id).collect())
+    let asked = found.into_iter().map(|(_, task_id)| task_id).collect();
+    Ok((asked, parents))
 }
 
 async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<ConfigId, Position>> {

@@ -1,7 +1,9 @@
 //! SQLite: one file, one server. One task owns the only writing connection and groups what waits into
 //! one transaction ([`writer`]); readers have connections of their own.
 
+mod answers;
 mod catalog;
+mod chain;
 mod claim;
 mod complete;
 mod configs;

@@ -26,6 +26,25 @@ async fn version(
     row.as_ref().map(rows::version).transpose()
 }
 
+/// Of a type: whether it is held, and whether the pinned or else the active version keeps state.
+pub(super) async fn in_force(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    task_type: &str,
+    pin: Option<&str>,
+) -> StoreResult<(bool, bool)> {
+    let Some(of_type) = one_type(connection, tenant, task_type).await? else {
+        return Ok((false, false));
+    };
+    let uses_state = match pin.or(of_type.active_digest.as_deref()) {
+        Some(digest) => version(connection, tenant, task_type, digest)
+            .await?
+            .is_some_and(|(_, version)| version.uses_state()),
+        None => false,
+    };
+    Ok((of_type.disabled, uses_state))
+}
+
 /// A version that must exist, in the state that the wish needs.
 async fn version_in(
     tx: &mut Tx,
@@ -74,9 +93,10 @@ pub(super) async fn add_version(
         .map_err(db)?;
     match version(tx.read(), tenant, task_type, digest).await? {
         Some((id, known)) if known.state != VersionState::Failed => {
-            sqlx::query(sql::SET_GRANTS)
+            sqlx::query(sql::SET_WISHES)
                 .bind(id)
                 .bind(text(&new.grants)?)
+                .bind(text(&new.input)?)
                 .execute(tx.write())
                 .await
                 .map_err(db)?;
@@ -111,6 +131,7 @@ async fn insert_version(
         .bind(text(&new.descriptor)?)
         .bind(text(&new.grants)?)
         .bind(text(&new.limits)?)
+        .bind(text(&new.input)?)
         .bind(new.activate)
         .bind(new.grant_asked)
         .bind(text(&new.warnings)?)

@@ -1,13 +1,13 @@
 //! The live side: each operation runs in the writer's next transaction; what only reads has a reader.
 
 use super::rows::{self, Cells as _, Reader};
-use super::{SqliteStore, claim, complete, db, end, enqueue, fire, hosts, sql};
+use super::{SqliteStore, answers, claim, complete, db, end, enqueue, fire, hosts, sql};
 use crate::columns::{micros, progress_text, text};
 use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule,
-    EnqueueReceipt, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, NewExecution,
-    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
+    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, Enqueue,
+    Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
+    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use serde_json::value::RawValue;
@@ -55,17 +55,31 @@ impl Queue for SqliteStore {
         .await
     }
 
-    async fn enqueue_many(
-        &self,
-        now: Timestamp,
-        items: Vec<NewExecution>,
-    ) -> StoreResult<Vec<EnqueueReceipt>> {
-        let items = Arc::new(items);
+    async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued> {
+        let batch = Arc::new(batch);
         self.write(move |tx| {
-            let items = items.clone();
-            Box::pin(async move { enqueue::enqueue_many(tx, now, &items).await })
+            let batch = batch.clone();
+            Box::pin(async move { enqueue::enqueue(tx, now, &batch).await })
         })
         .await
+    }
+
+    async fn kept_answer(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        key: &str,
+    ) -> StoreResult<Option<KeptAnswer>> {
+        let key = key.to_owned();
+        self.read(move |connection| {
+            Box::pin(async move { answers::find(connection, now, tenant, &key).await })
+        })
+        .await
+    }
+
+    async fn purge_answers(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
+        self.write(move |tx| Box::pin(answers::purge(tx, now, limit)))
+            .await
     }
 
     async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
@@ -196,6 +210,23 @@ impl Queue for SqliteStore {
                     snapshot.entries.insert(row.try_get(0).map_err(db)?, entry);
                 }
                 Ok(snapshot)
+            })
+        })
+        .await
+    }
+
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query(sql::WAITS_BEHIND)
+                    .bind(tenant)
+                    .bind(task_id.to_string())
+                    .bind(Waits::COUNTED)
+                    .fetch_optional(connection)
+                    .await
+                    .map_err(db)?;
+                let read = |row| crate::rows::waits(&mut Reader::plain(row, "live_executions"));
+                row.as_ref().map(read).transpose()
             })
         })
         .await

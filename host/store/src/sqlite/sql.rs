@@ -16,7 +16,7 @@ macro_rules! config_columns {
     () => {
         "c.id, c.tenant_id, c.key, c.name, c.task_type, c.scheduler_type, json(c.parameters), \
          json(c.schedule_config), c.max_retries, c.timeout_seconds, c.priority, json(c.limits), \
-         json(c.retry_policy), c.overlap, json(c.concurrency), c.plugin_version, c.paused, \
+         json(c.retry_policy), c.overlap, json(c.concurrency), json(c.chain), c.plugin_version, c.paused, \
          c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
          c.updated_at, c.deleted_at, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
          s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row"
@@ -130,6 +130,13 @@ statements! {
     EXPIRED = "SELECT id FROM live_executions \
         WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
         AND expires_at <= ?1 ORDER BY expires_at, id LIMIT ?2";
+    /// `?3` as far as those before it are counted.
+    WAITS_BEHIND = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
+            AND q.blocked = 0 AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT ?3) b), \
+        l.run_key IS NOT NULL, (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id \
+            AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max \
+        FROM live_executions l WHERE l.tenant_id = ?1 AND l.task_id = ?2 \
+        AND l.state IN ('scheduled', 'available', 'retryable')";
     QUEUE_COUNTS = "SELECT \
         (SELECT count(*) FROM live_executions WHERE state = 'scheduled'), \
         (SELECT count(*) FROM live_executions WHERE state = 'available'), \
@@ -146,17 +153,29 @@ statements! {
     LIVE_COUNTS = "SELECT l.config_id, l.state = 'running', count(*) FROM jsonb_each(?1) j \
         CROSS JOIN live_executions l ON l.config_id = j.value GROUP BY 1, 2";
     /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
-    /// run_key, run_max, due, expires, parent, retry_of, parameters or null; `?2` = now.
+    /// run_key, run_max, due, expires, parent, retry_of, parameters or null, chain or null, depth; `?2` = now.
     INSERT_LIVE = "INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, \
         trigger, slot, priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, \
-        parent_task_id, retry_of, parameters, created_at) \
+        parent_task_id, retry_of, parameters, chain, chain_depth, created_at) \
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
-        value ->> 13, value ->> 14, value ->> 15, value ->> 16, jsonb_extract(value, '$[17]'), ?2 \
+        value ->> 13, value ->> 14, value ->> 15, value ->> 16, jsonb_extract(value, '$[17]'), \
+        jsonb_extract(value, '$[18]'), value ->> 19, ?2 \
         FROM jsonb_each(?1)";
     /// id, parameters
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT value ->> 0, jsonb_extract(value, '$[1]') FROM jsonb_each(?1)";
+
+    // ---- answers; the last argument: not at or before
+    ANSWER = "SELECT request_hash, status, body FROM request_answers \
+        WHERE tenant_id = ?1 AND request_key = ?2 AND created_at > ?3";
+    KEEP_ANSWER = "INSERT INTO request_answers (tenant_id, request_key, request_hash, status, body, created_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (tenant_id, request_key) DO UPDATE SET \
+        request_hash = excluded.request_hash, status = excluded.status, body = excluded.body, \
+        created_at = excluded.created_at";
+    PURGE_ANSWERS = "DELETE FROM request_answers WHERE (tenant_id, request_key) IN ( \
+        SELECT tenant_id, request_key FROM request_answers WHERE created_at <= ?1 \
+        ORDER BY created_at LIMIT ?2)";
 
     // ---- fire
     SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
@@ -177,6 +196,11 @@ statements! {
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, 'skipped', \
         value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, 0, \
         value ->> 11, 0, ?2, ?2 FROM jsonb_each(?1)";
+    /// id, config, task_id, tenant, type, trigger, reason, priority, max_attempts, parent; `?2` = now.
+    INSERT_SKIPPED_LINKS = "INSERT INTO task_executions (id, config_id, task_id, tenant_id, task_type, state, \
+        trigger, skip_reason, priority, attempt, max_attempts, lost, parent_task_id, created_at, completed_at) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, 'skipped', \
+        value ->> 5, value ->> 6, value ->> 7, 0, value ->> 8, 0, value ->> 9, ?2, ?2 FROM jsonb_each(?1)";
     WAITING_OF_CONFIG = "SELECT id FROM live_executions \
         WHERE config_id = ?1 AND state IN ('scheduled', 'available', 'retryable') ORDER BY id";
     RUNNING_OF_CONFIG = "SELECT count(*) FROM live_executions WHERE config_id = ?1 AND state = 'running'";
@@ -187,7 +211,7 @@ statements! {
     CANDIDATES = "SELECT l.id, l.queue_key, l.run_key, l.run_max, l.lost, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))), \
-        l.parent_task_id, l.retry_of \
+        l.parent_task_id, l.retry_of, l.chain IS NOT NULL \
         FROM live_executions l INDEXED BY live_executions_claim \
         LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
         WHERE l.state = 'available' AND l.blocked = 0 AND (l.queue_key, l.id) > (?3, ?4) \
@@ -221,7 +245,8 @@ statements! {
         l.cancel_requested_at IS NOT NULL, \
         l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), \
         coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, l.attempt, l.lost, l.started_at, \
-        coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0) \
+        coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0), \
+        json(l.chain), l.chain_depth \
         FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
         LEFT JOIN task_configs c ON c.id = l.config_id \
         LEFT JOIN task_schedules s ON s.config_id = l.config_id \
@@ -282,7 +307,9 @@ statements! {
          FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
          LEFT JOIN task_configs c ON c.id = l.config_id WHERE c.delete_history IS NOT 1");
     DELETE_LIVE_KEYS = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1)) \
-        RETURNING id, tenant_id, run_key";
+        RETURNING id, tenant_id, run_key, CASE WHEN config_id IS NULL OR EXISTS ( \
+            SELECT 1 FROM task_configs c WHERE c.id = live_executions.config_id AND c.deleted_at IS NULL) \
+        THEN json(chain) END, task_id, chain_depth";
     /// Those of `?1` that no history row was written for.
     UNRECORDED = "SELECT j.value FROM json_each(?1) j \
         WHERE NOT EXISTS (SELECT 1 FROM task_executions e WHERE e.id = j.value)";
@@ -337,14 +364,14 @@ statements! {
         parameters, schedule_config, max_retries, timeout_seconds, priority, limits, retry_policy, overlap, \
         concurrency, chain, plugin_version, paused, pause_reason, pause_after_failures, \
         expires_after_seconds, version, created_at, updated_at) VALUES (?2, ?3, ?4, ?5, ?6, ?7, jsonb(?8), \
-        jsonb(?9), ?10, ?11, ?12, jsonb(?13), jsonb(?14), ?15, jsonb(?16), jsonb('[]'), ?17, ?18, ?19, ?20, \
-        ?21, 1, ?1, ?1) RETURNING id";
+        jsonb(?9), ?10, ?11, ?12, jsonb(?13), jsonb(?14), ?15, jsonb(?16), jsonb(?17), ?18, ?19, ?20, ?21, \
+        ?22, 1, ?1, ?1) RETURNING id";
     INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at) VALUES (?1, ?2, ?3)";
     UPDATE_CONFIG = "UPDATE task_configs SET key = ?3, name = ?4, name_folded = ?5, task_type = ?6, \
         scheduler_type = ?7, parameters = jsonb(?8), schedule_config = jsonb(?9), max_retries = ?10, \
         timeout_seconds = ?11, priority = ?12, limits = jsonb(?13), retry_policy = jsonb(?14), \
-        overlap = ?15, concurrency = jsonb(?16), plugin_version = ?17, paused = ?18, pause_reason = ?19, \
-        pause_after_failures = ?20, expires_after_seconds = ?21, version = version + 1, updated_at = ?1 \
+        overlap = ?15, concurrency = jsonb(?16), chain = jsonb(?17), plugin_version = ?18, paused = ?19, \
+        pause_reason = ?20, pause_after_failures = ?21, expires_after_seconds = ?22, version = version + 1, updated_at = ?1 \
         WHERE id = ?2";
     UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = ?2, last_slot = ?3, anchor_at = ?4, \
         skip_reason = ?5, skip_first = ?6, skip_last = ?7, skip_count = ?8, failures_in_a_row = ?9 \
@@ -399,19 +426,19 @@ statements! {
     ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
-        json(grants), json(limits), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
+        json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
     VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
-        json(grants), json(limits), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
+        json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE tenant_id = ?1 AND task_type = ?2 ORDER BY id DESC";
     ALL_VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
-        json(grants), json(limits), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
+        json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE state IN ('compiling', 'ready') ORDER BY id";
     DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
-        grants, limits, activate, grant_asked, warnings, created_at) \
-        VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), ?8, ?9, jsonb(?10), ?11)";
-    SET_GRANTS = "UPDATE plugin_versions SET grants = jsonb(?2) WHERE id = ?1";
+        grants, limits, input, activate, grant_asked, warnings, created_at) \
+        VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), jsonb(?8), ?9, ?10, jsonb(?11), ?12)";
+    SET_WISHES = "UPDATE plugin_versions SET grants = jsonb(?2), input = jsonb(?3) WHERE id = ?1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = jsonb(?2), warnings = jsonb(?3) WHERE id = ?1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = ?2 WHERE id = ?1";
     INSERT_BYTES = "INSERT INTO plugin_bytes (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING";

@@ -237,6 +237,7 @@ impl Harness {
             }),
             live: runs.clone(),
             keyring: Arc::new(Keyring::open_source(KeyShelf::default()).expect("no keys yet")),
+            requests: Arc::default(),
         });
         let ready = Arc::new(AtomicBool::new(true));
         let compiled = Arc::new(Mutex::new(Ok(())));

@@ -191,6 +191,7 @@ async fn a_registration_that_a_crash_broke_off_is_finished_as_it_was_wished() {
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: true,
         warnings: Vec::new(),

@@ -67,6 +67,7 @@ impl Harness {
             state: None,
             progress: None,
             pause_after_failures: None,
+            chained: claimed.chained,
         };
         let receipts = self.store.complete_many(now, vec![completion]).await;
         let recorded = CompletionReceipt::Recorded(State::Succeeded);

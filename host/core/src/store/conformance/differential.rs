@@ -130,6 +130,17 @@ const OVERLAPS: [Overlap; 4] = [
 ];
 const TYPES: [&str; 2] = [TYPE, "other"];
 
+/// Steps of every third execution, some of which fail their child.
+fn chain(count: u8) -> Option<Arc<str>> {
+    let end = ["succeeded", "failed", "cancelled"][usize::from(count / 3 % 3)];
+    let from = if count.is_multiple_of(2) { "" } else { "/gone" };
+    let steps = json!([
+        {"task": format!("key{}", count % 3), "on": [end], "parameters": {"/x": from}},
+        {"task": "key0", "on": ["succeeded", "failed"], "parameters": {}},
+    ]);
+    count.is_multiple_of(3).then(|| steps.to_string().into())
+}
+
 impl Side {
     async fn new(store: Arc<dyn Store>) -> Self {
         let lab = Lab::new(store).await;
@@ -240,6 +251,10 @@ impl Side {
                 json!({"scheduler_type": "date", "schedule_config": {"run_at": "2026-01-01T00:01:00Z"}})
             }
         };
+        let overlap = ["allow", "skip", "queue_one", "cancel_running"];
+        if key.is_some() {
+            changes["overlap"] = json!(overlap[usize::from(kind / 3 % 4)]);
+        }
         changes["paused"] = json!(paused);
         changes["key"] = json!(key.map(|k| format!("key{}", k % 3)));
         let created = self
@@ -308,6 +323,7 @@ impl Side {
                         run_key: key.map(|k| format!("run{}", k % 2)),
                         run_max: 1 + u32::from(key.unwrap_or(0) % 2),
                         refuse_if_live: *refuse,
+                        chain: chain(*count),
                         parameters: Arc::from(format!(
                             r#"{{"n":{n},"s":"{}"}}"#,
                             "y".repeat(usize::from(*count) * 9)

@@ -103,6 +103,8 @@ impl Lab {
             parent_task_id: None,
             retry_of: None,
             refuse_if_live: false,
+            chain: None,
+            chain_depth: 0,
         }
     }
 
@@ -378,6 +380,7 @@ pub(super) fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End)
         state: None,
         progress: None,
         pause_after_failures: None,
+        chained: claimed.chained,
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub mod differential;
 mod lab;
+mod rules_answers;
 mod rules_catalog;
+mod rules_chain;
 mod rules_claim;
 mod rules_complete;
 mod rules_configs;
@@ -15,7 +17,9 @@ mod rules_vault;
 mod scene;
 
 pub use lab::{Lab, at};
+pub use rules_answers::*;
 pub use rules_catalog::*;
+pub use rules_chain::*;
 pub use rules_claim::*;
 pub use rules_complete::*;
 pub use rules_configs::*;
@@ -39,6 +43,21 @@ macro_rules! conformance_rules {
             claims_take_only_the_wanted_types
             claims_need_a_living_host
             a_claim_carries_what_was_frozen
+            a_request_key_is_used_once
+            refusals_keep_no_answer
+            answers_are_swept_after_a_day
+            configs_are_created_once_for_a_key
+            an_atomic_batch_is_all_or_nothing
+            a_success_enqueues_its_chain
+            steps_follow_the_ends_they_name
+            chains_are_frozen_at_enqueue
+            a_target_is_enqueued_once
+            a_missing_pointer_fails_the_child
+            chains_obey_the_rules_of_the_target
+            chains_have_a_depth
+            a_deleted_config_chains_no_more
+            chains_follow_a_host_lost_for_good
+            children_share_the_bounds_of_their_task
             a_run_key_is_bounded_within_a_batch_and_across
             a_freed_run_key_lets_the_next_one_in
             a_freed_run_key_is_used_to_the_full

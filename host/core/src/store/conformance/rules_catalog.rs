@@ -5,6 +5,7 @@ use crate::store::{FinishVersion, Page, Store, StoreError};
 use horarium_model::descriptor::Descriptor;
 use horarium_model::grant::Grant;
 use horarium_model::limits::LimitOverrides;
+use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, VersionState, digest};
 use serde_json::json;
 use std::sync::Arc;
@@ -22,6 +23,11 @@ fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
         limits: LimitOverrides {
             fuel: Some(7),
             ..Default::default()
+        },
+        input: ProgramInput {
+            args_from: Some("/a~1é".into()),
+            stdin_from: Some(String::new()),
+            ..ProgramInput::default()
         },
         activate: true,
         grant_asked: false,
@@ -119,7 +125,7 @@ pub async fn versions_live_their_life(store: Arc<dyn Store>) {
     assert!(matches!(missing, Err(StoreError::NotFound(_))));
 }
 
-/// Registering a version that is there keeps it and takes the new grants.
+/// Registering a version that is there keeps it and takes the new grants and the new input.
 pub async fn registering_again_replaces_grants(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
     add(&lab, "echo", b"one").await;
@@ -134,6 +140,7 @@ pub async fn registering_again_replaces_grants(store: Arc<dyn Store>) {
     let again = PluginVersion {
         grants: grants.clone(),
         limits: LimitOverrides::default(),
+        input: ProgramInput::default(),
         ..version("echo", b"one")
     };
     let epoch = lab.store.catalog_epoch().await.expect("answers");
@@ -144,6 +151,7 @@ pub async fn registering_again_replaces_grants(store: Arc<dyn Store>) {
         .expect("registers");
     assert_eq!(kept.state, VersionState::Ready);
     assert_eq!((kept.grants, kept.limits.fuel), (grants, Some(7)));
+    assert!(kept.input.is_default(), "{:?}", kept.input);
     assert_eq!(kept.created_at, at(3));
     assert!(lab.store.catalog_epoch().await.expect("answers") > epoch);
     assert_eq!(lab.store.all_versions().await.expect("answers").len(), 1);

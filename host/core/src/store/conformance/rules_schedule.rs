@@ -3,7 +3,7 @@
 use super::lab::{Lab, TENANT, TYPE, at, ok};
 use super::scene::{Scene, seconds};
 use crate::scheduler::Round;
-use crate::service::{ServiceError, TaskRef, TriggerRequest};
+use crate::service::{Once, ServiceError, TaskRef, TriggerRequest};
 use crate::store::{End, Store};
 use horarium_model::execution::{State, Trigger};
 use serde_json::json;
@@ -234,9 +234,11 @@ pub async fn s8_a_trigger_is_never_skipped(store: Arc<dyn Store>) {
             refuse_if_running,
             ..TriggerRequest::default()
         };
-        scene.tasks.trigger(TENANT, &task, request)
+        scene.tasks.trigger(TENANT, &task, request, None)
     };
-    let queued = trigger(false).await.expect("queued");
+    let Ok(Once::Done(queued)) = trigger(false).await else {
+        panic!("queued");
+    };
     assert_eq!(
         (queued.state, queued.trigger),
         (State::Available, Trigger::Manual)

@@ -10,7 +10,7 @@ use crate::runner::{
     Attempt, ComponentSource, Inspection, Intake, Outcome, PendingCompile, Runner,
 };
 use crate::scheduler::{Round, Scheduler};
-use crate::service::{Context, HostPolicy, NoRuns, ServiceResult, Services, TaskRef, Tasks};
+use crate::service::{Context, HostPolicy, NoRuns, Once, ServiceResult, Services, TaskRef, Tasks};
 use crate::store::{ExecutionFilter, FinishVersion, Page, Store};
 use crate::wake::Wakes;
 use horarium_model::descriptor::Descriptor;
@@ -102,6 +102,7 @@ impl Scene {
             policy: Arc::new(HostPolicy::default()),
             live: Arc::new(NoRuns),
             keyring: Arc::default(),
+            requests: Arc::default(),
         });
         Self {
             tasks: services.tasks,
@@ -121,6 +122,7 @@ impl Scene {
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             observer: Arc::new(Silent),
+            forgot_at: Default::default(),
         }
     }
 
@@ -138,7 +140,10 @@ impl Scene {
         if let (Value::Object(whole), Value::Object(changes)) = (&mut whole, changes) {
             whole.extend(changes);
         }
-        self.tasks.create(TENANT, &whole).await
+        match self.tasks.create(TENANT, &whole, None).await? {
+            Once::Done(config) => Ok(config),
+            Once::Repeated(_) => panic!("a request without a key was answered before"),
+        }
     }
 
     /// A task that fires every ten minutes, with `schedule` beside its expression and `more` beside that.
@@ -252,6 +257,7 @@ async fn register(store: &Arc<dyn Store>) {
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
+        input: Default::default(),
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),

@@ -3,8 +3,8 @@
 use super::{ConfigRow, Inner, MemoryStore};
 use crate::runner::StateEntry;
 use crate::store::{
-    Catalog, ConfigFilter, ConfigUpdate, Deleted, FinishVersion, HistoryOnDelete, Listing, Page,
-    StoreError, StoreResult, rules,
+    Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
+    KeyedRequest, Listing, Page, StoreError, StoreResult, rules,
 };
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::State;
@@ -22,13 +22,19 @@ impl Catalog for MemoryStore {
         Ok(self.lock().epoch)
     }
 
-    async fn create_config(
+    async fn create_config_once(
         &self,
         now: Timestamp,
         tenant: TenantId,
         spec: TaskSpec,
-    ) -> StoreResult<TaskConfig> {
+        request: Option<KeyedRequest<TaskConfig>>,
+    ) -> StoreResult<Created> {
         let mut inner = self.lock();
+        if let Some(request) = &request
+            && let Some(kept) = inner.answer(now, request.tenant_id, &request.key)
+        {
+            return Ok(Created::Repeated(kept));
+        }
         inner.check_key(tenant, None, spec.key.as_deref())?;
         let id = inner.last_config + 1;
         let schedule_state = ScheduleState {
@@ -55,7 +61,10 @@ impl Catalog for MemoryStore {
             delete_history: false,
         };
         inner.configs.insert(id, row);
-        Ok(config)
+        if let Some(request) = &request {
+            inner.keep_answer(now, request, &config);
+        }
+        Ok(Created::Done(Box::new(config)))
     }
 
     async fn config(&self, tenant: TenantId, id: ConfigId) -> StoreResult<Option<TaskConfig>> {
@@ -202,6 +211,7 @@ impl Catalog for MemoryStore {
             && known.state != VersionState::Failed
         {
             known.grants = version.grants;
+            known.input = version.input;
             return Ok(known.clone());
         }
         let version = PluginVersion {
@@ -388,7 +398,7 @@ impl ConfigRow {
 }
 
 impl Inner {
-    fn by_key(&self, tenant: TenantId, key: &str) -> Option<&ConfigRow> {
+    pub(super) fn by_key(&self, tenant: TenantId, key: &str) -> Option<&ConfigRow> {
         self.configs.values().find(|row| {
             let config = &row.config;
             config.tenant_id == tenant

@@ -51,24 +51,11 @@ impl Inner {
         let state = rules::waiting_state(fresh.due_at, now);
         assert!(State::may_become(None, state));
         let shown = Execution {
-            state,
+            task_id: fresh.task_id,
             trigger: fresh.trigger,
             slot: fresh.slot,
             due_at: Some(fresh.due_at),
-            priority: new.priority,
-            max_attempts: new.max_attempts,
-            parameters: serde_json::from_str(&new.parameters).ok(),
-            expires_at: new.expires_at,
-            parent_task_id: new.parent_task_id,
-            retry_of: new.retry_of,
-            ..blank(
-                id,
-                fresh.task_id,
-                new.tenant_id,
-                new.config_id,
-                &new.task_type,
-                now,
-            )
+            ..rules::fresh(new, id, state, now)
         };
         self.by_task.insert((new.tenant_id, fresh.task_id), id);
         let row = Row {
@@ -78,6 +65,8 @@ impl Inner {
             incarnation: 0,
             run_key: new.run_key.clone(),
             run_max: new.run_max,
+            chain: new.chain.clone(),
+            chain_depth: new.chain_depth,
         };
         self.put_live(row);
         (id, state)
@@ -100,6 +89,7 @@ impl Inner {
     /// Moves an execution that ended into history, or drops it if its history goes with its config.
     pub(super) fn file(&mut self, mut row: Row, to: State) {
         move_state(&mut row.shown, to);
+        self.note_chain(&row);
         if self.deletes_history(row.shown.config_id) {
             self.forget(&row.shown);
         } else {
@@ -197,29 +187,43 @@ impl Inner {
     /// Writes a streak as a `skipped` row.
     pub(super) fn write_skip(&mut self, now: Timestamp, config: &TaskConfig, streak: &SkipStreak) {
         let id = self.next_id();
-        let task_id = rules::skip_task_id(now, id, config.id, streak);
-        assert!(State::may_become(None, State::Skipped));
         let shown = Execution {
-            state: State::Skipped,
+            task_id: rules::skip_task_id(now, id, config.id, streak),
             trigger: rules::skip_trigger(streak.reason),
             slot: Some(streak.first),
             slot_last: Some(streak.last),
             slot_count: Some(streak.count),
             skip_reason: Some(streak.reason),
-            completed_at: Some(now),
-            priority: config.spec.priority,
-            max_attempts: config.spec.max_retries.saturating_add(1),
-            ..blank(
-                id,
-                task_id,
-                config.tenant_id,
-                Some(config.id),
-                &config.spec.task_type,
-                now,
-            )
+            ..skipped(id, config, now)
         };
-        self.by_task.insert((config.tenant_id, task_id), id);
-        self.history.insert(id, shown);
+        self.file_skipped(shown);
+    }
+
+    /// Files a row of what did not run.
+    pub(super) fn file_skipped(&mut self, shown: Execution) {
+        assert!(State::may_become(None, State::Skipped));
+        let key = (shown.tenant_id, shown.task_id);
+        self.by_task.insert(key, shown.id);
+        self.history.insert(shown.id, shown);
+    }
+}
+
+/// A row of something of a config that did not run; the caller says what and why.
+pub(super) fn skipped(id: ExecutionId, config: &TaskConfig, now: Timestamp) -> Execution {
+    let task_type = &config.spec.task_type;
+    Execution {
+        state: State::Skipped,
+        completed_at: Some(now),
+        priority: config.spec.priority,
+        max_attempts: config.spec.max_retries.saturating_add(1),
+        ..rules::blank(
+            id,
+            TaskId::nil(),
+            config.tenant_id,
+            Some(config.id),
+            task_type,
+            now,
+        )
     }
 }
 
@@ -229,6 +233,18 @@ pub(super) struct Fresh {
     pub(super) trigger: horarium_model::Trigger,
     pub(super) slot: Option<Timestamp>,
     pub(super) due_at: Timestamp,
+}
+
+impl Fresh {
+    /// As the template itself says.
+    pub(super) fn of(new: &NewExecution) -> Self {
+        Self {
+            task_id: new.task_id,
+            trigger: new.trigger,
+            slot: new.slot,
+            due_at: new.due_at,
+        }
+    }
 }
 
 /// Position in the queue (rule E2).
@@ -264,51 +280,4 @@ pub(super) fn clear_attempt(shown: &mut Execution) {
     shown.usage = None;
     shown.plugin_digest = None;
     shown.host = None;
-}
-
-fn blank(
-    id: ExecutionId,
-    task_id: TaskId,
-    tenant_id: horarium_model::TenantId,
-    config_id: Option<ConfigId>,
-    task_type: &str,
-    now: Timestamp,
-) -> Execution {
-    Execution {
-        id,
-        config_id,
-        task_id,
-        is_success: None,
-        started_at: None,
-        completed_at: None,
-        duration_seconds: None,
-        result: None,
-        error_message: None,
-        error_traceback: None,
-        tenant_id,
-        task_type: task_type.to_owned(),
-        state: State::Scheduled,
-        trigger: horarium_model::Trigger::Schedule,
-        slot: None,
-        slot_last: None,
-        slot_count: None,
-        skip_reason: None,
-        priority: 0,
-        attempt: 0,
-        max_attempts: 1,
-        lost: 0,
-        parameters: None,
-        error_kind: None,
-        usage: None,
-        plugin_digest: None,
-        host: None,
-        created_at: now,
-        first_started_at: None,
-        due_at: None,
-        expires_at: None,
-        cancel_requested_at: None,
-        progress: None,
-        parent_task_id: None,
-        retry_of: None,
-    }
 }

@@ -2,12 +2,14 @@
 //! on it, and the databases are compared with it.
 
 mod catalog;
+mod chain;
 mod history;
 mod live;
 mod queue;
 mod vault;
 
-use super::{HostFacts, StoreError, StoreResult};
+use super::chain::Parent;
+use super::{HostFacts, KeptAnswer, KeyedRequest, StoreError, StoreResult, rules};
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
@@ -115,6 +117,10 @@ struct Inner {
     bytes: BTreeMap<String, Vec<u8>>,
     plugin_config: BTreeMap<(TenantId, String), BTreeMap<String, String>>,
     secrets: BTreeMap<(TenantId, String), vault::SecretRow>,
+    /// Answers by request key, with the instant they were given.
+    answers: BTreeMap<(TenantId, String), (Timestamp, KeptAnswer)>,
+    /// Ended in the operation under way, with a chain.
+    ended: Vec<Parent>,
 }
 
 /// A config, its state, and what its deletion shall do.
@@ -137,6 +143,8 @@ struct Row {
     incarnation: i64,
     run_key: Option<String>,
     run_max: u32,
+    chain: Option<Arc<str>>,
+    chain_depth: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -183,6 +191,22 @@ impl Inner {
 
     fn is_alive(&self, incarnation: i64) -> bool {
         self.hosts.get(&incarnation).is_some_and(|host| host.alive)
+    }
+
+    /// The answer to a request key that is not older than a day.
+    fn answer(&self, now: Timestamp, tenant: TenantId, key: &str) -> Option<KeptAnswer> {
+        let (at, kept) = self.answers.get(&(tenant, key.to_owned()))?;
+        (*at > rules::answers_from(now)).then(|| kept.clone())
+    }
+
+    /// Keeps the answer of a request, unless it was refused.
+    fn keep_answer<T>(&mut self, now: Timestamp, request: &KeyedRequest<T>, done: &T) {
+        if let Some(answer) = (request.answer)(done) {
+            let hash = request.hash.clone();
+            let kept = KeptAnswer { hash, answer };
+            let key = (request.tenant_id, request.key.clone());
+            self.answers.insert(key, (now, kept));
+        }
     }
 }
 

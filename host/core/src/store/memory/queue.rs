@@ -5,10 +5,10 @@ use super::{Host, Inner, MemoryStore, Row, move_state};
 use crate::runner::StateSnapshot;
 use crate::store::rules::{self, FireStep, Firing, Settled};
 use crate::store::{
-    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End,
-    EnqueueReceipt, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow,
-    HostRun, NewExecution, ProgressReport, Queue, QueueCounts, Release, SUSPECT_AFTER_LOST,
-    StoreError, StoreResult, Swept, TakenOver,
+    CancelReceipt, ClaimRequest, Claimed, Completion, CompletionReceipt, DueSchedule, End, Enqueue,
+    EnqueueReceipt, Enqueued, FAILED_AFTER_LOST, FireOrder, FireReceipt, Heartbeat, Held,
+    HostFacts, HostRow, HostRun, KeptAnswer, NewExecution, ProgressReport, Queue, QueueCounts,
+    Release, SUSPECT_AFTER_LOST, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
@@ -60,20 +60,51 @@ impl Queue for MemoryStore {
             )));
         }
         let mut inner = self.lock();
-        Ok(orders.iter().map(|order| inner.fire(now, order)).collect())
+        let receipts = orders.iter().map(|order| inner.fire(now, order)).collect();
+        inner.run_chains(now);
+        Ok(receipts)
     }
 
-    async fn enqueue_many(
+    async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued> {
+        let mut inner = self.lock();
+        if let Some(request) = &batch.request
+            && let Some(kept) = inner.answer(now, request.tenant_id, &request.key)
+        {
+            return Ok(Enqueued::Repeated(kept));
+        }
+        let receipts = inner.enqueue(now, &batch);
+        if let Some(request) = &batch.request {
+            inner.keep_answer(now, request, &receipts);
+        }
+        Ok(Enqueued::Done(receipts))
+    }
+
+    async fn kept_answer(
         &self,
         now: Timestamp,
-        items: Vec<NewExecution>,
-    ) -> StoreResult<Vec<EnqueueReceipt>> {
+        tenant: TenantId,
+        key: &str,
+    ) -> StoreResult<Option<KeptAnswer>> {
+        Ok(self.lock().answer(now, tenant, key))
+    }
+
+    async fn purge_answers(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
         let mut inner = self.lock();
-        Ok(items.iter().map(|item| inner.enqueue(now, item)).collect())
+        let from = rules::answers_from(now);
+        let old = inner.answers.iter().filter(|(_, (at, _))| *at <= from);
+        let old: Vec<_> = old
+            .map(|(key, _)| key.clone())
+            .take(limit as usize)
+            .collect();
+        inner.answers.retain(|key, _| !old.contains(key));
+        Ok(old.len() as u64)
     }
 
     async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
-        Ok(self.lock().sweep(now, limit as usize))
+        let mut inner = self.lock();
+        let swept = inner.sweep(now, limit as usize);
+        inner.run_chains(now);
+        Ok(swept)
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Vec<Claimed>> {
@@ -101,10 +132,10 @@ impl Queue for MemoryStore {
         items: Vec<Completion>,
     ) -> StoreResult<Vec<CompletionReceipt>> {
         let mut inner = self.lock();
-        Ok(items
-            .into_iter()
-            .map(|item| inner.complete(now, item))
-            .collect())
+        let receipts = items.into_iter().map(|item| inner.complete(now, item));
+        let receipts = receipts.collect();
+        inner.run_chains(now);
+        Ok(receipts)
     }
 
     async fn release(&self, now: Timestamp, items: Vec<Release>) -> StoreResult<u64> {
@@ -118,6 +149,7 @@ impl Queue for MemoryStore {
                 ours += 1;
             }
         }
+        inner.run_chains(now);
         Ok(ours)
     }
 
@@ -146,6 +178,7 @@ impl Queue for MemoryStore {
             return Ok(CancelReceipt::Requested);
         }
         inner.cancel_waiting(now, id, rules::CANCELLED_WAITING);
+        inner.run_chains(now);
         Ok(CancelReceipt::Ended)
     }
 
@@ -250,7 +283,10 @@ impl Queue for MemoryStore {
 
     async fn take_over(&self, now: Timestamp, mine: i64) -> StoreResult<TakenOver> {
         let at = self.leases.as_ref().map(|clock| clock.monotonic());
-        Ok(self.lock().take_over(now, at, mine))
+        let mut inner = self.lock();
+        let taken = inner.take_over(now, at, mine);
+        inner.run_chains(now);
+        Ok(taken)
     }
 
     async fn state_snapshot(&self, config_id: ConfigId) -> StoreResult<StateSnapshot> {
@@ -262,6 +298,27 @@ impl Queue for MemoryStore {
             .map(|row| row.state.clone())
             .unwrap_or_default();
         Ok(StateSnapshot { entries })
+    }
+
+    async fn waits(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Option<Waits>> {
+        let inner = self.lock();
+        let id = inner.by_task.get(&(tenant, task_id));
+        let row = id.and_then(|id| inner.live.get(id));
+        let Some(row) = row.filter(|row| row.shown.state.is_waiting()) else {
+            return Ok(None);
+        };
+        let blocked = |id: &ExecutionId| {
+            let other = inner.live.get(id);
+            other
+                .and_then(|other| inner.bound(other))
+                .is_some_and(|(running, max)| running >= max)
+        };
+        let before = inner.available.range(..super::live::order(&row.shown));
+        let ahead = before.filter(|(_, id)| !blocked(id));
+        Ok(Some(Waits {
+            ahead: ahead.take(Waits::COUNTED as usize).count() as u64,
+            bound: inner.bound(row),
+        }))
     }
 
     async fn queue_counts(&self) -> StoreResult<QueueCounts> {
@@ -279,6 +336,20 @@ impl Queue for MemoryStore {
 }
 
 impl Inner {
+    /// How many run of an execution's key, and how many may.
+    fn bound(&self, row: &Row) -> Option<(u32, u32)> {
+        let key = row.run_key.as_ref()?;
+        let rows = self.live.values();
+        let running = rows.filter(|other| {
+            let shown = &other.shown;
+            shown.state == State::Running
+                && shown.tenant_id == row.shown.tenant_id
+                && other.run_key.as_ref() == Some(key)
+        });
+        let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
+        Some((running, row.run_max))
+    }
+
     /// What runs under an incarnation that is not alive.
     fn orphaned(&self, mine: i64) -> impl Iterator<Item = ExecutionId> + '_ {
         self.live
@@ -400,7 +471,7 @@ impl Inner {
     }
 
     /// `cancel_running`: ends what waits of a config, asks what runs to stop.
-    fn cancel_live(&mut self, now: Timestamp, config: ConfigId) -> Vec<TaskId> {
+    pub(super) fn cancel_live(&mut self, now: Timestamp, config: ConfigId) -> Vec<TaskId> {
         for id in self.live_of(config, State::is_waiting) {
             self.cancel_waiting(now, id, rules::CANCELLED_OVERLAP);
         }
@@ -415,26 +486,29 @@ impl Inner {
         asked
     }
 
-    fn enqueue(&mut self, now: Timestamp, item: &NewExecution) -> EnqueueReceipt {
-        if self.by_task.contains_key(&(item.tenant_id, item.task_id)) {
-            return EnqueueReceipt::Duplicate;
+    fn enqueue(&mut self, now: Timestamp, batch: &Enqueue) -> Vec<EnqueueReceipt> {
+        let refusals = rules::refusals(
+            &batch.items,
+            |item| self.by_task.contains_key(&(item.tenant_id, item.task_id)),
+            |item| {
+                let config = item.config_id;
+                config.is_none_or(|id| self.config(item.tenant_id, id).is_some())
+            },
+            |config| !self.live_of(config, |_| true).is_empty(),
+        );
+        if batch.atomic
+            && let Some(void) = rules::void_batch(&refusals)
+        {
+            return void;
         }
-        if let Some(config) = item.config_id {
-            if self.config(item.tenant_id, config).is_none() {
-                return EnqueueReceipt::NoConfig;
-            }
-            if item.refuse_if_live && !self.live_of(config, |_| true).is_empty() {
-                return EnqueueReceipt::Live;
-            }
-        }
-        let fresh = Fresh {
-            task_id: item.task_id,
-            trigger: item.trigger,
-            slot: item.slot,
-            due_at: item.due_at,
+        let mut place = |item: &NewExecution| {
+            let (id, state) = self.insert(now, item, Fresh::of(item));
+            EnqueueReceipt::Enqueued { id, state }
         };
-        let (id, state) = self.insert(now, item, fresh);
-        EnqueueReceipt::Enqueued { id, state }
+        let items = batch.items.iter().zip(refusals);
+        items
+            .map(|(item, refusal)| refusal.unwrap_or_else(|| place(item)))
+            .collect()
     }
 
     fn sweep(&mut self, now: Timestamp, limit: usize) -> Swept {
@@ -553,6 +627,7 @@ impl Inner {
             parameters: row.parameters.clone(),
             parent_task_id: shown.parent_task_id,
             retry_of: shown.retry_of,
+            chained: row.chain.is_some(),
         };
         self.put_live(row);
         Some(claimed)

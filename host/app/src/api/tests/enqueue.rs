@@ -1,0 +1,485 @@
+//! Triggers, batches, requests that may be repeated, retries and cancels by filter, and why.
+
+use super::harness::task;
+use super::*;
+use axum::body::Body;
+use serde_json::{Value, json};
+
+impl Harness {
+    async fn keyed(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        self.with_headers("POST", path, &headers, body.to_string())
+            .await
+    }
+
+    async fn executions(&self, query: &str) -> Vec<Value> {
+        let listed = self
+            .get(&format!("/v1/executions?{query}"))
+            .await
+            .expect(200);
+        listed.body["items"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_may_patch_and_put_off() {
+    let host = Harness::with_plugin().await;
+    host.task(&json!({"key": "k", "parameters": {"n": 1, "o": {"a": 1, "b": 2}}}))
+        .await;
+    host.set_now("2026-01-01T00:00:10Z");
+    let patch = json!({"parameters_patch": {"n": 5, "o": {"a": null}}, "delay_seconds": 30});
+    let ran = host
+        .post("/v1/tasks/k/trigger", &patch)
+        .await
+        .expect(202)
+        .body;
+    assert_eq!(ran["parameters"], json!({"m": 7, "n": 5, "o": {"b": 2}}));
+    assert_eq!(
+        (&ran["state"], &ran["due_at"]),
+        (&json!("scheduled"), &json!("2026-01-01T00:00:40Z"))
+    );
+    let shown = host
+        .get(&format!(
+            "/v1/executions/{}",
+            ran["task_id"].as_str().expect("an id")
+        ))
+        .await;
+    for (key, value) in ran.as_object().expect("an object") {
+        assert_eq!(&shown.body[key], value, "{key}");
+    }
+    let past = json!({"due_at": "2020-01-01T00:00:00+01:00"});
+    let ran = host
+        .post("/v1/tasks/k/trigger", &past)
+        .await
+        .expect(202)
+        .body;
+    assert_eq!(
+        (&ran["state"], &ran["due_at"]),
+        (&json!("available"), &json!("2026-01-01T00:00:10Z"))
+    );
+    for (body, pointer) in [
+        (
+            json!({"parameters": {"n": 1}, "parameters_patch": {}}),
+            "/parameters_patch",
+        ),
+        (
+            json!({"due_at": "2026-02-01T00:00:00Z", "delay_seconds": 1}),
+            "/delay_seconds",
+        ),
+        (json!({"due_at": "2030-02-01T00:00:00Z"}), "/due_at"),
+        (json!({"parameters_patch": {"n": "x"}}), "/parameters/n"),
+        (json!({"dely_seconds": 1}), "/dely_seconds"),
+    ] {
+        let problems = host.post("/v1/tasks/k/trigger", &body).await.problem(422);
+        assert!(problems[0].starts_with(pointer), "{body}: {problems:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_keyed_request_is_carried_out_once() {
+    let host = Harness::with_plugin().await;
+    let first = host
+        .keyed("/v1/tasks", "create", &task(&json!({"key": "k"})))
+        .await
+        .expect(201);
+    let again = host
+        .keyed("/v1/tasks", "create", &task(&json!({"key": "k"})))
+        .await
+        .expect(201);
+    assert_eq!(
+        (&first.body, &first.headers["etag"]),
+        (&again.body, &again.headers["etag"])
+    );
+    assert_eq!(first.headers["location"], again.headers["location"]);
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+
+    let body = json!({"parameters": {"n": 3}});
+    let one = host
+        .keyed("/v1/tasks/k/trigger", "a key", &body)
+        .await
+        .expect(202);
+    let two = host
+        .keyed("/v1/tasks/k/trigger", "a key", &body)
+        .await
+        .expect(202);
+    assert_eq!(one.body, two.body);
+    assert_eq!(host.executions("task=k").await.len(), 1);
+    // The same key for another body, another place.
+    let other = json!({"parameters": {"n": 4}});
+    let problems = host
+        .keyed("/v1/tasks/k/trigger", "a key", &other)
+        .await
+        .problem(422);
+    assert!(problems[0].contains("another request"), "{problems:?}");
+    host.keyed("/v1/executions/batch", "a key", &json!({"items": []}))
+        .await
+        .problem(422);
+    // What was refused may be tried again with the same key.
+    host.keyed(
+        "/v1/tasks/k/trigger",
+        "bad",
+        &json!({"parameters": {"n": "x"}}),
+    )
+    .await
+    .problem(422);
+    host.keyed("/v1/tasks/k/trigger", "bad", &body)
+        .await
+        .expect(202);
+    // The answer is kept for a day, even when the task is gone meanwhile.
+    host.set_now("2026-01-01T23:00:00Z");
+    host.with_headers("DELETE", "/v1/tasks/k", &[], Body::empty())
+        .await
+        .expect(200);
+    let three = host
+        .keyed("/v1/tasks/k/trigger", "a key", &body)
+        .await
+        .expect(202);
+    assert_eq!(three.body, one.body);
+    host.set_now("2026-01-02T01:00:00Z");
+    host.keyed("/v1/tasks/k/trigger", "a key", &body)
+        .await
+        .problem(404);
+    host.keyed("/v1/tasks/k/trigger", "", &body)
+        .await
+        .problem(400);
+    host.keyed("/v1/tasks/k/trigger", &"x".repeat(256), &body)
+        .await
+        .problem(400);
+}
+
+#[tokio::test]
+async fn of_two_at_once_with_one_key_one_is_carried_out() {
+    let host = Harness::with_plugin().await;
+    host.task(&json!({"key": "k"})).await;
+    let body = json!({});
+    let (one, two) = tokio::join!(
+        host.keyed("/v1/tasks/k/trigger", "x", &body),
+        host.keyed("/v1/tasks/k/trigger", "x", &body)
+    );
+    for answer in [&one, &two] {
+        assert!(matches!(answer.status, 202 | 409), "{}", answer.text);
+    }
+    assert_eq!(host.executions("task=k").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_takes_what_it_can_and_says_what_it_cannot() {
+    let host = Harness::with_plugin().await;
+    let id = host.task(&json!({"key": "k"})).await["id"].clone();
+    let items = json!([
+        {"task": "k"}, {"task": id, "parameters": {"n": 2}, "priority": 5}, {"task": "nobody"},
+        {"task": "k", "parameters": {"n": "x"}}, {"task": "k", "colour": 1}, 7, {"config_id": id, "delay_seconds": 60},
+    ]);
+    let body = json!({"items": items});
+    let answer = host
+        .post("/v1/executions/batch", &body)
+        .await
+        .expect(202)
+        .body;
+    assert_eq!(
+        (&answer["enqueued"], &answer["refused"]),
+        (&json!(3), &json!(4))
+    );
+    let pointers: Vec<&str> = answer["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| item["errors"][0]["pointer"].as_str().unwrap_or("-"))
+        .collect();
+    assert_eq!(
+        pointers,
+        ["-", "-", "/task", "/parameters/n", "/colour", "", "-"]
+    );
+    assert_eq!(answer["items"][6]["state"], "scheduled");
+    assert_eq!(answer["items"][2]["index"], 2);
+    let listed = host.executions("task=k&trigger=batch").await;
+    assert_eq!(listed.len(), 3);
+    assert_eq!(listed[1]["priority"], 5);
+    assert_eq!(listed[1]["task_id"], answer["items"][1]["task_id"]);
+
+    let body = json!({"items": items, "atomic": true});
+    let problems = host.post("/v1/executions/batch", &body).await.problem(422);
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(
+        problems[1].starts_with("/items/3/parameters/n"),
+        "{problems:?}"
+    );
+    let live =
+        json!({"items": [{"task": "k"}, {"task": "k", "if_running": "refuse"}], "atomic": true});
+    let problems = host.post("/v1/executions/batch", &live).await.problem(422);
+    assert!(
+        problems.len() == 1 && problems[0].starts_with("/items/1/if_running"),
+        "{problems:?}"
+    );
+    assert_eq!(host.executions("task=k").await.len(), 3, "nothing of it");
+
+    let many = json!({"items": vec![json!({"task": "k"}); 10_001]});
+    host.post("/v1/executions/batch", &many).await.problem(422);
+    host.post("/v1/executions/batch", &json!({}))
+        .await
+        .problem(422);
+    let most = json!({"items": vec![json!({"task": "k"}); 10_000]});
+    let answer = host
+        .keyed("/v1/executions/batch", "most", &most)
+        .await
+        .expect(202);
+    assert_eq!(answer.body["enqueued"], 10_000);
+    let again = host
+        .keyed("/v1/executions/batch", "most", &most)
+        .await
+        .expect(202);
+    assert_eq!(again.body, answer.body);
+}
+
+#[tokio::test]
+async fn many_are_cancelled_and_retried_by_filter() {
+    let host = Harness::with_plugin().await;
+    host.task(&json!({"key": "a"})).await;
+    host.task(&json!({"key": "b"})).await;
+    let items = json!([{"task": "a"}, {"task": "a"}, {"task": "b"}]);
+    host.post("/v1/executions/batch", &json!({"items": items}))
+        .await
+        .expect(202);
+    for (path, body, pointer) in [
+        ("cancel", json!({}), "/filter"),
+        ("cancel", json!({"filter": {}}), "/filter"),
+        (
+            "cancel",
+            json!({"filter": {"state": "failed"}}),
+            "/filter/state",
+        ),
+        (
+            "retry",
+            json!({"filter": {"state": ["running"]}}),
+            "/filter/state",
+        ),
+        (
+            "retry",
+            json!({"filter": {"error_kind": "nothing"}}),
+            "/filter/error_kind",
+        ),
+        (
+            "retry",
+            json!({"filter": {"task": "a"}, "limit": 0}),
+            "/limit",
+        ),
+        (
+            "retry",
+            json!({"filter": {"task": "a"}, "cursor": "x"}),
+            "/cursor",
+        ),
+        ("retry", json!({"filter": {"tsk": "a"}}), "/filter/tsk"),
+    ] {
+        let problems = host
+            .post(&format!("/v1/executions/{path}"), &body)
+            .await
+            .problem(422);
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(pointer)),
+            "{body}: {problems:?}"
+        );
+    }
+    let filter = json!({"task": "a"});
+    let dry = json!({"filter": filter, "dry_run": true});
+    let answer = host
+        .post("/v1/executions/cancel", &dry)
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(
+        (&answer["matched"], &answer["cancelled"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(host.executions("state=available").await.len(), 3);
+    let one = json!({"filter": filter, "limit": 1});
+    let answer = host
+        .post("/v1/executions/cancel", &one)
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(
+        (&answer["cancelled"], answer["next_cursor"].is_string()),
+        (&json!(1), true)
+    );
+    let rest = json!({"filter": filter, "cursor": answer["next_cursor"]});
+    let answer = host
+        .post("/v1/executions/cancel", &rest)
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(
+        (&answer["cancelled"], &answer["next_cursor"]),
+        (&json!(1), &Value::Null)
+    );
+    assert_eq!(host.executions("state=cancelled").await.len(), 2);
+
+    let body = json!({"filter": {"state": "cancelled", "task": "a", "error_kind": "cancelled"}});
+    let answer = host
+        .keyed("/v1/executions/retry", "r", &body)
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(
+        (&answer["matched"], &answer["retried"], &answer["refused"]),
+        (&json!(2), &json!(2), &json!(0))
+    );
+    let again = host
+        .keyed("/v1/executions/retry", "r", &body)
+        .await
+        .expect(200);
+    assert_eq!(again.body, answer);
+    let retried = host.executions("trigger=retry").await;
+    assert_eq!(retried.len(), 2);
+    let pairs: Vec<_> = answer["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| (&item["task_id"], &item["retry_of"]))
+        .collect();
+    for execution in &retried {
+        assert!(
+            pairs.contains(&(&execution["task_id"], &execution["retry_of"])),
+            "{execution}"
+        );
+    }
+    // One whose task is gone is left alone, and the others run.
+    host.with_headers("DELETE", "/v1/tasks/a", &[], Body::empty())
+        .await
+        .expect(200);
+    let body = json!({"filter": {"state": "cancelled", "task_type": "hello"}});
+    let answer = host
+        .post("/v1/executions/retry", &body)
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(
+        (&answer["retried"], &answer["refused"]),
+        (&json!(0), &json!(4))
+    );
+    assert!(
+        answer["items"][0]["error"]
+            .as_str()
+            .expect("why")
+            .contains("deleted")
+    );
+}
+
+#[tokio::test]
+async fn a_single_retry_may_be_keyed() {
+    let host = Harness::with_plugin().await;
+    host.task(&json!({"key": "k"})).await;
+    let ran = host
+        .post("/v1/tasks/k/trigger", &json!({}))
+        .await
+        .expect(202)
+        .body;
+    let path = format!("/v1/executions/{}", ran["task_id"].as_str().expect("an id"));
+    host.post(&format!("{path}/cancel"), &json!({}))
+        .await
+        .expect(200);
+    let one = host
+        .keyed(&format!("{path}/retry"), "k", &json!({}))
+        .await
+        .expect(202);
+    let two = host
+        .keyed(&format!("{path}/retry"), "k", &json!({}))
+        .await
+        .expect(202);
+    assert_eq!(
+        (&one.body, &one.body["retry_of"]),
+        (&two.body, &ran["task_id"])
+    );
+}
+
+#[tokio::test]
+async fn chains_are_checked_at_save() {
+    let host = Harness::with_plugin().await;
+    let id = host.task(&json!({"key": "then"})).await["id"].clone();
+    let chain = json!([{"task": "then", "parameters": {"/n": "/count"}}, {"task": id, "on": ["failed"]},
+        {"task": "me", "on": ["cancelled"]}]);
+    let made = host.task(&json!({"key": "me", "chain": chain})).await;
+    assert_eq!(made["chain"][0]["on"], json!(["succeeded"]));
+    assert_eq!(
+        made["chain"][1],
+        json!({"task": id, "on": ["failed"], "parameters": {}})
+    );
+    let bad = task(&json!({"chain": [{"task": "then"}, {"task": "nobody"}, {"task": 4711}]}));
+    let problems = host.post("/v1/tasks", &bad).await.problem(422);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems[0].starts_with("/chain/1/task: there is no task `nobody`"),
+        "{problems:?}"
+    );
+}
+
+#[tokio::test]
+async fn why_says_what_is_waited_for() {
+    let host = Harness::with_plugin().await;
+    host.task(&json!({"key": "k"})).await;
+    let start = async |body: Value| {
+        let ran = host
+            .post("/v1/tasks/k/trigger", &body)
+            .await
+            .expect(202)
+            .body;
+        ran["task_id"].as_str().expect("an id").to_owned()
+    };
+    let why = async |id: &str| {
+        host.get(&format!("/v1/executions/{id}/why"))
+            .await
+            .expect(200)
+            .body
+    };
+    let later = start(json!({"delay_seconds": 60})).await;
+    let told = why(&later).await;
+    assert_eq!(
+        (&told["state"], &told["reason"]),
+        (&json!("scheduled"), &json!("not_due"))
+    );
+    assert!(told["until"].is_string() && told["message"].as_str().expect("text").contains("due"));
+    let now = start(json!({})).await;
+    assert_eq!(why(&now).await["reason"], "no_host");
+    host.post("/v1/task-types/hello/disable", &json!({"disabled": true}))
+        .await
+        .expect(200);
+    assert_eq!(why(&now).await["reason"], "type_disabled");
+    host.post("/v1/task-types/hello/disable", &json!({"disabled": false}))
+        .await
+        .expect(200);
+    host.alive("hello").await;
+    let told = why(&now).await;
+    assert_eq!(
+        (&told["reason"], &told["position"]),
+        (&json!("queue_position"), &json!(0))
+    );
+    let second = start(json!({})).await;
+    assert_eq!(why(&second).await["position"], 1);
+    host.post(&format!("/v1/executions/{now}/cancel"), &json!({}))
+        .await
+        .expect(200);
+    assert_eq!(why(&now).await["reason"], "ended");
+    host.get("/v1/executions/00000000-0000-7000-8000-000000000000/why")
+        .await
+        .problem(404);
+}
+
+impl Harness {
+    /// A host that could run a type.
+    async fn alive(&self, name: &str) {
+        use horarium_core::store::{HostFacts, Queue};
+        let now = at("2026-01-01T00:00:00Z");
+        let host = self.store.start_host(now, "h").await.expect("started");
+        let facts = HostFacts {
+            loaded: vec![name.to_owned()],
+            ..HostFacts::default()
+        };
+        self.store
+            .describe_host(host, facts)
+            .await
+            .expect("described");
+    }
+}

@@ -1,0 +1,238 @@
+//! Many executions in one call: each item is taken or refused by itself, or all or none (`atomic`).
+
+use super::once::{Begun, Once, RequestKey, keyed, repeated};
+use super::trigger::{enqueued, refused};
+use super::{Executions, ServiceError, ServiceResult, TaskRef, TriggerRequest, below};
+use crate::config_cache::CompiledConfig;
+use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, NewExecution};
+use horarium_model::input::{Fields, type_name};
+use horarium_model::{Execution, Invalid, Problem, TenantId, Timestamp, Trigger};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most items of one batch.
+pub(super) const MAX_ITEMS: usize = 10_000;
+
+/// What a batch says: its items, each read or refused.
+#[derive(Debug, Clone, Default)]
+pub struct BatchRequest {
+    items: Vec<Result<(TaskRef, TriggerRequest), Invalid>>,
+    atomic: bool,
+}
+
+impl BatchRequest {
+    /// Reads `{"items": [{"task": id or key, …as a trigger…}], "atomic": false}`.
+    ///
+    /// # Errors
+    /// When the document as a whole is wrong; what is wrong with an item is kept with the item.
+    pub fn from_json(body: &Value, now: Timestamp) -> Result<Self, Invalid> {
+        Fields::read(body, "", |fields| {
+            let atomic = fields.boolean("atomic").unwrap_or(false);
+            let items = match fields.value("items") {
+                None => {
+                    fields.problem("items", "is missing; give the executions to enqueue");
+                    Vec::new()
+                }
+                Some(Value::Array(items)) if items.len() > MAX_ITEMS => {
+                    let detail = format!(
+                        "has {} items; one batch takes {MAX_ITEMS} at most, send several",
+                        items.len()
+                    );
+                    fields.problem("items", detail);
+                    Vec::new()
+                }
+                Some(Value::Array(items)) => {
+                    items.iter().map(|item| read_item(item, now)).collect()
+                }
+                Some(other) => {
+                    let detail = format!("must be an array, not {}", type_name(other));
+                    fields.problem("items", detail);
+                    Vec::new()
+                }
+            };
+            Self { items, atomic }
+        })
+    }
+}
+
+fn read_item(item: &Value, now: Timestamp) -> Result<(TaskRef, TriggerRequest), Invalid> {
+    let read = Fields::read(item, "", |fields| {
+        let named = fields.value("task");
+        // The name the executions show it by.
+        let named = named.or(fields.value("config_id"));
+        let task = match named {
+            Some(Value::String(text)) if !text.is_empty() => Some(TaskRef::parse(text)),
+            Some(Value::Number(n)) => n.as_i64().map(TaskRef::Id),
+            _ => None,
+        };
+        if task.is_none() {
+            fields.problem("task", "is missing; name the task by its id or key");
+        }
+        (task, TriggerRequest::read(fields, now))
+    })?;
+    match read {
+        (Some(task), request) => Ok((task, request)),
+        (None, _) => Err(Invalid::one("/task", "is missing")),
+    }
+}
+
+/// What became of each item, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchOutcome(pub Vec<Result<Execution, Vec<Problem>>>);
+
+impl BatchOutcome {
+    /// `{"items": [{"index", "task_id", "id", "config_id", "state", "due_at"} | {"index", "errors"}],
+    /// "enqueued", "refused"}`
+    pub fn to_json(&self) -> Value {
+        let show = |(index, item): (usize, &Result<Execution, Vec<Problem>>)| match item {
+            Ok(execution) => json!({
+                "index": index,
+                "task_id": execution.task_id,
+                "id": execution.id,
+                "config_id": execution.config_id,
+                "state": execution.state,
+                "due_at": execution.due_at.map(horarium_model::schedule::wire),
+            }),
+            Err(problems) => json!({ "index": index, "errors": problems }),
+        };
+        let items: Vec<Value> = self.0.iter().enumerate().map(show).collect();
+        let enqueued = self.0.iter().filter(|item| item.is_ok()).count();
+        json!({
+            "items": items,
+            "enqueued": enqueued,
+            "refused": self.0.len() - enqueued,
+        })
+    }
+}
+
+/// Items that passed every check but the store's.
+type Prepared = Vec<Result<NewExecution, Vec<Problem>>>;
+
+impl Executions {
+    /// Enqueues a batch, trigger `batch`.
+    ///
+    /// # Errors
+    /// `Invalid` with every problem when the batch is atomic and an item is refused; then nothing is
+    /// enqueued. As [`super::Tasks::trigger`] for the key.
+    pub async fn batch(
+        &self,
+        tenant: TenantId,
+        request: BatchRequest,
+        key: Option<&RequestKey>,
+    ) -> ServiceResult<Once<BatchOutcome>> {
+        let cx = &self.0;
+        let _in_flight = match cx.begin(tenant, key).await? {
+            Begun::Fresh(in_flight) => in_flight,
+            Begun::Repeated(answer) => return Ok(Once::Repeated(answer)),
+        };
+        let atomic = request.atomic;
+        let now = cx.clock.now();
+        let prepared = Arc::new(self.prepare_batch(tenant, request, now).await?);
+        if atomic {
+            all_or_none(prepared.iter().map(|item| item.as_ref().err().cloned()))?;
+        }
+        let items: Vec<NewExecution> = prepared.iter().flatten().cloned().collect();
+        let answer = {
+            let prepared = prepared.clone();
+            move |receipts: &Vec<EnqueueReceipt>| {
+                let outcome = outcome(&prepared, receipts, now);
+                let taken = outcome.0.iter().any(Result::is_ok);
+                taken.then(|| Answer {
+                    status: 202,
+                    body: outcome.to_json().to_string().into(),
+                })
+            }
+        };
+        let batch = Enqueue {
+            items,
+            atomic,
+            request: keyed(tenant, key, answer),
+        };
+        let receipts = match (cx.store.enqueue(now, batch).await?, key) {
+            (Enqueued::Done(receipts), _) => receipts,
+            (Enqueued::Repeated(kept), Some(key)) => {
+                return Ok(Once::Repeated(repeated(key, kept)?));
+            }
+            (Enqueued::Repeated(_), None) => Vec::new(),
+        };
+        let outcome = outcome(&prepared, &receipts, now);
+        if atomic {
+            let void = |item: &Result<_, Vec<Problem>>| item.as_ref().err().cloned();
+            let told = outcome.0.iter().map(void);
+            all_or_none(told.map(|problems| problems.filter(|p| !is_void(p))))?;
+        }
+        cx.wakes.enqueued();
+        cx.wakes.rescheduled();
+        Ok(Once::Done(outcome))
+    }
+
+    async fn prepare_batch(
+        &self,
+        tenant: TenantId,
+        request: BatchRequest,
+        now: Timestamp,
+    ) -> ServiceResult<Prepared> {
+        let tasks = super::Tasks(self.0.clone());
+        let mut known: HashMap<TaskRef, Result<Arc<CompiledConfig>, String>> = HashMap::new();
+        let mut prepared = Vec::with_capacity(request.items.len());
+        for item in request.items {
+            let (task, request) = match item {
+                Ok(item) => item,
+                Err(Invalid(problems)) => {
+                    prepared.push(Err(problems));
+                    continue;
+                }
+            };
+            if !known.contains_key(&task) {
+                let found = match tasks.show(tenant, &task).await {
+                    Ok(config) => Ok(Arc::new(CompiledConfig::new(config))),
+                    Err(ServiceError::NotFound(detail)) => Err(detail),
+                    Err(other) => return Err(other),
+                };
+                known.insert(task.clone(), found);
+            }
+            prepared.push(match &known[&task] {
+                Ok(compiled) => {
+                    let by = Trigger::Batch;
+                    let item = self.0.prepare(tenant, compiled, &request, by, now).await;
+                    item.map_err(|Invalid(problems)| problems)
+                }
+                Err(detail) => Err(vec![Problem::at("/task", detail.clone())]),
+            });
+        }
+        Ok(prepared)
+    }
+}
+
+fn is_void(problems: &[Problem]) -> bool {
+    problems
+        .iter()
+        .any(|p| p.detail.ends_with("the batch is atomic"))
+}
+
+/// Puts the store's receipts to the items that reached it.
+fn outcome(prepared: &Prepared, receipts: &[EnqueueReceipt], now: Timestamp) -> BatchOutcome {
+    let mut receipts = receipts.iter();
+    let judge = |item: &Result<NewExecution, Vec<Problem>>| {
+        let new = item.as_ref().map_err(Clone::clone)?;
+        let receipt = receipts.next().unwrap_or(&EnqueueReceipt::Duplicate);
+        enqueued(new, receipt, now).ok_or_else(|| {
+            let problem = refused(receipt, new.task_id);
+            problem.into_iter().collect()
+        })
+    };
+    BatchOutcome(prepared.iter().map(judge).collect())
+}
+
+/// Refuses an atomic batch with every problem of every item.
+fn all_or_none(items: impl Iterator<Item = Option<Vec<Problem>>>) -> ServiceResult<()> {
+    let mut all = Vec::new();
+    for (index, problems) in items.enumerate() {
+        if let Some(problems) = problems {
+            let Invalid(problems) = below(&format!("/items/{index}"), Invalid(problems));
+            all.extend(problems);
+        }
+    }
+    super::validate::refuse(all)
+}
