@@ -2,8 +2,8 @@
 
 use crate::capability::denial::Denials;
 use crate::capability::http::HttpSession;
-use crate::capability::secrets::Placeholders;
 use crate::capability::program::Program;
+use crate::capability::secrets::Placeholders;
 use crate::capability::state::StateSession;
 use crate::capability::stdio::Stdio;
 use crate::connector::Connector;

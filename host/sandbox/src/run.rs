@@ -3,8 +3,8 @@
 use crate::bindings::describer::DescriberPre;
 use crate::bindings::plugin::horarium::task::types::TaskError;
 use crate::capability::denial::Denials;
-use crate::capability::secrets::Placeholders;
 use crate::capability::program::Program;
+use crate::capability::secrets::Placeholders;
 use crate::capability::state::StateSession;
 use crate::connector::Connector;
 use crate::cpu;

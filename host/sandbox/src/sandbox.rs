@@ -240,7 +240,9 @@ impl Inner {
         };
         let (version, limits) = (attempt.version.clone(), attempt.limits);
         let redactor = capability::secrets::redact(&attempt, &control);
-        let call = self.env.call(&loaded, program, attempt, control, redactor.clone());
+        let call = self
+            .env
+            .call(&loaded, program, attempt, control, redactor.clone());
         let mut ended = call.await;
         let classified = classify::classify(&mut ended);
         // The store's data is gone before anything waits again: only figures and state are kept.

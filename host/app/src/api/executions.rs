@@ -10,9 +10,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use horarium_core::service::{
-    BatchRequest, Bulk, BulkRequest, LogCursor, LogPage, Once, TaskRef,
-};
+use horarium_core::service::{BatchRequest, Bulk, BulkRequest, LogCursor, LogPage, Once, TaskRef};
 use horarium_core::store::ExecutionFilter;
 use horarium_model::text::one_line;
 use horarium_model::{State as ExecutionState, TaskId};

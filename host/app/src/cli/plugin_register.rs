@@ -7,7 +7,6 @@ use super::task_trigger::bar;
 use super::{Remote, print, values};
 use crate::client::{Answer, segment};
 use clap::Args;
-use horarium_model::grant::Grant;
 use horarium_model::input::Fields;
 use horarium_model::limits::MAX_COMPONENT_BYTES;
 use horarium_model::program::ProgramInput;
