@@ -14,6 +14,7 @@ mod deletion;
 mod dev;
 mod embedded;
 mod enqueue;
+mod guests;
 mod isolation;
 mod limits;
 mod logs_and_errors;
