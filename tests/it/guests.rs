@@ -1,6 +1,6 @@
 //! Guests of every kind, built by their own tools (`cargo xtask plugins --all`).
 
-use crate::support::{Host, World, horarium, plugin, text, until};
+use crate::support::{Host, HostBuilder, World, horarium, plugin, text, until};
 use serde_json::{Value, json};
 
 /// Runs a guest once without a server; the exit code and the document.
@@ -170,7 +170,9 @@ fn what_a_program_is_started_with_is_registered_with_its_version() {
 #[test]
 fn interpreted_languages_run_and_their_compiling_holds_nobody_up() {
     let world = World::start();
-    let mut host = Host::start();
+    let mut host = HostBuilder::default()
+        .setting("network.allow_private", "127.0.0.0/8")
+        .start();
     host.register("hello", "");
     let small = host.create("--name small --type hello");
     let versions: Vec<String> = ["greet_js", "fetch_py"]
