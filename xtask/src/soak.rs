@@ -33,7 +33,9 @@ pub(crate) fn run(test: &str, arguments: &Arguments) -> Result<()> {
         } else {
             &[]
         };
-        cargo(&["build", "--locked", "-p", "horarium"], release)?;
+        // Of the workspace: cargo then builds dependencies as the tests have them.
+        let build = ["build", "--locked", "--workspace", "--bin", "horarium"];
+        cargo(&build, release)?;
     }
     let binary = match arguments.release {
         true => "target/release/horarium",

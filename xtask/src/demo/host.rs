@@ -19,21 +19,15 @@ const STOP: Duration = Duration::from_secs(20);
 pub(super) fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "horarium",
-            "--bin",
-            "horarium",
-        ])
+        // Of the workspace, not of the package: cargo then builds dependencies as the tests have them, and once.
+        .args(["build", "--locked", "--workspace", "--bin", "horarium"])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(crate::root())
         .stderr(Stdio::inherit())
         .output()
         .context("cargo does not start")?;
     if !output.status.success() {
-        bail!("the host does not build; to see it alone: cargo build --package horarium");
+        bail!("the host does not build; to see it alone: cargo build --workspace --bin horarium");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
