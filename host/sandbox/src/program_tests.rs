@@ -71,6 +71,10 @@ async fn exit_codes_of_preview_1_arrive_as_they_are() {
         (75, ErrorKind::Retryable),
         (1, ErrorKind::Exit),
         (200, ErrorKind::Exit),
+        // Its last byte would say success, and 75.
+        (256, ErrorKind::Exit),
+        (331, ErrorKind::Exit),
+        (u32::MAX, ErrorKind::Exit),
     ] {
         let outcome = reads(code, None, &json!({})).await;
         let failure = failure(&outcome);

@@ -21,6 +21,9 @@ use std::time::Duration;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
+/// Fuel between two moments at which a running guest tells what it used; some milliseconds of work.
+const FUEL_TOLD_EVERY: u64 = 10_000_000;
+
 /// What runs share.
 pub(crate) struct Env {
     pub(crate) engine: Engine,
@@ -140,6 +143,9 @@ impl Env {
         store.set_max_component_handles(size(limits.handles));
         // Cannot fail: fuel is on in every engine made here; without it the run would have none.
         let _ = store.set_fuel(limits.fuel);
+        // Guests count in a register and tell it when they yield: a run that is stopped by the clock is billed to
+        // within so much.
+        let _ = store.fuel_async_yield_interval(Some(FUEL_TOLD_EVERY));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(on_tick);
         store

@@ -55,6 +55,8 @@ async fn a_loop_is_interrupted_at_the_deadline_with_its_backtrace() {
     let traceback = failure.traceback.as_deref().expect("a backtrace");
     assert!(traceback.contains("the_run"), "{traceback}");
     assert!(outcome.usage.cpu_seconds > 0.0);
+    // Not only what it burnt before it began to loop.
+    assert!(outcome.usage.fuel >= 10_000_000, "{:?}", outcome.usage);
 }
 
 #[tokio::test]

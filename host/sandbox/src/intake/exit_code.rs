@@ -9,13 +9,14 @@ use wit_component::StringEncoding;
 pub(super) const NAME: &str = "horarium_exit_preview1";
 
 /// `(module (import "wasi:cli/exit@0.2.12" "exit-with-code" (func (param i32))) (func (export
-/// "proc_exit") (param i32) (call 0 (local.get 0)) (unreachable)))`
+/// "proc_exit") (param i32) (call 0 (select (local.get 0) (i32.const 255) (i32.le_u (local.get 0)
+/// (i32.const 255)))) (unreachable)))`: a code is a byte there, and 256 must not become success.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0\
     \x01\x05\x01\x60\x01\x7f\0\
     \x02\x27\x01\x14wasi:cli/exit@0.2.12\x0eexit-with-code\0\0\
     \x03\x02\x01\0\
     \x07\x0d\x01\x09proc_exit\0\x01\
-    \x0a\x09\x01\x07\0\x20\0\x10\0\0\x0b";
+    \x0a\x13\x01\x11\0\x20\0\x41\xff\x01\x20\0\x41\xff\x01\x4d\x1b\x10\0\0\x0b";
 
 /// The adapter: that module and the world it is for.
 pub(super) fn adapter() -> anyhow::Result<Vec<u8>> {
@@ -36,7 +37,9 @@ mod tests {
     #[test]
     fn the_module_is_what_its_text_says() {
         let text = r#"(module (import "wasi:cli/exit@0.2.12" "exit-with-code" (func (param i32)))
-            (func (export "proc_exit") (param i32) (call 0 (local.get 0)) (unreachable)))"#;
+            (func (export "proc_exit") (param i32)
+                (call 0 (select (local.get 0) (i32.const 255) (i32.le_u (local.get 0) (i32.const 255))))
+                (unreachable)))"#;
         assert_eq!(wat::parse_str(text).expect("valid text"), MODULE);
         assert!(adapter().is_ok(), "{:?}", adapter().err());
     }

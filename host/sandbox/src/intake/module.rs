@@ -28,8 +28,8 @@ struct Facts {
     preview1: bool,
     /// Exports `_start`, as programs do.
     start: bool,
-    /// Where the module's name stands in the import of `proc_exit`.
-    exit: Option<usize>,
+    /// Where the module's name stands in each import of `proc_exit`; there may be several.
+    exits: Vec<usize>,
     /// The first import that is not of preview 1.
     foreign: Option<(String, String)>,
 }
@@ -51,14 +51,14 @@ pub(super) fn make_component(bytes: &[u8]) -> Result<Made, String> {
     };
     let encode = || -> anyhow::Result<Vec<u8>> {
         let mut module = Cow::Borrowed(bytes);
-        if let Some(at) = facts.exit {
-            let name = at..at + PREVIEW1.len();
+        for at in &facts.exits {
+            let name = *at..at + PREVIEW1.len();
             module.to_mut()[name].copy_from_slice(exit_code::NAME.as_bytes());
         }
         let mut encoder = ComponentEncoder::default()
             .validate(false)
             .module(&module)?;
-        if facts.exit.is_some() {
+        if !facts.exits.is_empty() {
             encoder = encoder.adapter(exit_code::NAME, &exit_code::adapter()?)?;
         }
         if facts.preview1 || !facts.component_type {
@@ -122,8 +122,8 @@ fn facts(bytes: &[u8]) -> Result<Facts, wasmparser::BinaryReaderError> {
                         facts.preview1 = true;
                         if import.name == "proc_exit" {
                             // The parser borrows names from the bytes.
-                            facts.exit =
-                                Some(import.module.as_ptr().addr() - bytes.as_ptr().addr());
+                            let at = import.module.as_ptr().addr() - bytes.as_ptr().addr();
+                            facts.exits.push(at);
                         }
                     } else if facts.foreign.is_none() {
                         facts.foreign = Some((import.module.to_owned(), import.name.to_owned()));
