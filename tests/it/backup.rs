@@ -136,3 +136,46 @@ fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
     .exits(2)
     .complains(&["nothing to back up"]);
 }
+
+#[test]
+fn a_log_that_was_left_behind_is_no_part_of_what_is_restored() {
+    let mut host = Host::start();
+    host.register("hello", "");
+    host.create("--name One --type hello");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("backup.db");
+    host.run(&format!("db backup '{}'", file.display()));
+    host.create("--name Two --type hello");
+    host.kill();
+    let database = host.database();
+    let log = database.with_extension("db-wal");
+    assert!(std::fs::metadata(&log).expect("a log").len() > 0);
+
+    // The file alone is gone; its log must not come over the restored one.
+    let kept = folder.path().join("kept.db");
+    std::fs::copy(&database, &kept).expect("copied");
+    std::fs::copy(&log, folder.path().join("kept.db-wal")).expect("copied");
+    std::fs::remove_file(&database).expect("removed");
+    let restore = format!("db restore '{}'", file.display());
+    host.cli(&restore)
+        .exits(2)
+        .complains(&["holds a database already"]);
+    let moved = host.run(&format!("{restore} --replace"));
+    let log_aside = format!("{}-wal", text(&moved, "replaced"));
+    assert!(std::path::Path::new(&log_aside).exists() && !log.exists());
+    assert_eq!(host.run("db status")["configs"], 1);
+
+    // With its log beside it a file is no backup: a part of it would be lost.
+    let with_log = format!("db restore '{}' --replace", kept.display());
+    host.cli(&with_log)
+        .exits(2)
+        .complains(&["write-ahead log beside it", "db backup"]);
+    let both = folder.path().join("both.db");
+    let url = format!("--database-url 'sqlite:{}'", kept.display());
+    host.run(&format!("db backup '{}' {url}", both.display()));
+    let restored = host.run(&format!("db restore '{}' --replace", both.display()));
+    assert_eq!(restored["configs"], 2);
+    // What was moved aside is whole by itself: the undo.
+    let undo = format!("db restore '{}' --replace", text(&restored, "replaced"));
+    assert_eq!(host.run(&undo)["configs"], 1);
+}

@@ -1,16 +1,16 @@
 //! `db backup` and `db restore`: copies of the database file.
 
-use super::db::{local_settings, make_folder, runtime, shown};
+use super::db::{local_settings, runtime, shown};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Style};
+use super::task_trigger::bar;
 use super::{Global, print, words};
 use clap::Args;
 use horarium::settings::DatabaseUrl;
 use horarium_store::DbStatus;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArguments {
@@ -65,7 +65,6 @@ pub(crate) fn restore(global: &Global, arguments: &RestoreArguments) -> Outcome 
         arguments.config.as_deref(),
         "pg_restore puts back what pg_dump wrote",
     )?;
-    make_folder(&path)?;
     let busy = spinner("checking and copying");
     let restored = horarium_store::restore(&arguments.file, &path, arguments.replace);
     let restored = runtime()?.block_on(restored);
@@ -131,12 +130,9 @@ fn show(global: &Global, document: &Value, what: &'static str, next: Option<&str
     Ok(Exit::Done)
 }
 
-/// Shown on terminals only: SQLite tells nothing of how far it is.
+/// SQLite does not tell how far it is.
 fn spinner(doing: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(doing);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(100));
+    let bar = bar();
+    bar.set_message(doing);
     bar
 }

@@ -5,8 +5,8 @@ use super::{db, file};
 use horarium_core::store::{StoreError, StoreResult};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,19 +70,34 @@ pub async fn restore(
     replace: bool,
 ) -> StoreResult<Restored> {
     let (from, path) = (from.as_ref(), path.as_ref());
+    if from.is_file() && holds_something(&beside(from, "-wal")) {
+        return Err(refuse(
+            from,
+            format_args!(
+                "has a write-ahead log beside it, so it is no backup but a database that was in use; \
+                 `horarium db backup --database-url sqlite:{} FILE` makes a backup of both",
+                from.display()
+            ),
+        ));
+    }
     sound(from, from).await?;
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder).map_err(|error| unusable(folder, &error))?;
     let _lock = Lock::take(path)?;
-    let occupied = std::fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    let occupied = holds_something(path) || holds_something(&beside(path, "-wal"));
     if occupied && !replace {
         return Err(refuse(
             path,
             "holds a database already; --replace moves it aside first",
         ));
     }
-    let copy = NewFile::beside(path);
-    std::fs::copy(from, &copy.part).map_err(|error| unusable(&copy.part, &error))?;
+    let copy = NewFile::beside(path)?;
+    let mut source = File::open(from).map_err(|error| unusable(from, &error))?;
+    let mut part = copy.open()?;
+    std::io::copy(&mut source, &mut part).map_err(|error| unusable(&copy.part, &error))?;
+    copy.flush()?;
     let replaced = match occupied {
-        true => Some(move_aside(path)?),
+        true => Some(move_aside(path).await?),
         false => None,
     };
     copy.keep()?;
@@ -90,6 +105,10 @@ pub async fn restore(
         status: file::status(path).await?,
         replaced,
     })
+}
+
+fn holds_something(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.len() > 0)
 }
 
 /// Fails unless `file` is a Horarium database this binary knows, without damage. Errors call it `name`.
@@ -118,30 +137,36 @@ async fn sound(file: &Path, name: &Path) -> StoreResult<()> {
     }
 }
 
-/// Moves a database with its write-ahead log to a name that is free.
-fn move_aside(path: &Path) -> StoreResult<PathBuf> {
+/// Gives a database a second name that is free, and takes its write-ahead log from the first one, which the
+/// restored file is about to get: there is no moment without a database.
+async fn move_aside(path: &Path) -> StoreResult<PathBuf> {
+    // Whoever closes a database last moves its log into it. A damaged one keeps it, and takes it along.
+    if let Ok(connection) = SqliteConnectOptions::new().filename(path).connect().await {
+        let mut connection = connection;
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .persistent(false)
+            .execute(&mut connection)
+            .await;
+        let _ = connection.close().await;
+    }
     let mut number = 1;
     let aside = loop {
         let name = beside(path, &format!(".replaced-{number}"));
-        if !name.exists() {
+        if !name.exists() && !beside(&name, "-wal").exists() {
             break name;
         }
         number += 1;
     };
-    // The log first: without it the database would be one that lost its last commits.
-    for ending in ["-wal", "-shm", ""] {
-        let (old, new) = (beside(path, ending), beside(&aside, ending));
-        match std::fs::rename(&old, &new) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(unusable(&old, &error));
-            }
-            _ => {}
-        }
+    // A log may be all that is left of it.
+    unless_missing(&aside, std::fs::hard_link(path, &aside))?;
+    for ending in ["-wal", "-shm"] {
+        let old = beside(path, ending);
+        unless_missing(&old, std::fs::rename(&old, beside(&aside, ending)))?;
     }
     Ok(aside)
 }
 
-/// A file that appears whole, or not at all.
+/// A file that appears whole, or not at all. It is its owner's alone: it holds everything that tenants keep here.
 struct NewFile {
     part: PathBuf,
     path: PathBuf,
@@ -157,27 +182,38 @@ impl NewFile {
         if !folder.is_dir() {
             return Err(refuse(folder, "is no folder"));
         }
-        Ok(Self::beside(path))
+        Self::beside(path)
     }
 
-    fn beside(path: &Path) -> Self {
+    fn beside(path: &Path) -> StoreResult<Self> {
         let part = beside(path, ".part");
         // Of a copy that was killed.
         let _ = std::fs::remove_file(&part);
-        Self {
+        let new = Self {
             part,
             path: path.to_owned(),
-        }
+        };
+        new.open()?;
+        Ok(new)
     }
 
-    /// Flushes it to the disk and gives it its name.
+    fn open(&self) -> StoreResult<File> {
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let opened = options.open(&self.part);
+        opened.map_err(|error| unusable(&self.part, &error))
+    }
+
+    /// Flushes it to the disk.
+    fn flush(&self) -> StoreResult<()> {
+        let synced = File::open(&self.part).and_then(|file| file.sync_all());
+        synced.map_err(|error| unusable(&self.part, &error))
+    }
+
+    /// Gives it its name.
     fn keep(&self) -> StoreResult<()> {
+        self.flush()?;
         let failed = |error: std::io::Error| unusable(&self.path, &error);
-        let file = File::open(&self.part).map_err(failed)?;
-        // It holds everything that tenants keep here.
-        file.set_permissions(Permissions::from_mode(0o600))
-            .and_then(|()| file.sync_all())
-            .map_err(failed)?;
         std::fs::rename(&self.part, &self.path).map_err(failed)?;
         File::open(folder_of(&self.path))
             .and_then(|folder| folder.sync_all())
@@ -188,6 +224,13 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.part);
+    }
+}
+
+fn unless_missing(path: &Path, done: std::io::Result<()>) -> StoreResult<()> {
+    match done {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(path, &error)),
+        _ => Ok(()),
     }
 }
 
