@@ -112,7 +112,7 @@ fn a_batch_comes_from_a_file_of_lines() {
         .exits(2)
         .complains(&["/items/500/parameters/n"]);
     assert!(host.executions(&format!("task={task}")).is_empty());
-    let told = host.cli(&format!("{batch} --json")).exits(2).json();
+    let told = host.cli(&format!("{batch} --json")).exits(1).json();
     assert_eq!(
         (&told["enqueued"], &told["refused"]),
         (&json!(501), &json!(1))

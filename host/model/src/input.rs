@@ -342,6 +342,7 @@ impl<'a> Fields<'a> {
                 let shown = one_line(key, 60);
                 let hint = match nearest(key, self.known.iter().copied()) {
                     Some(near) => format!("; did you mean `{near}`?"),
+                    None if self.known.is_empty() => "; no keys are known here".to_owned(),
                     None => format!("; known are {}", self.known.join(", ")),
                 };
                 let pointer = self.pointer_to(&shown);

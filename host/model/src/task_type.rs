@@ -140,7 +140,11 @@ impl TypeConcurrency {
                     None
                 }
                 Some(_) => fields.integer(key, 1, most).map(|n| n as u32),
-                None => old,
+                None => {
+                    // Known all the same, so that what is near it is told.
+                    fields.value(key);
+                    old
+                }
             };
             Self {
                 max: bound("max", 100_000, self.max),

@@ -134,7 +134,7 @@ pub(crate) struct RetryArguments {
     #[arg(long, requires = "task_id")]
     wait: bool,
     /// Carry it out once, however often it is sent with this key within a day
-    #[arg(long, value_name = "KEY", requires = "task_id")]
+    #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     #[command(flatten)]
     bulk: BulkArguments,
@@ -183,7 +183,7 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
 
 fn cancel(remote: &Remote, arguments: CancelArguments) -> Outcome {
     let Some(execution) = single(arguments.task_id, &arguments.bulk)? else {
-        return execution_bulk::run(remote, CANCEL, &arguments.bulk);
+        return execution_bulk::run(remote, CANCEL, &arguments.bulk, None);
     };
     let path = execution.path("/cancel")?;
     let answer = remote.client.post(&path, &json!({}))?;
@@ -198,7 +198,12 @@ fn cancel(remote: &Remote, arguments: CancelArguments) -> Outcome {
 
 fn retry(remote: &Remote, arguments: RetryArguments) -> Outcome {
     let Some(execution) = single(arguments.task_id, &arguments.bulk)? else {
-        return execution_bulk::run(remote, RETRY, &arguments.bulk);
+        return execution_bulk::run(
+            remote,
+            RETRY,
+            &arguments.bulk,
+            arguments.idempotency_key.as_deref(),
+        );
     };
     let (path, key) = (execution.path("/retry")?, arguments.idempotency_key);
     let answer = remote.client.post_once(&path, &json!({}), key.as_deref())?;

@@ -44,7 +44,12 @@ pub(crate) const CANCEL: Deed = Deed {
 };
 
 /// Does it to every execution that fits.
-pub(crate) fn run(remote: &Remote, deed: Deed, arguments: &BulkArguments) -> Outcome {
+pub(crate) fn run(
+    remote: &Remote,
+    deed: Deed,
+    arguments: &BulkArguments,
+    key: Option<&str>,
+) -> Outcome {
     let filter = arguments.filter.to_json();
     if filter.is_empty() {
         return Err(Failure::refused(format!(
@@ -56,9 +61,14 @@ pub(crate) fn run(remote: &Remote, deed: Deed, arguments: &BulkArguments) -> Out
     let bar = bar();
     let mut sum = json!({ "dry_run": arguments.dry_run, "items": [] });
     let mut cursor = Value::Null;
-    loop {
+    for call in 0.. {
+        // One key names one request.
+        let key = key.map(|key| format!("{key}/{call}"));
         let body = json!({ "filter": filter, "dry_run": arguments.dry_run, "cursor": cursor });
-        let answer = remote.client.post(&path, &body)?.json()?;
+        let answer = remote
+            .client
+            .post_once(&path, &body, key.as_deref())?
+            .json()?;
         add(&mut sum, &answer);
         bar.set_message(format!("{} executions", sum["matched"]));
         cursor = answer["next_cursor"].clone();

@@ -132,7 +132,10 @@ enum Verb {
 
 /// Does what the command line asks and reports what went wrong on stderr.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let json = cli.global.json;
     match run(cli) {
         Ok(exit) => exit.into(),
@@ -141,6 +144,18 @@ pub(crate) fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// What the arguments ask for instead of a verb (help, version), or what is wrong with them: as a problem document
+/// where JSON was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let failure = Failure::refused(error.render().to_string().trim());
+        eprintln!("{}", failure.render(true));
+    } else {
+        let _ = error.print();
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn run(cli: Cli) -> Outcome {

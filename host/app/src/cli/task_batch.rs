@@ -1,7 +1,7 @@
 //! `task trigger --batch`: many executions, one for each line of parameters.
 
 use super::failure::{Exit, Failure, Outcome};
-use super::render::{Paint, Style};
+use super::render::{Paint, Style, progress_bar};
 use super::task::TaskArgument;
 use super::values::read_file;
 use super::{Remote, print};
@@ -29,15 +29,12 @@ pub(crate) fn run(
 ) -> Outcome {
     let lines = read(file)?;
     let calls = calls(lines, atomic)?;
-    if calls.len() > 1 && key.is_some() {
-        return Err(Failure::refused(format!(
-            "--idempotency-key is for one call of at most {CALL_ITEMS} lines; split the file"
-        )));
-    }
     let total: usize = calls.iter().map(Vec::len).sum();
     let bar = bar(total);
     let mut outcome = Sum::default();
-    for call in calls {
+    let several = calls.len() > 1;
+    let mut sent_up_to = None;
+    for (number, call) in calls.into_iter().enumerate() {
         let items: Vec<Value> = call
             .iter()
             .map(|(_, parameters)| {
@@ -48,10 +45,25 @@ pub(crate) fn run(
             })
             .collect();
         let body = json!({ "items": items, "atomic": atomic });
+        // One key names one request; a file that is cut the same way has the same ones again.
+        let key = key.map(|key| match several {
+            true => format!("{key}/{number}"),
+            false => key.to_owned(),
+        });
         let answer = remote
             .client
-            .post_once("/v1/executions/batch", &body, key)?;
-        outcome.add(&call, answer.json()?);
+            .post_once("/v1/executions/batch", &body, key.as_deref())
+            .and_then(|answer| answer.json())
+            .map_err(|failure| match sent_up_to {
+                None => failure,
+                Some(line) => failure.hint(format!(
+                    "lines up to {line} were sent before; go on with line {}, or repeat all with the \
+                     --idempotency-key you gave",
+                    line + 1
+                )),
+            })?;
+        outcome.add(&call, answer);
+        sent_up_to = call.last().map(|(line, _)| *line);
         bar.inc(u64::try_from(call.len()).unwrap_or(0));
     }
     bar.finish_and_clear();
@@ -127,7 +139,7 @@ fn calls(lines: Vec<Line>, atomic: bool) -> Result<Vec<Vec<Line>>, Failure> {
 }
 
 fn bar(total: usize) -> ProgressBar {
-    let bar = ProgressBar::new(u64::try_from(total).unwrap_or(0));
+    let bar = progress_bar(u64::try_from(total).unwrap_or(0));
     let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} {per_sec} {elapsed}");
     if let Ok(style) = style {
         bar.set_style(style.progress_chars("=> "));
@@ -156,7 +168,11 @@ impl Sum {
             if let Some(problem) = item["errors"].get(0) {
                 let pointer = problem["pointer"].as_str().unwrap_or_default();
                 let detail = problem["detail"].as_str().unwrap_or("refused");
-                self.refused.push((*line, format!("{pointer}: {detail}")));
+                let place = match pointer {
+                    "" => String::new(),
+                    pointer => format!("{pointer}: "),
+                };
+                self.refused.push((*line, format!("{place}{detail}")));
             }
             item["index"] = (before + index).into();
             self.items.push(item);
@@ -187,9 +203,11 @@ impl Sum {
             }
             print(&text)?;
         }
-        Ok(match refused {
-            0 => Exit::Done,
-            _ => Exit::Refused,
+        Ok(match (refused, enqueued) {
+            (0, _) => Exit::Done,
+            // Nothing was written.
+            (_, 0) => Exit::Refused,
+            _ => Exit::Failed,
         })
     }
 }
