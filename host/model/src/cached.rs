@@ -2,7 +2,8 @@
 //! so that a reader of another release refuses what it does not know instead of guessing.
 
 use crate::chain::ChainStep;
-use crate::config::{Concurrency, ScheduleState};
+use crate::concurrency::Concurrency;
+use crate::config::ScheduleState;
 use crate::limits::LimitOverrides;
 use crate::retry::RetryPolicy;
 use crate::schedule::{KeptSchedule, Overlap, ScheduleConfig, wire_time};

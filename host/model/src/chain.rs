@@ -2,7 +2,7 @@
 
 use crate::execution::State;
 use crate::input::{Fields, type_name};
-use crate::json::escape;
+use crate::json::{MAX_DEPTH as MAX_DEPTH_OF_JSON, escape, is_deeper_than};
 use crate::problem::Problem;
 use crate::text::one_line;
 use crate::{ConfigId, Invalid};
@@ -17,6 +17,10 @@ pub const MAX_DEPTH: u32 = 32;
 pub const MAX_STEPS: usize = 32;
 /// Values that one step may hand over.
 const MAX_PARAMETERS: usize = 100;
+/// Characters of a pointer.
+const MAX_POINTER: usize = 200;
+/// Levels of a pointer: each may make an object inside another.
+const MAX_LEVELS: usize = 32;
 
 /// One step: after an end of these kinds that task is enqueued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,16 +111,21 @@ impl ChainStep {
         self.on.contains(&end)
     }
 
-    /// The target's parameters with what the step hands over from the result (null without one).
+    /// The target's parameters with what the step hands over from the result (null without one), at most
+    /// `max_bytes` as JSON.
     ///
     /// # Errors
-    /// A sentence: the result has nothing there, or it cannot be put where the step wants it.
+    /// A sentence: the result has nothing there, it cannot be put where the step wants it, or all together is
+    /// larger or deeper than parameters may be.
     pub fn hand_over(
         &self,
         own: &Map<String, Value>,
         result: &Value,
+        max_bytes: u64,
     ) -> Result<Map<String, Value>, String> {
         let mut document = Value::Object(own.clone());
+        // Counted before anything is copied: a step may name a large result a hundred times.
+        let mut bytes = 0;
         for (to, from) in &self.parameters {
             let value = result.pointer(from).ok_or_else(|| {
                 format!(
@@ -125,7 +134,18 @@ impl ChainStep {
                     one_line(to, 100)
                 )
             })?;
+            bytes += value.to_string().len() as u64;
+            if bytes > max_bytes {
+                return Err(format!(
+                    "the chain hands over more than the {max_bytes} bytes that parameters may have"
+                ));
+            }
             put(&mut document, to, value.clone())?;
+        }
+        if is_deeper_than(&document, MAX_DEPTH_OF_JSON) {
+            return Err(format!(
+                "what the chain hands over makes the parameters deeper than {MAX_DEPTH_OF_JSON} levels"
+            ));
         }
         match document {
             Value::Object(map) => Ok(map),
@@ -176,18 +196,25 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
         fields.problem("parameters", detail);
         return BTreeMap::new();
     }
-    let is_pointer = |text: &str| text.is_empty() || text.starts_with('/');
+    let is_pointer = |text: &str| {
+        text.is_empty()
+            || (text.starts_with('/')
+                && text.len() <= MAX_POINTER
+                && text.matches('/').count() <= MAX_LEVELS)
+    };
     let mut parameters = BTreeMap::new();
     let mut problems = Vec::new();
     for (to, from) in map {
         let detail = match &from {
             _ if !is_pointer(&to) => Some(format!(
-                "`{}` is not a JSON pointer into the task's parameters; write it like /site",
+                "`{}` is not a JSON pointer into the task's parameters; write it like /site, \
+                 at most {MAX_POINTER} bytes and {MAX_LEVELS} levels",
                 one_line(&to, 60)
             )),
             Value::String(from) if is_pointer(from) => None,
             Value::String(from) => Some(format!(
-                "`{}` is not a JSON pointer into the result; write it like /count",
+                "`{}` is not a JSON pointer into the result; write it like /count, \
+                 at most {MAX_POINTER} bytes and {MAX_LEVELS} levels",
                 one_line(from, 60)
             )),
             other => Some(format!(
@@ -326,18 +353,18 @@ mod tests {
         let own = own.as_object().expect("an object");
         let result = json!({"n": 5, "list": [{"x": "y"}]});
         let handed = step(json!({"/a/b/1": "/n", "/new/deep": "/list/0", "/a/b/-": "/n"}))
-            .hand_over(own, &result)
+            .hand_over(own, &result, 1000)
             .expect("handed over");
         assert_eq!(
             Value::Object(handed),
             json!({"a": {"b": [1, 5, 5]}, "keep": true, "new": {"deep": {"x": "y"}}})
         );
         let whole = step(json!({"": ""}))
-            .hand_over(own, &result)
+            .hand_over(own, &result, 1000)
             .expect("all of it");
         assert_eq!(Value::Object(whole), result);
         let missing = step(json!({"/a": "/gone"}))
-            .hand_over(own, &result)
+            .hand_over(own, &result, 1000)
             .expect_err("missing");
         assert!(missing.contains("nothing at `/gone`"), "{missing}");
         for bad in [
@@ -345,7 +372,41 @@ mod tests {
             json!({"/a/b/9": "/n"}),
             json!({"": "/n"}),
         ] {
-            assert!(step(bad.clone()).hand_over(own, &result).is_err(), "{bad}");
+            assert!(
+                step(bad.clone()).hand_over(own, &result, 1000).is_err(),
+                "{bad}"
+            );
         }
+    }
+
+    #[test]
+    fn pointers_and_what_they_hand_over_are_bounded() {
+        let read_one = |to: String| read(json!([{"task": 1, "parameters": {to: ""}}]));
+        assert!(read_one("/a".repeat(MAX_LEVELS)).is_ok());
+        for to in [
+            "/a".repeat(MAX_LEVELS + 1),
+            "/a".repeat(500_000),
+            format!("/{}", "x".repeat(200)),
+        ] {
+            let refused = read_one(to).expect_err("refused").to_string();
+            assert!(
+                refused.contains("at most 200 bytes and 32 levels"),
+                "{refused}"
+            );
+        }
+        let deep = (0..80).fold(json!(1), |inner, _| json!([inner]));
+        let step = read_one("/a".repeat(MAX_LEVELS)).expect("read").remove(0);
+        let refused = step
+            .hand_over(&Map::new(), &deep, 1000)
+            .expect_err("too deep");
+        assert!(refused.contains("deeper than 100 levels"), "{refused}");
+        let twice = json!([{"task": 1, "parameters": {"/a": "", "/b": ""}}]);
+        let step = read(twice).expect("read").remove(0);
+        let result = json!("x".repeat(60));
+        assert!(step.hand_over(&Map::new(), &result, 124).is_ok());
+        let refused = step
+            .hand_over(&Map::new(), &result, 123)
+            .expect_err("too large");
+        assert!(refused.contains("more than the 123 bytes"), "{refused}");
     }
 }

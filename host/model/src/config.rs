@@ -1,7 +1,8 @@
 //! Task configs: what an operator writes, and the row that is kept of it.
 
 use crate::chain::ChainStep;
-use crate::input::{Fields, type_name};
+use crate::concurrency::{Concurrency, read_concurrency};
+use crate::input::Fields;
 use crate::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides, MAX_TIMEOUT_SECONDS};
 use crate::problem::Invalid;
 use crate::retry::RetryPolicy;
@@ -49,60 +50,6 @@ pub struct TaskSpec {
     pub pause_after_failures: Option<u32>,
     /// Waiting executions end `expired` after this.
     pub expires_after_seconds: Option<u64>,
-}
-
-/// `concurrency`: how many executions with the same key run at once, how fast they may start, and how
-/// many of the config may wait (rule E3). At least one of the bounds is given.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Concurrency {
-    /// How many run at once.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max: Option<u32>,
-    /// JSON pointer into the parameters; executions with equal values there share `max` and `rate`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub key: Option<String>,
-    /// How often attempts start.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub rate: Option<Rate>,
-    /// How many of the config's executions may wait.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub backlog: Option<u32>,
-}
-
-/// A token bucket: it holds `count` tokens, is full at first, and gets `count` more in `seconds`, evenly.
-/// Each attempt takes one as it starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
-    /// Tokens that the bucket holds.
-    pub count: u32,
-    /// In how many seconds an empty one fills.
-    pub seconds: u32,
-}
-
-impl Rate {
-    /// Microseconds until the next token comes, rounded up so that the rate is never exceeded.
-    pub fn interval_micros(self) -> i64 {
-        let micros = i64::from(self.seconds) * 1_000_000;
-        let count = i64::from(self.count.max(1));
-        (micros + count - 1) / count
-    }
-
-    fn read(fields: &mut Fields<'_>) -> Self {
-        let mut number = |key, least| {
-            let number = fields.integer(key, least, 1_000_000).map(|n| n as u32);
-            if number.is_none() && !fields.has_problems() {
-                fields.problem(
-                    key,
-                    "is missing; a rate is like {\"count\": 10, \"seconds\": 60}",
-                );
-            }
-            number.unwrap_or(1)
-        };
-        Self {
-            count: number("count", 1),
-            seconds: number("seconds", 1),
-        }
-    }
 }
 
 impl TaskSpec {
@@ -310,33 +257,6 @@ fn read_digest(fields: &mut Fields<'_>) -> Option<String> {
     Some(digest)
 }
 
-fn read_concurrency(fields: &mut Fields<'_>) -> Option<Concurrency> {
-    fields.object("concurrency", |inner| {
-        let max = inner.integer("max", 1, 100_000).map(|n| n as u32);
-        let rate = inner.object("rate", Rate::read);
-        let backlog = inner.integer("backlog", 1, 10_000_000).map(|n| n as u32);
-        if max.is_none() && rate.is_none() && backlog.is_none() && !inner.has_problems() {
-            inner.problem(
-                "max",
-                "is missing; say how many may run at once (max), how often they start (rate), or how many may wait (backlog)",
-            );
-        }
-        let key = inner.text("key", 0, 200);
-        if key
-            .as_deref()
-            .is_some_and(|k| !k.is_empty() && !k.starts_with('/'))
-        {
-            inner.problem("key", "must be a JSON pointer like /site");
-        }
-        Concurrency {
-            max,
-            key,
-            rate,
-            backlog,
-        }
-    })
-}
-
 /// A stored task config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskConfig {
@@ -465,61 +385,6 @@ impl TaskConfig {
     }
 }
 
-/// How parameters are changed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ParameterChange {
-    /// RFC 7396 merge patch.
-    Merge(Value),
-    /// RFC 6902 patch.
-    Patch(json_patch::Patch),
-    /// Replace them all.
-    Replace(Value),
-}
-
-impl ParameterChange {
-    /// Reads an RFC 6902 document.
-    ///
-    /// # Errors
-    /// When it is not one.
-    pub fn patch(value: &Value) -> Result<Self, Invalid> {
-        serde_json::from_value(value.clone())
-            .map(Self::Patch)
-            .map_err(|e| Invalid::one("", format!("not a JSON Patch (RFC 6902): {e}")))
-    }
-
-    /// The parameters after the change; `old` is untouched.
-    ///
-    /// # Errors
-    /// When an operation does not apply, or the outcome is no object.
-    pub fn apply(&self, old: &Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
-        let mut document = Value::Object(old.clone());
-        match self {
-            Self::Merge(patch) => {
-                if !patch.is_object() {
-                    return Err(Invalid::one(
-                        "",
-                        format!(
-                            "a merge patch of parameters must be an object, not {}",
-                            type_name(patch)
-                        ),
-                    ));
-                }
-                json_patch::merge(&mut document, patch);
-            }
-            Self::Patch(patch) => json_patch::patch(&mut document, patch)
-                .map_err(|e| Invalid::one("", format!("the patch does not apply: {e}")))?,
-            Self::Replace(value) => document = value.clone(),
-        }
-        match document {
-            Value::Object(map) => Ok(map),
-            other => Err(Invalid::one(
-                "/parameters",
-                format!("must be an object, not {}", type_name(&other)),
-            )),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -641,14 +506,6 @@ mod tests {
             let found = read(bad.clone()).expect_err("refused").to_string();
             assert!(found.contains(part), "{bad}: {found}");
         }
-        assert_eq!(
-            Rate {
-                count: 3,
-                seconds: 10
-            }
-            .interval_micros(),
-            3_333_334
-        );
     }
 
     #[test]
@@ -667,26 +524,5 @@ mod tests {
             "schedule_config": {"cron_expression": "*/5 * * * *", "jitter_seconds": 300}}),
         );
         assert!(found[0].contains("300 s"), "{found:?}");
-    }
-
-    #[test]
-    fn parameter_changes_follow_their_rfcs() {
-        let old = json!({"a": 1, "b": {"c": [1, 2]}})
-            .as_object()
-            .unwrap()
-            .clone();
-        let merged = ParameterChange::Merge(json!({"a": null, "b": {"d": 2}}))
-            .apply(&old)
-            .unwrap();
-        assert_eq!(Value::Object(merged), json!({"b": {"c": [1, 2], "d": 2}}));
-        let patch =
-            ParameterChange::patch(&json!([{"op": "replace", "path": "/b/c/0", "value": 9}]))
-                .unwrap();
-        assert_eq!(patch.apply(&old).unwrap()["b"]["c"][0], 9);
-        let failing =
-            ParameterChange::patch(&json!([{"op": "test", "path": "/a", "value": 2}])).unwrap();
-        assert!(failing.apply(&old).is_err());
-        assert!(ParameterChange::Merge(json!([])).apply(&old).is_err());
-        assert!(ParameterChange::Replace(json!(1)).apply(&old).is_err());
     }
 }

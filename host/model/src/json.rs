@@ -129,6 +129,18 @@ fn imprecise_integer(value: &Value, at: &mut String) -> Option<String> {
     }
 }
 
+/// Whether a value is nested deeper than so many levels, as [`parse`] counts them.
+pub fn is_deeper_than(value: &Value, levels: usize) -> bool {
+    let Some(left) = levels.checked_sub(1) else {
+        return value.is_array() || value.is_object();
+    };
+    match value {
+        Value::Array(items) => items.iter().any(|item| is_deeper_than(item, left)),
+        Value::Object(map) => map.values().any(|item| is_deeper_than(item, left)),
+        _ => false,
+    }
+}
+
 /// One reference token of a JSON pointer (RFC 6901): `~` and `/` escaped.
 pub fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
@@ -296,7 +308,8 @@ mod tests {
     #[test]
     fn depth_is_bounded_at_exactly_one_hundred() {
         let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        let deepest = parse(nested(MAX_DEPTH).as_bytes()).expect("as deep as it may be");
+        assert!(!is_deeper_than(&deepest, MAX_DEPTH) && is_deeper_than(&deepest, MAX_DEPTH - 1));
         assert!(
             refused(&nested(MAX_DEPTH + 1))
                 .detail

@@ -3,6 +3,7 @@
 
 pub mod cached;
 pub mod chain;
+pub mod concurrency;
 pub mod config;
 pub mod cron;
 pub mod descriptor;
@@ -13,6 +14,7 @@ pub mod grant;
 pub mod input;
 pub mod json;
 pub mod limits;
+pub mod parameters;
 pub mod problem;
 pub mod program;
 pub mod retry;

@@ -5,7 +5,7 @@ use horarium_core::store::{
     Bucket, ClaimRequest, Claimed, Lanes, RateBound, SUSPECT_AFTER_LOST, StoreResult,
 };
 use horarium_model::Timestamp;
-use horarium_model::config::Rate;
+use horarium_model::concurrency::Rate;
 use std::collections::{HashMap, HashSet};
 
 /// A run key or a rate's key, with its tenant.

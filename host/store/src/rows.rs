@@ -6,7 +6,8 @@ use crate::columns::Place;
 use horarium_core::store::{
     Answer, BreakerRow, Bucket, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits,
 };
-use horarium_model::config::{Concurrency, Rate, ScheduleState, SkipStreak};
+use horarium_model::concurrency::{Concurrency, Rate};
+use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptRecord, Execution};
 use horarium_model::schedule::{Overlap, ScheduleConfig};
 use horarium_model::task_type::{Breaker, PluginVersion, TaskType, TypeConcurrency};

@@ -6,7 +6,7 @@ use horarium_core::store::{
     Catalog, ClaimRequest, Claimed, Completion, CompletionReceipt, End, NewExecution, Queue,
     RateBound,
 };
-use horarium_model::config::Rate;
+use horarium_model::concurrency::Rate;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::execution::{AttemptOutcome, AttemptRecord, State};
 use horarium_model::limits::LimitOverrides;

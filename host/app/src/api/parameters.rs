@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::TaskRef;
 use horarium_model::TaskConfig;
-use horarium_model::config::ParameterChange;
+use horarium_model::parameters::ParameterChange;
 use std::sync::Arc;
 
 type Api = State<Arc<ApiState>>;

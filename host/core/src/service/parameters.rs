@@ -1,7 +1,7 @@
 //! `get_parameter` and `update_parameters` of a task config.
 
 use super::{ServiceError, ServiceResult, TaskRef, Tasks};
-use horarium_model::config::ParameterChange;
+use horarium_model::parameters::ParameterChange;
 use horarium_model::text::one_line;
 use horarium_model::{TaskConfig, TaskSpec, TenantId};
 use serde_json::Value;

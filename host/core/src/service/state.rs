@@ -38,6 +38,10 @@ impl Tasks {
             let detail = format!("a state key has 1 to {MAX_KEY_BYTES} bytes");
             return Err(Invalid::one("/key", detail).into());
         }
+        if key.chars().any(char::is_control) {
+            let detail = "a state key has no control characters";
+            return Err(Invalid::one("/key", detail).into());
+        }
         let config = self.show(tenant, task).await?;
         let version = self.0.registry.chosen(
             tenant,

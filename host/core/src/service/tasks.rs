@@ -8,10 +8,10 @@ use crate::store::{
     Answer, ConfigFilter, ConfigUpdate, Created, Deleted, HistoryOnDelete, Listing, Page, Reanchor,
     StoreError,
 };
-use horarium_model::config::ParameterChange;
 use horarium_model::execution::SkipReason;
 use horarium_model::firing::Timetable;
 use horarium_model::input::type_name;
+use horarium_model::parameters::ParameterChange;
 use horarium_model::schedule::ScheduleConfig;
 use horarium_model::text::one_line;
 use horarium_model::{ConfigId, Invalid, TaskConfig, TaskSpec, TenantId, Timestamp};

@@ -5,8 +5,8 @@ use super::{Context, ServiceError, ServiceResult, TaskRef, Tasks, full_backlog};
 use crate::config_cache::{CompiledConfig, Overrides, freeze};
 use crate::scheduler::new_task_id;
 use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, NewExecution, rules};
-use horarium_model::config::ParameterChange;
 use horarium_model::input::Fields;
+use horarium_model::parameters::ParameterChange;
 use horarium_model::{Execution, Invalid, Problem, TaskId, TenantId, Timestamp, Trigger};
 use serde_json::{Map, Value};
 

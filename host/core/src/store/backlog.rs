@@ -118,17 +118,12 @@ impl Backlogs {
     /// # Errors
     /// What is full even then; nothing was taken, and the others still wait.
     pub fn take_after(&mut self, item: &NewExecution, ended: u32) -> Result<(), FullBacklog> {
-        self.ended(item, ended);
+        self.moved(item, -i64::from(ended));
         let taken = self.take(item);
         if taken.is_err() {
             self.moved(item, i64::from(ended));
         }
         taken
-    }
-
-    /// What waited of an item's config ended.
-    pub fn ended(&mut self, item: &NewExecution, count: u32) {
-        self.moved(item, -i64::from(count));
     }
 
     fn moved(&mut self, item: &NewExecution, by: i64) {

@@ -5,7 +5,7 @@
 //! nothing can drift.
 
 use horarium_model::Timestamp;
-use horarium_model::config::Rate;
+use horarium_model::concurrency::Rate;
 
 /// Tokens are waited for in portions, so that fast rates do not wake hosts for each single one. Microseconds.
 const PORTION: i64 = 100_000;

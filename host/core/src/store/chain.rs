@@ -97,7 +97,9 @@ pub fn decide(
     if let Some(reason) = refusal {
         return Link::Skip(reason);
     }
-    let handed = step.hand_over(&config.spec.parameters, &parent.result);
+    // The tighter bounds of host and plugin are checked at the claim (rule E1).
+    let max_bytes = config.spec.limits.complete().parameters_bytes;
+    let handed = step.hand_over(&config.spec.parameters, &parent.result, max_bytes);
     let overrides = Overrides {
         parameters: handed
             .as_ref()

@@ -11,7 +11,9 @@ mod catalog;
 pub mod chain;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod enqueue;
 mod history;
+mod hosts;
 mod lanes;
 pub mod memory;
 mod queue;
@@ -21,7 +23,9 @@ pub use backlog::*;
 pub use breaker::*;
 pub use bucket::*;
 pub use catalog::*;
+pub use enqueue::*;
 pub use history::*;
+pub use hosts::*;
 pub use lanes::*;
 pub use queue::*;
 

@@ -1,13 +1,15 @@
 //! What waits and runs.
 
-use super::{Bucket, FullBacklog, RateBound, StoreError, StoreResult};
+use super::{
+    Bucket, Enqueue, EnqueueReceipt, Enqueued, Heartbeat, HostFacts, HostRow, KeptAnswer,
+    NewExecution, StoreError, StoreResult, TakenOver,
+};
 use crate::runner::{StateCommit, StateSnapshot};
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::{AttemptRecord, LogLine, Progress, SkipReason, State, Trigger};
 use horarium_model::firing::Plan;
 use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The live side of the store. `now` is the instant the operation counts as: the host's clock on
@@ -136,11 +138,6 @@ pub trait Queue: Send + Sync + 'static {
     async fn queue_counts(&self) -> StoreResult<QueueCounts>;
 }
 
-/// Lost this often, an execution runs as a suspect, one at a time (rule E6).
-pub const SUSPECT_AFTER_LOST: u32 = 3;
-/// Lost this often, it ends `failed`/`host_lost` (rule E6).
-pub const FAILED_AFTER_LOST: u32 = 5;
-
 /// A schedule that wants a decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DueSchedule {
@@ -182,151 +179,6 @@ pub struct FireReceipt {
     pub skipped: u64,
     /// Running executions that were asked to stop (`cancel_running`).
     pub cancel_requested: Vec<TaskId>,
-}
-
-/// Executions to be inserted together.
-#[derive(Debug, Clone)]
-pub struct Enqueue {
-    /// What to insert.
-    pub items: Vec<NewExecution>,
-    /// All or nothing: if one is refused, none is inserted.
-    pub atomic: bool,
-    /// The request that brings them, when it may be repeated.
-    pub request: Option<KeyedRequest<Vec<EnqueueReceipt>>>,
-}
-
-impl Enqueue {
-    /// Items that are refused one by one.
-    pub fn each(items: Vec<NewExecution>) -> Self {
-        Self {
-            items,
-            atomic: false,
-            request: None,
-        }
-    }
-}
-
-/// What became of an [`Enqueue`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Enqueued {
-    /// One receipt per item, in order.
-    Done(Vec<EnqueueReceipt>),
-    /// The key was used before; nothing was done.
-    Repeated(KeptAnswer),
-}
-
-/// A request that is carried out once, however often it is sent (rule E8).
-#[derive(Clone)]
-pub struct KeyedRequest<T> {
-    /// Owner of the key.
-    pub tenant_id: TenantId,
-    /// As the client chose it.
-    pub key: String,
-    /// Tells this request from others.
-    pub hash: String,
-    /// The answer to keep, from what was done; none where the request was refused, which is not kept.
-    pub answer: MakeAnswer<T>,
-}
-
-/// Makes the answer of a request from what was done.
-pub type MakeAnswer<T> = Arc<dyn Fn(&T) -> Option<Answer> + Send + Sync>;
-
-impl<T> std::fmt::Debug for KeyedRequest<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "KeyedRequest({}, {}, {})",
-            self.tenant_id, self.key, self.hash
-        )
-    }
-}
-
-/// The answer to a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// JSON text.
-    pub body: Arc<str>,
-}
-
-/// An answer with the request it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptAnswer {
-    /// Hash of the request that was answered.
-    pub hash: String,
-    /// What it was answered.
-    pub answer: Answer,
-}
-
-/// How long answers are kept (rule E8).
-pub const ANSWERS_KEPT: chrono::Duration = chrono::Duration::hours(24);
-
-/// An execution to be inserted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewExecution {
-    /// Its public id.
-    pub task_id: TaskId,
-    /// Owner.
-    pub tenant_id: TenantId,
-    /// Its config.
-    pub config_id: Option<ConfigId>,
-    /// The plugin.
-    pub task_type: String,
-    /// What brings it about.
-    pub trigger: Trigger,
-    /// The instant the schedule meant.
-    pub slot: Option<Timestamp>,
-    /// Frozen priority.
-    pub priority: i32,
-    /// 1 + max_retries.
-    pub max_attempts: u32,
-    /// Frozen parameters, canonical JSON text of an object.
-    pub parameters: Arc<str>,
-    /// When it may start.
-    pub due_at: Timestamp,
-    /// When waiting ends.
-    pub expires_at: Option<Timestamp>,
-    /// Executions with equal keys share `run_max`.
-    pub run_key: Option<String>,
-    /// How many of the key run at once.
-    pub run_max: u32,
-    /// How often attempts start.
-    pub rate: Option<RateBound>,
-    /// How many executions of the config may wait, this one among them.
-    pub backlog: Option<u32>,
-    /// The execution whose end enqueued this one.
-    pub parent_task_id: Option<TaskId>,
-    /// The execution this one repeats.
-    pub retry_of: Option<TaskId>,
-    /// Refuse instead of queueing when an execution of the config lives (rule S8).
-    pub refuse_if_live: bool,
-    /// Frozen chain steps, as [`horarium_model::chain::to_text`] writes them.
-    pub chain: Option<Arc<str>>,
-    /// Links between this execution and the start of its chain.
-    pub chain_depth: u32,
-}
-
-/// What became of a [`NewExecution`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum EnqueueReceipt {
-    /// Inserted.
-    Enqueued {
-        /// Its row id.
-        id: ExecutionId,
-        /// `scheduled` or `available`.
-        state: State,
-    },
-    /// `refuse_if_live`, and one lives.
-    Live,
-    /// Its config does not exist (any more).
-    NoConfig,
-    /// As many wait as may.
-    Full(FullBacklog),
-    /// An execution with this `task_id` exists.
-    Duplicate,
-    /// Not inserted, because another item of an atomic batch was refused.
-    Void,
 }
 
 /// What [`Queue::sweep_due`] moved.
@@ -501,88 +353,6 @@ pub struct ProgressReport {
     pub claim: u32,
     /// The report.
     pub progress: Progress,
-}
-
-/// What a host tells of itself.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct HostFacts {
-    /// Version of its binary.
-    pub version: String,
-    /// Executions it runs at once.
-    pub slots: u32,
-    /// Bytes that its guests may hold together.
-    pub memory_bytes: u64,
-    /// The task types it could load, and so may claim.
-    pub loaded: Vec<String>,
-}
-
-/// A host that is alive.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostRow {
-    /// Number of this start of it.
-    pub incarnation: i64,
-    /// Its name.
-    pub name: String,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When it last proved itself alive.
-    pub seen_at: Timestamp,
-    /// What it tells of itself.
-    pub facts: HostFacts,
-    /// What it runs, in order of row id.
-    pub running: Vec<HostRun>,
-}
-
-/// An execution that runs on some host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostRun {
-    /// Row id.
-    pub id: ExecutionId,
-    /// Public id.
-    pub task_id: TaskId,
-    /// Owner.
-    pub tenant_id: TenantId,
-    /// Its config, none when that was deleted.
-    pub config_id: Option<ConfigId>,
-    /// The plugin.
-    pub task_type: String,
-    /// The attempt.
-    pub attempt: u32,
-    /// When it was claimed.
-    pub started_at: Option<Timestamp>,
-}
-
-/// Answer to a heartbeat.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Heartbeat {
-    /// False: this incarnation was given up; everything it runs must stop and write nothing.
-    pub alive: bool,
-    /// Running here, and asked to stop.
-    pub cancels: Vec<TaskId>,
-    /// The catalog's epoch, for caches.
-    pub catalog_epoch: i64,
-    /// The database's clock, on stores whose hosts may disagree about the time.
-    pub database_now: Option<Timestamp>,
-    /// After what time the lease of another host may be over; zero when something is to be taken over now.
-    /// None without leases.
-    pub next_take_over: Option<std::time::Duration>,
-    /// How many executions the store believes this incarnation to run.
-    pub running: u64,
-    /// As [`Queue::next_due`] answers.
-    pub next_due: Option<Timestamp>,
-    /// Whether something is available. What is known to wait for a run key may be left out.
-    pub available: bool,
-}
-
-/// What [`Queue::take_over`] did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TakenOver {
-    /// Available again.
-    pub requeued: u64,
-    /// Ended `failed`/`host_lost`.
-    pub failed: u64,
-    /// Ended `cancelled`.
-    pub cancelled: u64,
 }
 
 /// What a waiting execution waits behind.

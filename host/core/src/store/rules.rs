@@ -175,12 +175,14 @@ impl Firing {
             match verdict {
                 Err(reason) => firing.skip(skipped(reason)),
                 Ok(OverlapVerdict::Skip) => firing.skip(skipped(SkipReason::Overlap)),
+                // Nothing is cancelled for a slot that finds no place itself.
                 Ok(OverlapVerdict::CancelThenEnqueue) => {
-                    firing.steps.push(FireStep::CancelLive);
-                    backlogs.ended(&order.template, live.waiting);
-                    live.waiting = 0;
-                    match backlogs.take(&order.template) {
-                        Ok(()) => firing.enqueue(index),
+                    match backlogs.take_after(&order.template, live.waiting) {
+                        Ok(()) => {
+                            firing.steps.push(FireStep::CancelLive);
+                            live.waiting = 0;
+                            firing.enqueue(index);
+                        }
                         Err(_) => firing.skip(skipped(SkipReason::BacklogCap)),
                     }
                 }

@@ -1,6 +1,7 @@
 //! Circuit breakers of types.
 
 use super::configs::bump_epoch;
+use super::jsonb;
 use super::plugins::existing_type;
 use super::rows::Reader;
 use super::sql;
@@ -56,7 +57,7 @@ pub(super) async fn write(tx: &mut Tx, breakers: &Breakers) -> PgResult<()> {
                 .bind(i64::from(row.pause_seconds))
                 .bind(row.probe_id)
                 .bind(row.error_kind.map(|kind| kind.as_str()))
-                .bind(row.error_message.as_deref()),
+                .bind(row.error_message.as_deref().map(jsonb::plain)),
         };
         query.execute(tx.connection()).await?;
     }

@@ -7,7 +7,7 @@ use crate::choose::UsedRate;
 use crate::columns::micros;
 use horarium_core::store::{Bucket, RateBound};
 use horarium_model::Timestamp;
-use horarium_model::config::Rate;
+use horarium_model::concurrency::Rate;
 use std::collections::{BTreeMap, HashSet};
 
 /// What stands for the suspects of all tenants (rule E6).

@@ -7,7 +7,7 @@ use crate::choose::{Key, UsedRate};
 use crate::columns::{micros, text};
 use horarium_core::store::{Bucket, RateBound, StoreResult};
 use horarium_model::Timestamp;
-use horarium_model::config::Rate;
+use horarium_model::concurrency::Rate;
 use sqlx::Row;
 
 /// When the buckets will be full, for those that are not new.
@@ -77,9 +77,10 @@ pub(super) async fn refill(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreResu
         let tokens = bucket.tokens(now);
         let mut found = 0;
         if tokens > 0 {
-            found = untie(tx, sql::UNTHROTTLE, tenant, &key, tokens).await?;
+            found = untie(tx, now, sql::UNTHROTTLE, tenant, &key, tokens).await?;
             if let Some(run_key) = RateBound::run_key_of(&key).filter(|_| found < tokens) {
-                found += untie(tx, sql::UNBLOCK_KEY, tenant, run_key, tokens - found).await?;
+                let left = tokens - found;
+                found += untie(tx, now, sql::UNBLOCK_KEY, tenant, run_key, left).await?;
             }
         }
         refilled += u64::from(found > 0);
@@ -106,8 +107,10 @@ pub(super) async fn refill(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreResu
     Ok(refilled)
 }
 
+/// Lets claims look again at the first so many that wait for a key and have not expired.
 async fn untie(
     tx: &mut Tx,
+    now: Timestamp,
     statement: &'static str,
     tenant: i64,
     key: &str,
@@ -117,6 +120,7 @@ async fn untie(
         .bind(tenant)
         .bind(key)
         .bind(count)
+        .bind(micros(now))
         .execute(tx.write())
         .await
         .map_err(db)?;

@@ -302,11 +302,11 @@ statements! {
     /// Of one rate as many as it has tokens for.
     UNTHROTTLE = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
         SELECT id FROM live_executions WHERE blocked = 2 AND tenant_id = ?1 AND rate_key = ?2 \
-        ORDER BY queue_key, id LIMIT ?3)";
+        AND (expires_at IS NULL OR expires_at > ?4) ORDER BY queue_key, id LIMIT ?3)";
     /// Of those that wait for a run key.
     UNBLOCK_KEY = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
         SELECT id FROM live_executions WHERE blocked = 1 AND tenant_id = ?1 AND run_key = ?2 \
-        ORDER BY queue_key, id LIMIT ?3)";
+        AND (expires_at IS NULL OR expires_at > ?4) ORDER BY queue_key, id LIMIT ?3)";
     PROBE = "UPDATE type_breakers SET probe_id = ?3 WHERE tenant_id = ?1 AND task_type = ?2";
     /// A full bucket is as good as none.
     TIDY_RATES = "DELETE FROM rates WHERE ready_at IS NULL AND full_at < ?1";

@@ -4,30 +4,40 @@
 pub mod differential;
 mod lab;
 mod rules_answers;
+mod rules_backlog;
+mod rules_breaker;
 mod rules_catalog;
 mod rules_chain;
 mod rules_claim;
 mod rules_complete;
 mod rules_configs;
+mod rules_deletion;
 mod rules_fire;
 mod rules_history;
 mod rules_hosts;
 mod rules_limits;
 mod rules_schedule;
+mod rules_state;
+mod rules_waiting;
 mod scene;
 
 pub use lab::{Lab, at};
 pub use rules_answers::*;
+pub use rules_backlog::*;
+pub use rules_breaker::*;
 pub use rules_catalog::*;
 pub use rules_chain::*;
 pub use rules_claim::*;
 pub use rules_complete::*;
 pub use rules_configs::*;
+pub use rules_deletion::*;
 pub use rules_fire::*;
 pub use rules_history::*;
 pub use rules_hosts::*;
 pub use rules_limits::*;
 pub use rules_schedule::*;
+pub use rules_state::*;
+pub use rules_waiting::*;
 pub(crate) use scene::NoGuests;
 
 /// Hands all rules, and what else it was given, to another macro: the one list of them.
@@ -78,6 +88,7 @@ macro_rules! conformance_rules {
             a_full_backlog_voids_an_atomic_batch
             chains_meet_full_backlogs
             a_slot_that_meets_a_full_backlog_is_skipped
+            a_slot_without_a_place_cancels_nothing
             a_breaker_opens_probes_and_closes
             a_breaker_counts_what_breaks_in_a_row
             suspects_run_one_at_a_time

@@ -2,21 +2,22 @@
 
 use super::lab::{Lab, TENANT, TYPE, at, ok};
 use crate::store::{
-    BacklogOf, ClaimRequest, Claimed, CompletionReceipt, End, Enqueue, EnqueueReceipt, Enqueued,
-    FullBacklog, NewExecution, RateBound, Store, TenantBounds,
+    ClaimRequest, Claimed, EnqueueReceipt, NewExecution, RateBound, Store, TenantBounds,
 };
-use horarium_model::config::Rate;
-use horarium_model::execution::{AttemptOutcome, SkipReason, State};
-use horarium_model::schedule::Overlap;
-use horarium_model::task_type::{Breaker, TypeConcurrency};
-use horarium_model::{ErrorKind, TaskId, TenantId, Timestamp};
-use serde_json::json;
+use horarium_model::concurrency::Rate;
+use horarium_model::task_type::TypeConcurrency;
+use horarium_model::{TaskId, TenantId, Timestamp};
 use std::sync::Arc;
 
-const OTHER: TenantId = TENANT + 1;
+pub(super) const OTHER: TenantId = TENANT + 1;
 
 /// Claims of several tenants and types.
-async fn claim(lab: &Lab, now: Timestamp, limit: u32, types: &[(TenantId, &str)]) -> Vec<Claimed> {
+pub(super) async fn claim(
+    lab: &Lab,
+    now: Timestamp,
+    limit: u32,
+    types: &[(TenantId, &str)],
+) -> Vec<Claimed> {
     let request = ClaimRequest {
         now,
         incarnation: lab.host,
@@ -39,7 +40,7 @@ fn of(lab: &Lab, tenant: TenantId, due: i64) -> NewExecution {
     }
 }
 
-fn of_type(lab: &Lab, task_type: &str, due: i64) -> NewExecution {
+pub(super) fn of_type(lab: &Lab, task_type: &str, due: i64) -> NewExecution {
     NewExecution {
         task_type: task_type.to_owned(),
         ..lab.new_execution(None, at(due))
@@ -128,7 +129,7 @@ pub async fn types_of_a_tenant_are_one_queue(store: Arc<dyn Store>) {
     assert_eq!(order, put);
 }
 
-async fn register(lab: &Lab, task_type: &str) {
+pub(super) async fn register(lab: &Lab, task_type: &str) {
     let version = super::rules_catalog::version(task_type, b"x");
     let added = lab.store.add_version(at(0), version, b"x".to_vec()).await;
     added.expect("registered");
@@ -363,228 +364,4 @@ pub async fn an_enqueue_meets_an_empty_bucket(store: Arc<dyn Store>) {
     assert!(lab.claim(at(1), 5).await.is_empty());
     lab.sweep(at(10)).await;
     assert_eq!(lab.claim(at(10), 5).await.len(), 1);
-}
-
-fn full(of: BacklogOf, backlog: u32) -> EnqueueReceipt {
-    EnqueueReceipt::Full(FullBacklog { of, backlog })
-}
-
-/// A full backlog refuses, item by item; what starts or ends makes room.
-pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
-    let lab = Lab::new(store).await;
-    let config = lab.config(json!({})).await;
-    let item = |due| NewExecution {
-        backlog: Some(2),
-        ..lab.new_execution(Some(config.id), at(due))
-    };
-    let receipts = lab.enqueue(at(0), vec![item(0), item(50), item(0)]).await;
-    assert!(matches!(receipts[0], EnqueueReceipt::Enqueued { .. }));
-    assert!(matches!(receipts[1], EnqueueReceipt::Enqueued { .. }));
-    assert_eq!(receipts[2], full(BacklogOf::Config, 2));
-    let running = lab.claim_one(at(0)).await;
-    lab.put(at(1), item(1)).await;
-    assert_eq!(
-        lab.enqueue(at(1), vec![item(1)]).await,
-        [full(BacklogOf::Config, 2)]
-    );
-    // A retry comes back whatever the backlog is.
-    assert_eq!(
-        lab.finish(at(2), &running, End::Retry(at(9))).await,
-        State::Retryable
-    );
-
-    register(&lab, "few").await;
-    let concurrency = TypeConcurrency {
-        max: None,
-        backlog: Some(3),
-    };
-    let set = lab
-        .store
-        .set_type_concurrency(at(0), TENANT, "few", concurrency);
-    assert_eq!(set.await.expect("set").concurrency, concurrency);
-    let items = (0..5).map(|n| of_type(&lab, "few", n)).collect();
-    let receipts = lab.enqueue(at(9), items).await;
-    assert_eq!(
-        receipts[3..],
-        [full(BacklogOf::Type, 3), full(BacklogOf::Type, 3)]
-    );
-    let other = NewExecution {
-        tenant_id: OTHER,
-        ..of_type(&lab, "few", 0)
-    };
-    lab.put(at(9), other).await;
-    assert_eq!(claim(&lab, at(9), 1, &[(TENANT, "few")]).await.len(), 1);
-    lab.put(at(9), of_type(&lab, "few", 0)).await;
-
-    // Three of the type, three of the config.
-    let bounds = TenantBounds {
-        backlog: Some(7),
-        ..TenantBounds::default()
-    };
-    lab.store
-        .set_tenant_bounds(TENANT, bounds)
-        .await
-        .expect("set");
-    lab.put_due(None, at(9)).await;
-    let receipts = lab
-        .enqueue(at(9), vec![lab.new_execution(None, at(9))])
-        .await;
-    assert_eq!(receipts, [full(BacklogOf::Tenant, 7)]);
-}
-
-/// One that finds no place voids an atomic batch, and nothing of it waits.
-pub async fn a_full_backlog_voids_an_atomic_batch(store: Arc<dyn Store>) {
-    let lab = Lab::new(store).await;
-    let config = lab.config(json!({})).await;
-    let item = || NewExecution {
-        backlog: Some(2),
-        ..lab.new_execution(Some(config.id), at(0))
-    };
-    let batch = |count| Enqueue {
-        atomic: true,
-        ..Enqueue::each((0..count).map(|_| item()).collect())
-    };
-    let void = EnqueueReceipt::Void;
-    let expected = vec![void.clone(), void, full(BacklogOf::Config, 2)];
-    let done = lab.store.enqueue(at(0), batch(3)).await;
-    assert_eq!(done.expect("answers"), Enqueued::Done(expected));
-    assert!(lab.claim(at(0), 5).await.is_empty());
-    let done = lab.store.enqueue(at(0), batch(2)).await;
-    assert!(matches!(done, Ok(Enqueued::Done(_))));
-    assert_eq!(lab.claim(at(0), 5).await.len(), 2);
-}
-
-/// A slot that meets a full backlog is skipped, and that is told.
-pub async fn a_slot_that_meets_a_full_backlog_is_skipped(store: Arc<dyn Store>) {
-    let lab = Lab::new(store).await;
-    let config = lab.cron().await;
-    let mut order = lab
-        .order(config.id, &[600, 1200, 1800], Overlap::Allow)
-        .await;
-    let mut template = (*order.template).clone();
-    template.backlog = Some(1);
-    order.template = Arc::new(template);
-    let receipts = lab.store.fire_due(at(1800), vec![order]).await;
-    let receipt = &receipts.expect("fires")[0];
-    assert_eq!((receipt.enqueued.len(), receipt.skipped), (1, 2));
-    let open = lab.read(config.id).await.schedule_state.open_skip;
-    let open = open.expect("a streak");
-    assert_eq!((open.reason, open.count), (SkipReason::BacklogCap, 2));
-}
-
-/// Ends a claimed execution as a failure of this kind.
-async fn fail(lab: &Lab, now: Timestamp, claimed: &Claimed, kind: ErrorKind) {
-    let mut item = lab.completion(now, claimed, End::Failed);
-    item.record.outcome = AttemptOutcome::Failed;
-    item.record.error_kind = Some(kind);
-    item.record.error_message = Some("boom".to_owned());
-    let recorded = CompletionReceipt::Recorded(State::Failed);
-    assert_eq!(lab.complete(now, item).await, recorded);
-}
-
-async fn breaker(lab: &Lab) -> Option<Breaker> {
-    let shown = lab.store.task_type(TENANT, "sick").await.expect("answers");
-    let all = lab.store.all_task_types().await.expect("answers");
-    let shown = shown.expect("registered");
-    assert!(all.contains(&shown));
-    shown.breaker
-}
-
-const SICK: &[(TenantId, &str)] = &[(TENANT, "sick")];
-
-/// Lets this many of the sick type fail.
-async fn sicken(lab: &Lab, now: Timestamp, count: u32) {
-    for _ in 0..count {
-        let claimed = claim(lab, now, 1, SICK).await;
-        fail(lab, now, &claimed[0], ErrorKind::Trap).await;
-    }
-}
-
-async fn sick_lab(store: Arc<dyn Store>) -> Lab {
-    let lab = Lab::new(store).await;
-    register(&lab, "sick").await;
-    let items = (0..100).map(|n| of_type(&lab, "sick", n - 200)).collect();
-    lab.enqueue(at(0), items).await;
-    lab
-}
-
-/// A type whose attempts break in a row starts no more; one is let through after a pause, which doubles each time
-/// that fails. One that works closes it.
-pub async fn a_breaker_opens_probes_and_closes(store: Arc<dyn Store>) {
-    let lab = sick_lab(store).await;
-    sicken(&lab, at(1), Breaker::OPENS_AFTER - 1).await;
-    assert_eq!(breaker(&lab).await, None);
-    let straggler = claim(&lab, at(1), 1, SICK).await;
-    let before = lab.store.catalog_epoch().await.expect("answers");
-    sicken(&lab, at(2), 1).await;
-    assert!(lab.store.catalog_epoch().await.expect("answers") > before);
-    let open = breaker(&lab).await.expect("open");
-    assert_eq!(
-        (open.failures, open.pause_seconds),
-        (Breaker::OPENS_AFTER, 30)
-    );
-    assert_eq!((open.opened_at, open.probe_at), (at(2), at(32)));
-    assert_eq!(open.error_kind, Some(ErrorKind::Trap));
-    assert_eq!(open.error_message.as_deref(), Some("boom"));
-    // What ran already counts, and moves nothing.
-    fail(&lab, at(3), &straggler[0], ErrorKind::Timeout).await;
-    let still = breaker(&lab).await.expect("open");
-    assert_eq!(
-        (still.failures, still.probe_at),
-        (Breaker::OPENS_AFTER + 1, at(32))
-    );
-    // Others go on.
-    let free = lab.put_due(None, at(3)).await;
-    let claimed = claim(&lab, at(31), 9, &[(TENANT, "sick"), (TENANT, TYPE)]).await;
-    assert_eq!(claimed.len(), 1);
-    assert_eq!(claimed[0].task_id, free);
-    let probe = claim(&lab, at(32), 9, SICK).await;
-    assert_eq!(probe.len(), 1);
-    assert!(
-        claim(&lab, at(99), 9, SICK).await.is_empty(),
-        "one at a time"
-    );
-    fail(&lab, at(100), &probe[0], ErrorKind::Trap).await;
-    let open = breaker(&lab).await.expect("open");
-    assert_eq!((open.pause_seconds, open.probe_at), (60, at(160)));
-    assert!(claim(&lab, at(159), 9, SICK).await.is_empty());
-    // One that is handed back says nothing: another may try at once.
-    let probe = claim(&lab, at(160), 9, SICK).await;
-    assert_eq!(lab.release(at(161), &probe[0], None, None).await, 1);
-    let probe = claim(&lab, at(161), 9, SICK).await;
-    assert_eq!(probe.len(), 1);
-    lab.finish(at(162), &probe[0], ok()).await;
-    assert_eq!(breaker(&lab).await, None);
-    assert_eq!(claim(&lab, at(162), 9, SICK).await.len(), 9);
-}
-
-/// Only what breaks counts, and only in a row: a success, or a failure that the guest reported itself, begins
-/// anew. A person closes it too.
-pub async fn a_breaker_counts_what_breaks_in_a_row(store: Arc<dyn Store>) {
-    let lab = sick_lab(store).await;
-    for works in [None, Some(ErrorKind::Permanent)] {
-        sicken(&lab, at(1), Breaker::OPENS_AFTER - 1).await;
-        let claimed = claim(&lab, at(1), 1, SICK).await;
-        match works {
-            None => drop(lab.finish(at(1), &claimed[0], ok()).await),
-            Some(kind) => fail(&lab, at(1), &claimed[0], kind).await,
-        }
-    }
-    sicken(&lab, at(2), Breaker::OPENS_AFTER - 1).await;
-    // Neither for nor against it.
-    let claimed = claim(&lab, at(2), 1, SICK).await;
-    fail(&lab, at(2), &claimed[0], ErrorKind::SecretMissing).await;
-    assert_eq!(breaker(&lab).await, None);
-    sicken(&lab, at(2), 1).await;
-    assert!(breaker(&lab).await.is_some());
-    assert!(claim(&lab, at(3), 9, SICK).await.is_empty());
-    let reset = lab.store.reset_breaker(at(3), TENANT, "sick").await;
-    assert_eq!(reset.expect("reset").breaker, None);
-    assert_eq!(claim(&lab, at(3), 9, SICK).await.len(), 9);
-    assert!(
-        lab.store
-            .reset_breaker(at(3), TENANT, "none")
-            .await
-            .is_err()
-    );
 }

@@ -6,6 +6,7 @@ mod chain;
 mod claim;
 mod history;
 mod live;
+mod operations;
 mod queue;
 
 use super::chain::Parent;
