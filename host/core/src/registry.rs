@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use horarium_model::TenantId;
 use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,6 +30,8 @@ pub struct Registry {
     prepared: Mutex<HashSet<String>>,
     /// One reader of the catalog at a time, so that an older answer never replaces a newer one.
     reading: tokio::sync::Mutex<()>,
+    /// The catalog's epoch when it was last read.
+    epoch: AtomicI64,
     changed: Notify,
 }
 
@@ -55,6 +58,7 @@ impl Registry {
             view: ArcSwap::default(),
             prepared: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            epoch: AtomicI64::new(-1),
             changed: Notify::new(),
         }
     }
@@ -66,6 +70,8 @@ impl Registry {
     /// When the store cannot be read; the old view stays.
     pub async fn refresh(&self) -> StoreResult<()> {
         let _one_at_a_time = self.reading.lock().await;
+        // Before the rest: what changes meanwhile is read again.
+        let epoch = self.store.catalog_epoch().await?;
         let rows = self.store.all_task_types().await?;
         let mut versions = HashMap::new();
         for version in self.store.all_versions().await? {
@@ -85,8 +91,20 @@ impl Registry {
         let prepared = self.prepared();
         self.publish(Arc::new(types), Arc::new(versions), &prepared);
         drop(prepared);
+        self.epoch.store(epoch, Ordering::Relaxed);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Rereads types and versions if the catalog changed since they were read: cheap when it did not.
+    ///
+    /// # Errors
+    /// As [`Registry::refresh`].
+    pub async fn catch_up(&self) -> StoreResult<()> {
+        if self.store.catalog_epoch().await? == self.epoch.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.refresh().await
     }
 
     /// Shows a catalog with what of it may be claimed here.

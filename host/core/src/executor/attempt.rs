@@ -103,7 +103,7 @@ async fn reread(
     running: &Running,
     config: Option<&CompiledConfig>,
 ) -> Option<Arc<PluginVersion>> {
-    executor.parts.registry.refresh().await.ok()?;
+    executor.parts.registry.catch_up().await.ok()?;
     version_of(executor, &running.claimed, config)
 }
 

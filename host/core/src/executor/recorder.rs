@@ -3,8 +3,10 @@
 
 use super::Executor;
 use crate::observe::Recorded;
-use crate::store::{Claimed, Completion, CompletionReceipt, Release, StoreError};
-use horarium_model::{ExecutionId, State};
+use crate::store::{Claimed, Completion, CompletionReceipt, End, Release, StoreError};
+use horarium_model::execution::AttemptOutcome;
+use horarium_model::text::one_line;
+use horarium_model::{ErrorKind, ExecutionId, State};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -14,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 512;
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
+/// How often the store may refuse ends as it never should before they are recorded apart.
+const REFUSALS: u32 = 3;
+/// How the message of an end begins that could not be recorded as it was.
+const UNRECORDABLE: &str = "its end could not be recorded: ";
 
 /// An attempt that ended.
 pub(super) enum Ended {
@@ -75,15 +81,9 @@ type Pending = (Box<Completion>, Option<Box<Completion>>, Claimed);
 /// Records completions; returns those to record differently because of a state conflict.
 async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> {
     let parts = &executor.parts;
-    let receipts = loop {
-        let items = completes
-            .iter()
-            .map(|(completion, ..)| (**completion).clone())
-            .collect();
-        match parts.store.complete_many(parts.clock.now(), items).await {
-            Ok(receipts) => break receipts,
-            Err(error) => patience(executor, &error).await,
-        }
+    let receipts = match written(executor, &completes).await {
+        Ok(receipts) => receipts,
+        Err(message) => return apart(executor, completes, &message).await,
     };
     let mut conflicts = Vec::new();
     let mut retries = false;
@@ -120,6 +120,78 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
         parts.wakes.rescheduled();
     }
     conflicts
+}
+
+/// Has ends written, however long the store is away.
+///
+/// # Errors
+/// What the store says when it cannot write these, now or later.
+async fn written(
+    executor: &Executor,
+    completes: &[Pending],
+) -> Result<Vec<CompletionReceipt>, String> {
+    let parts = &executor.parts;
+    let mut refusals = 0;
+    loop {
+        let items = completes
+            .iter()
+            .map(|(completion, ..)| (**completion).clone())
+            .collect();
+        let error = match parts.store.complete_many(parts.clock.now(), items).await {
+            Ok(receipts) => return Ok(receipts),
+            Err(error) => error,
+        };
+        if let StoreError::Internal(message) = &error {
+            refusals += 1;
+            if refusals == REFUSALS {
+                return Err(message.clone());
+            }
+        }
+        patience(executor, &error).await;
+    }
+}
+
+/// Records ends of which one, at least, cannot be written: each by itself, and that one as a failure of the host,
+/// so that it holds up no other. Returns what is still to be recorded.
+async fn apart(executor: &Executor, mut completes: Vec<Pending>, message: &str) -> Vec<Pending> {
+    if completes.len() > 1 {
+        let mut left = Vec::new();
+        for pending in completes {
+            left.extend(Box::pin(complete(executor, vec![pending])).await);
+        }
+        return left;
+    }
+    let Some((completion, _, claimed)) = completes.pop() else {
+        return Vec::new();
+    };
+    tracing::error!(task_id = %claimed.task_id, message, "the end of an attempt cannot be recorded");
+    let told = completion.record.error_message.as_deref();
+    if told.is_some_and(|told| told.starts_with(UNRECORDABLE)) {
+        // Not even so: the next heartbeat finds that it is nobody's and hands it back.
+        disown(executor, std::iter::once((completion.id, completion.claim)));
+        executor.lease.doubt();
+        return Vec::new();
+    }
+    vec![(Box::new(unrecordable(*completion, message)), None, claimed)]
+}
+
+/// The end that is recorded instead of one the store refuses.
+fn unrecordable(completion: Completion, message: &str) -> Completion {
+    let mut record = completion.record;
+    record.outcome = AttemptOutcome::Failed;
+    record.error_kind = Some(ErrorKind::HostError);
+    record.error_message = Some(format!("{UNRECORDABLE}{}", one_line(message, 500)));
+    record.error_traceback = None;
+    record.error_code = None;
+    record.error_details = None;
+    Completion {
+        end: End::Failed,
+        record,
+        logs: Vec::new(),
+        state: None,
+        progress: None,
+        ..completion
+    }
 }
 
 fn announce(executor: &Executor, completion: &Completion, claimed: &Claimed, state: State) {

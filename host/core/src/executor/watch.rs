@@ -71,13 +71,8 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
     let parts = &executor.parts;
     let incarnation = executor.lease.incarnation();
     let sent = parts.clock.monotonic();
-    let beat = tokio::select! {
-        beat = parts.store.heartbeat(parts.clock.now(), incarnation) => beat?,
-        () = parts.clock.sleep(PATIENCE) => {
-            let seconds = PATIENCE.as_secs();
-            return Err(StoreError::Unavailable(format!("no answer within {seconds} s")));
-        }
-    };
+    let beat = parts.store.heartbeat(parts.clock.now(), incarnation);
+    let beat = patiently(parts, beat).await?;
     if let Some(database_now) = beat.database_now {
         parts.clock.meet(database_now, sent);
     }
@@ -93,7 +88,7 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
         parts.configs.forget();
     }
     if known.epoch.replace(beat.catalog_epoch) != Some(beat.catalog_epoch)
-        && let Err(error) = parts.registry.refresh().await
+        && let Err(error) = patiently(parts, parts.registry.refresh()).await
     {
         tracing::warn!(%error, "cannot reread the registered plugins; trying again");
         known.epoch = None;
@@ -104,12 +99,27 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
         executor.lease.doubt();
         parts.wakes.enqueued();
     }
-    describe(executor, incarnation, known).await?;
+    patiently(parts, describe(executor, incarnation, known)).await?;
     if beat.next_take_over == Some(Duration::ZERO) {
-        take_over(parts, incarnation).await?;
+        patiently(parts, take_over(parts, incarnation)).await?;
         return Ok(Some(AFTER_TAKE_OVER));
     }
     Ok(beat.next_take_over)
+}
+
+/// Waits for the store no longer than the next heartbeat can: a connection may have fallen silent, and another one
+/// would answer. What was begun goes on by itself.
+async fn patiently<T>(
+    parts: &Parts,
+    operation: impl Future<Output = StoreResult<T>>,
+) -> StoreResult<T> {
+    tokio::select! {
+        done = operation => done,
+        () = parts.clock.sleep(PATIENCE) => {
+            let seconds = PATIENCE.as_secs();
+            Err(StoreError::Unavailable(format!("no answer within {seconds} s")))
+        }
+    }
 }
 
 /// Rings for what may have been missed, so that idle loops need not ask for themselves.
@@ -159,10 +169,9 @@ async fn rebirth(executor: &Executor) -> StoreResult<Option<Duration>> {
     tracing::error!("this host was given up by the others; what it runs is stopped");
     executor.stop_all(StopReason::LeaseLost);
     let sent = parts.clock.monotonic();
-    let incarnation = parts
-        .store
-        .start_host(parts.clock.now(), &executor.settings.host_name)
-        .await?;
+    let name = &executor.settings.host_name;
+    let incarnation = parts.store.start_host(parts.clock.now(), name);
+    let incarnation = patiently(parts, incarnation).await?;
     executor.lease.reborn(incarnation, sent);
     Ok(None)
 }

@@ -6,7 +6,9 @@ use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, LogLine};
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
-use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
+use horarium_model::{
+    ConfigId, ErrorKind, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
+};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -23,6 +25,8 @@ pub struct FaultPlan {
     /// Probability that ends are reported as failed and arrive all the same, up to a minute later: after the
     /// host tried again, or after others took over.
     pub late: f64,
+    /// Whether the ends of some executions can never be written, as what no database takes.
+    pub unwritable: bool,
 }
 
 impl FaultPlan {
@@ -31,6 +35,7 @@ impl FaultPlan {
         before: 0.0,
         after: 0.0,
         late: 0.0,
+        unwritable: false,
     };
 }
 
@@ -108,6 +113,11 @@ impl FaultyStore {
     }
 }
 
+/// One execution of sixteen, unless its end is told as a failure of the host.
+fn cannot_be_written(item: &Completion) -> bool {
+    item.task_id.as_u128() % 16 == 3 && item.record.error_kind != Some(ErrorKind::HostError)
+}
+
 macro_rules! faulty {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
         #[async_trait::async_trait]
@@ -122,6 +132,9 @@ macro_rules! faulty {
                 items: Vec<Completion>,
             ) -> StoreResult<Vec<CompletionReceipt>> {
                 self.before().await?;
+                if self.plan.unwritable && items.iter().any(cannot_be_written) {
+                    return Err(StoreError::Internal("injected, for ever".into()));
+                }
                 self.delay(now, &items)?;
                 self.after(self.inner.complete_many(now, items).await).await
             }

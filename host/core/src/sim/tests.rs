@@ -96,11 +96,13 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
             before: 0.05,
             after: 0.0,
             late: 0.1,
+            unwritable: true,
         },
         _ => FaultPlan {
             before: 0.03,
             after: 0.03,
             late: 0.03,
+            unwritable: false,
         },
     };
     let hosts = if seed.is_multiple_of(2) { 1 } else { 4 };
