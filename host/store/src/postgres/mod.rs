@@ -2,6 +2,7 @@
 //! end in a task of its own; what hosts decide together they decide under row locks, always taken in the
 //! same order (see the migration).
 
+mod ahead;
 mod answers;
 mod backlog;
 mod breakers;
@@ -43,6 +44,7 @@ use horarium_model::Timestamp;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -112,6 +114,8 @@ struct Shared {
     begin: Arc<str>,
     options: PostgresOptions,
     notifier: Notifier,
+    /// When this host last looked for what is stuck, in microseconds.
+    unstuck_at: AtomicI64,
 }
 
 impl PostgresStore {
@@ -134,6 +138,7 @@ impl PostgresStore {
                 begin: connect::begin(&options).into(),
                 options,
                 notifier,
+                unstuck_at: AtomicI64::new(i64::MIN),
             }),
         };
         store.tidy().await?;
