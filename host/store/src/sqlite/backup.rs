@@ -4,7 +4,7 @@ use super::file::{
     DbStatus, Lock, beside, check_header, check_version, folder_of, opening, refuse, unusable,
 };
 use super::{db, file};
-use horarium_core::store::StoreResult;
+use horarium_core::store::{StoreError, StoreResult};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use std::fs::File;
