@@ -134,7 +134,7 @@ async fn only_what_is_capped_is_locked() {
         max: None,
         backlog: Some(10),
     };
-    let set = store.set_type_concurrency(at(0), DEFAULT_TENANT_ID, "capped", concurrency);
+    let set = store.set_type_concurrency(at(0), DEFAULT_TENANT_ID, "capped", concurrency.into());
     set.await.expect("set");
     let held = "SELECT 1 FROM task_types WHERE task_type = 'free' FOR NO KEY UPDATE; \
         SELECT 1 FROM tenants FOR NO KEY UPDATE";

@@ -478,7 +478,9 @@ statements! {
     ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
     ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
-    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = ?3, backlog = ?4, updated_at = ?5 \
+    /// `?3`, `?5`: whether the bound after it is changed
+    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = CASE WHEN ?3 THEN ?4 ELSE max_running END, \
+        backlog = CASE WHEN ?5 THEN ?6 ELSE backlog END, updated_at = ?7 \
         WHERE tenant_id = ?1 AND task_type = ?2";
     SET_TENANT_BOUNDS = "UPDATE tenants SET weight = ?2, max_running = ?3, backlog = ?4 WHERE id = ?1";
     VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \

@@ -49,7 +49,7 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
     };
     let set = lab
         .store
-        .set_type_concurrency(at(0), TENANT, "few", concurrency);
+        .set_type_concurrency(at(0), TENANT, "few", concurrency.into());
     assert_eq!(set.await.expect("set").concurrency, concurrency);
     let items = (0..5).map(|n| of_type(&lab, "few", n)).collect();
     let receipts = lab.enqueue(at(9), items).await;
