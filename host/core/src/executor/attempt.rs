@@ -2,7 +2,7 @@
 
 use super::recorder::Ended;
 use super::verdict::{self, Verdict};
-use super::{Executor, Running};
+use super::{Executor, Running, given};
 use crate::config_cache::CompiledConfig;
 use crate::control::StopReason;
 use crate::runner::{Attempt, AttemptEnd, Failure, Outcome};
@@ -167,6 +167,10 @@ async fn prepared(
             Err(error) => return outcome(AttemptEnd::HandedBack(error.to_string())),
         },
     };
+    let given = match given::read(parts, claimed, version).await {
+        Ok(given) => given,
+        Err(end) => return outcome(end),
+    };
     let attempt = Attempt {
         task_id: claimed.task_id,
         tenant_id: claimed.tenant_id,
@@ -192,6 +196,7 @@ async fn prepared(
         limits,
         grants: version.grants.as_slice().into(),
         state,
+        given,
     };
     parts
         .registry
@@ -289,8 +294,23 @@ async fn finish(
         pause_after_failures: config.and_then(|c| c.config.spec.pause_after_failures),
         unit: rand::random::<f64>(),
     };
-    let logs = running.control.log.lines_from(0);
-    let ended = match verdict::judge(&facts, outcome, logs, running.control.progress()) {
+    let control = &running.control;
+    let mut calls = control.calls();
+    for call in calls
+        .iter_mut()
+        .filter(|call| call.duration_seconds.is_none())
+    {
+        let lasted = (facts.completed_at - call.at).as_seconds_f64();
+        call.duration_seconds = Some(lasted.max(0.0));
+        call.error
+            .get_or_insert_with(|| "broken off by the end of the run".into());
+    }
+    let kept = verdict::Kept {
+        logs: control.log.lines_from(0),
+        calls,
+        progress: control.progress(),
+    };
+    let ended = match verdict::judge(&facts, outcome, kept) {
         Verdict::Complete(completion) => Ended::Complete {
             on_conflict: completion
                 .state

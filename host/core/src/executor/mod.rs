@@ -5,6 +5,7 @@
 
 mod attempt;
 mod claims;
+mod given;
 mod lease;
 mod recorder;
 mod verdict;
@@ -15,6 +16,7 @@ use crate::config_cache::ConfigCache;
 use crate::control::{RunControl, StopReason};
 use crate::observe::Observer;
 use crate::registry::Registry;
+use crate::secrets::Keyring;
 use crate::store::{Claimed, Store, StoreResult};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub wakes: Arc<Wakes>,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
+    /// Opens secrets.
+    pub keyring: Arc<Keyring>,
 }
 
 /// The executor of one host.
