@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config_cache;
 pub mod control;
 pub mod executor;
+pub mod memory;
 pub mod observe;
 pub mod registry;
 pub mod runner;

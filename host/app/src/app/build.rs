@@ -7,6 +7,7 @@ use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
 use horarium_core::config_cache::ConfigCache;
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
+use horarium_core::memory::MemoryBudget;
 use horarium_core::registry::Registry;
 use horarium_core::scheduler::Scheduler;
 use horarium_core::service::{Context, HostPolicy, Services};
@@ -41,7 +42,9 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         observer: metrics.clone(),
         keyring: keyring.clone(),
     };
-    let executor = Executor::start(parts.clone(), executor_settings(&settings, guests)).await?;
+    let memory = sandbox.memory();
+    let executor_settings = executor_settings(&settings, guests, memory);
+    let executor = Executor::start(parts.clone(), executor_settings).await?;
     let services = Services::new(Context {
         store: store.clone(),
         registry,
@@ -180,12 +183,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
         })
 }
 
-fn executor_settings(settings: &Settings, guests: Handle) -> ExecutorSettings {
+fn executor_settings(
+    settings: &Settings,
+    guests: Handle,
+    memory: Arc<MemoryBudget>,
+) -> ExecutorSettings {
     ExecutorSettings {
         slots: settings.slots,
         host_name: settings.host_name.clone(),
         version: VERSION.to_owned(),
-        memory_bytes: settings.engine_memory,
+        memory,
         grace: settings.grace,
         limits: settings.limits,
         guests,
@@ -210,6 +217,7 @@ fn sandbox_settings(settings: &Settings) -> Result<SandboxSettings, AppError> {
         args: vec![WORKER_ARGUMENT.to_owned()],
     });
     sandbox.compile_concurrency = settings.compile_concurrency;
+    sandbox.compile_timeout = settings.compile_timeout;
     Ok(sandbox)
 }
 

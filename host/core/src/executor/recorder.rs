@@ -188,6 +188,7 @@ fn unrecordable(completion: Completion, message: &str) -> Completion {
         end: End::Failed,
         record,
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         ..completion
