@@ -53,7 +53,12 @@ fn a_compile_bomb_is_stopped_and_others_go_on() {
     let host = HostBuilder::default()
         .setting("engine.compile_timeout_seconds", "5")
         .start();
-    host.register("hello", "");
+    // Small enough to be compiled in time on any machine.
+    let fine = of_fields(
+        r#"(func (export "run") (param i32 i32) (result i32) (call $ok))"#,
+        "",
+    );
+    register(&host, "fine", &fine, "").exits(0);
     // A few hundred kilobytes that keep a compiler busy for minutes.
     let mut body = String::new();
     for n in 0..400_000 {
@@ -78,7 +83,7 @@ fn a_compile_bomb_is_stopped_and_others_go_on() {
         host.get("/v1/task-types/bomb/versions").json()["items"][0]["state"],
         "failed"
     );
-    let ran = host.run_once("--type hello");
+    let ran = host.run_once("--type fine");
     assert_eq!(ran["state"], "succeeded", "{ran:#}");
     let after = host.memory();
     assert!(
