@@ -217,7 +217,7 @@ pub(crate) fn call_table(calls: &[Value]) -> Table {
             status,
             bytes("request_bytes").into(),
             bytes("response_bytes").into(),
-            used(call, "duration_seconds", words::span).into(),
+            took(call, &call["duration_seconds"]).into(),
             text_of(call, "error").into(),
         ]);
     }

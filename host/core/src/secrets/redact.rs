@@ -123,7 +123,9 @@ impl Redactor {
                 }
             }
             AttemptEnd::Stopped(_) => {}
-            AttemptEnd::HandedBack(reason) => *reason = self.text(reason).into_owned(),
+            AttemptEnd::HandedBack(reason) | AttemptEnd::NoMemory(reason) => {
+                *reason = self.text(reason).into_owned();
+            }
         }
     }
 }

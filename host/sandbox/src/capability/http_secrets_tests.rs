@@ -103,13 +103,13 @@ async fn a_header_carries_the_value_also_inside_of_basic_credentials() {
 #[tokio::test]
 async fn the_query_carries_the_value_escaped_and_the_list_of_calls_does_not() {
     let asked = got(
-        &["query:api key"],
+        &["query:api.key"],
         |builder, _| builder.body(whole("END")).expect("a request"),
-        |token| format!("/p?a=1&api%20key=x{token}&b"),
+        |token| format!("/p?a=1&api%2Ekey=x{token}&b"),
     )
     .await
     .expect("sent");
-    let expected = format!("POST /p?a=1&api%20key=x{}&b HTTP", percent_encode(VALUE));
+    let expected = format!("POST /p?a=1&api%2Ekey=x{}&b HTTP", percent_encode(VALUE));
     assert!(asked.starts_with(&expected), "{asked}");
 }
 
