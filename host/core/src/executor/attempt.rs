@@ -324,7 +324,7 @@ async fn finish(
             completion,
             claimed: running.claimed.clone(),
         },
-        Verdict::Release(release) => Ended::Release(*release),
+        Verdict::Release(release) => Ended::Release(release),
     };
     // The recorder outlives every attempt; a closed channel only happens when the process ends.
     let _ = executor.ended.send(ended).await;

@@ -145,7 +145,7 @@ pub(crate) fn check_held(data: &mut RunData) -> Result<(), HeldTooMuch> {
         return Ok(());
     }
     let allowed = data.attempt.limits.hostcall_bytes;
-    let entries = data.table.iter_mut().map(|entry| held(entry));
+    let entries = data.table.iter_mut().map(held);
     let (count, bytes) = entries.fold((0, 0_u64), |(count, sum), bytes| {
         (count + 1, sum.saturating_add(bytes as u64))
     });
