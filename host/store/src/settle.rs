@@ -9,7 +9,7 @@ use horarium_core::store::{
     BreakerRow, Completion, CompletionReceipt, End, FAILED_AFTER_LOST, Health, Release,
     StoreResult, TakenOver,
 };
-use horarium_model::execution::{AttemptRecord, LogLine, State};
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State};
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -106,6 +106,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) attempts: Vec<(i64, AttemptRow<'a>)>,
     /// Tenant, execution, claim, lines.
     pub(crate) logs: Vec<(i64, i64, u32, &'a [LogLine])>,
+    /// Tenant, execution, claim, requests.
+    pub(crate) calls: Vec<(i64, i64, u32, &'a [HttpCall])>,
     /// Live rows that go away.
     pub(crate) gone: Vec<i64>,
     /// Those of them whose parameters stand aside.
@@ -181,6 +183,9 @@ impl<'a> Batch<'a> {
         let keeps = settled.state == State::Retryable || !row.delete_history;
         if keeps && !item.logs.is_empty() {
             self.logs.push((tenant, item.id, item.claim, &item.logs));
+        }
+        if keeps && !item.calls.is_empty() {
+            self.calls.push((tenant, item.id, item.claim, &item.calls));
         }
         if keeps && !settled.is_account {
             let attempt = AttemptRow::new(item.id, record);

@@ -71,6 +71,7 @@ pub(crate) fn success(claimed: &Claimed, incarnation: i64) -> Completion {
             host: None,
         },
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         pause_after_failures: None,
