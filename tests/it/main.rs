@@ -15,6 +15,7 @@ mod deletion;
 mod dev;
 mod embedded;
 mod enqueue;
+mod guests;
 mod hostile;
 mod isolation;
 mod limits;
