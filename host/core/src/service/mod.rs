@@ -9,8 +9,10 @@ mod logs;
 mod next;
 mod once;
 mod parameters;
+mod plugin_config;
 mod plugins;
 mod registration;
+mod secrets;
 mod state;
 mod tasks;
 mod trigger;
@@ -27,6 +29,7 @@ pub use once::{Once, RequestKey, Requests};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
+pub use secrets::{Rekeyed, SecretView, Secrets};
 pub use tasks::{TaskRef, Tasks};
 pub use trigger::{Due, TriggerRequest};
 pub use why::{WhySlot, WhyTask};
@@ -36,6 +39,7 @@ use crate::clock::Clock;
 use crate::control::RunControl;
 use crate::registry::Registry;
 use crate::runner::Intake;
+use crate::secrets::Keyring;
 use crate::store::{BacklogOf, FullBacklog, Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::{Level, Levels, LimitOverrides};
@@ -106,6 +110,8 @@ pub struct Context {
     pub policy: Arc<HostPolicy>,
     /// Runs in progress.
     pub live: Arc<dyn LiveRuns>,
+    /// Seals secrets.
+    pub keyring: Arc<Keyring>,
     /// Keyed requests in progress.
     pub requests: Arc<Requests>,
 }
@@ -119,6 +125,8 @@ pub struct Services {
     pub plugins: Plugins,
     /// Executions.
     pub executions: Executions,
+    /// Secrets of plugins.
+    pub secrets: Secrets,
 }
 
 impl Services {
@@ -127,6 +135,7 @@ impl Services {
         Self {
             tasks: Tasks(context.clone()),
             plugins: Plugins::new(context.clone()),
+            secrets: Secrets::new(context.clone()),
             executions: Executions(context),
         }
     }

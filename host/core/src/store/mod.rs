@@ -1,5 +1,5 @@
-//! Durable truth, as three traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state)
-//! and [`History`] (what ended). Each method is one atomic operation of the business. Every
+//! Durable truth, as four traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`Vault`] (settings and secrets of plugins) and [`History`] (what ended). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
@@ -18,6 +18,7 @@ mod lanes;
 pub mod memory;
 mod queue;
 pub mod rules;
+mod vault;
 
 pub use backlog::*;
 pub use breaker::*;
@@ -28,12 +29,13 @@ pub use history::*;
 pub use hosts::*;
 pub use lanes::*;
 pub use queue::*;
+pub use vault::*;
 
 use horarium_model::Invalid;
 
-/// All three faces of one store.
-pub trait Store: Queue + Catalog + History {}
-impl<T: Queue + Catalog + History> Store for T {}
+/// All faces of one store.
+pub trait Store: Queue + Catalog + Vault + History {}
+impl<T: Queue + Catalog + Vault + History> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]

@@ -113,7 +113,12 @@ async fn remove_history(tx: &mut Tx, id: ConfigId, limit: u64) -> StoreResult<u6
     }
     tx.keep_last_execution().await?;
     let list = text(&batch)?;
-    for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS, sql::DELETE_HISTORY] {
+    for statement in [
+        sql::DELETE_ATTEMPTS,
+        sql::DELETE_LOGS,
+        sql::DELETE_HTTP,
+        sql::DELETE_HISTORY,
+    ] {
         sqlx::query(statement)
             .bind(list.as_str())
             .execute(tx.write())
