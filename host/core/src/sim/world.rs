@@ -139,13 +139,11 @@ impl World {
         self.store.admit(tenant);
         register(&self.store, now, tenant, task_type).await?;
         self.way.set_tenant_bounds(tenant, bounds).await?;
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.set_tenant(tenant, bounds);
+        self.lay_down(|rules| rules.set_tenant(tenant, bounds));
         if concurrency == TypeConcurrency::default() {
             return Ok(());
         }
-        rules.set_type(tenant, task_type, concurrency);
-        drop(rules);
+        self.lay_down(|rules| rules.set_type(tenant, task_type, concurrency));
         let set = self
             .way
             .set_type_concurrency(now, tenant, task_type, concurrency.into());
@@ -168,10 +166,12 @@ impl World {
         let spec = TaskSpec::from_json(&spec, now, None)?;
         let config = self.store.create_config(now, tenant, spec).await?;
         self.ledger.opened(&config);
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.set_config(&config);
-        drop(rules);
+        self.lay_down(|rules| rules.set_config(&config));
         Ok(config)
+    }
+
+    fn lay_down(&self, rule: impl FnOnce(&mut Rules)) {
+        rule(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// An operator's merge patch of a config. No host is told. A patch that is refused changes nothing.
