@@ -66,6 +66,35 @@ pub struct ApiState {
     pub uploads: Uploads,
 }
 
+impl ApiState {
+    /// A host that answers and neither compiles nor runs anything, ready at once.
+    pub fn answering(
+        services: Services,
+        store: Arc<dyn Store>,
+        token: AdminToken,
+        started_at: Timestamp,
+    ) -> Self {
+        Self {
+            services,
+            store,
+            token,
+            metrics: Arc::new(Metrics::new()),
+            metrics_open: false,
+            host: HostFacts {
+                name: "answering".to_owned(),
+                version: env!("CARGO_PKG_VERSION"),
+                memory_bytes: 0,
+                started_at,
+            },
+            executor: None,
+            engine: None,
+            compiled: None,
+            ready: Arc::new(AtomicBool::new(true)),
+            uploads: Uploads::default(),
+        }
+    }
+}
+
 /// Reads the sandbox's figures.
 pub type EngineProbe = Box<dyn Fn() -> EngineFigures + Send + Sync>;
 /// Tries whether compiled plugins can be kept; else why not.
