@@ -152,6 +152,7 @@ async fn schedules_remember_their_zone_data() {
     let store = Arc::new(open(&folder).await);
     let ids = Lab::new(store.clone()).await.crons(2).await;
     store.close().await.expect("closes");
+    drop(store);
     let file =
         sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("horarium.db"));
     let mut connection = file.connect().await.expect("connects");
