@@ -149,9 +149,10 @@ async fn the_memory_store_starts_out_alike() {
 async fn schedules_remember_their_zone_data() {
     use sqlx::{ConnectOptions, Connection};
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = open(&folder).await;
-    let ids = Lab::new(Arc::new(store.clone())).await.crons(2).await;
+    let store = Arc::new(open(&folder).await);
+    let ids = Lab::new(store.clone()).await.crons(2).await;
     store.close().await.expect("closes");
+    drop(store);
     let file =
         sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("horarium.db"));
     let mut connection = file.connect().await.expect("connects");
@@ -160,8 +161,8 @@ async fn schedules_remember_their_zone_data() {
         .await
         .expect("runs");
     connection.close().await.expect("closes");
-    let store = open(&folder).await;
-    let lab = Lab::new(Arc::new(store.clone())).await;
+    let store = Arc::new(open(&folder).await);
+    let lab = Lab::new(store.clone()).await;
     let old = async || {
         let old = store.schedules_by_other_zone_data(ZONE_DATA, 0, 10).await;
         let old = old.expect("lists").into_iter().map(|one| one.config_id);
