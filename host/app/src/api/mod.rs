@@ -1,6 +1,8 @@
 //! REST `/v1`: thin handlers over [`horarium_core::service`]. The order of the layers, from outside:
 //! [`error::envelope`] (request id, problem+json, panics), counting, [`auth`], the routes.
 
+mod access;
+mod attempts;
 mod auth;
 mod body;
 mod error;
@@ -13,9 +15,13 @@ mod server;
 mod state;
 mod system;
 mod tasks;
+mod tls;
+mod tokens;
 
+pub use attempts::Attempts;
 pub use auth::AdminToken;
 pub use server::{ServerSettings, serve};
+pub use tls::Tls;
 
 use crate::telemetry::{EngineFigures, Metrics};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -25,6 +31,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use error::ApiError;
+use horarium_core::access::Gate;
+use horarium_core::clock::Clock;
 use horarium_core::executor::Executor;
 use horarium_core::service::Services;
 use horarium_core::store::{Listing, Store};
@@ -44,8 +52,14 @@ pub struct ApiState {
     pub services: Services,
     /// For tenants and health.
     pub store: Arc<dyn Store>,
-    /// Who may ask.
+    /// The token in the data directory.
     pub token: AdminToken,
+    /// All other tokens.
+    pub gate: Gate,
+    /// Bounds wrong ones.
+    pub attempts: Attempts,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Whether `/metrics` needs no token.
@@ -63,6 +77,10 @@ pub struct ApiState {
     /// Bounds registrations.
     pub uploads: Uploads,
 }
+
+/// The address a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub std::net::IpAddr);
 
 /// Reads the sandbox's figures.
 pub type EngineProbe = Box<dyn Fn() -> EngineFigures + Send + Sync>;
@@ -98,8 +116,9 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route("/metrics", get(system::metrics))
-        .route("/v1/me", get(system::me))
+        .route("/v1/me", get(tokens::me))
         .route("/v1/hosts", get(system::hosts))
+        .merge(access_routes())
         .merge(plugin_routes())
         .merge(task_routes())
         .merge(execution_routes())
@@ -109,6 +128,27 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(error::envelope))
         .with_state(state)
+}
+
+fn access_routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route(
+            "/v1/tenants",
+            get(tokens::list_tenants).post(tokens::create_tenant),
+        )
+        .route(
+            "/v1/tenants/{tenant}",
+            get(tokens::show_tenant)
+                .patch(tokens::update_tenant)
+                .delete(tokens::delete_tenant),
+        )
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route(
+            "/v1/tokens/{token}",
+            get(tokens::show).delete(tokens::revoke),
+        )
+        .route("/v1/tokens/{token}/rotate", post(tokens::rotate))
+        .route("/v1/audit", get(tokens::audit))
 }
 
 fn plugin_routes() -> Router<Arc<ApiState>> {

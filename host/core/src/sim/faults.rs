@@ -172,3 +172,5 @@ catalog_operations! { delegate; Catalog:
 }
 
 history_operations! { delegate; History: }
+
+access_operations! { delegate; Access: }

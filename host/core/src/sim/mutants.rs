@@ -265,3 +265,15 @@ macro_rules! mutant_history {
     };
 }
 history_operations! { mutant_history; }
+
+macro_rules! mutant_access {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        #[async_trait::async_trait]
+        impl Access for MutantStore {
+            $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+access_operations! { mutant_access; }

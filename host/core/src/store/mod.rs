@@ -1,9 +1,10 @@
-//! Durable truth, as three traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state)
-//! and [`History`] (what ended). Each method is one atomic operation of the business. Every
+//! Durable truth, as four traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`History`] (what ended) and [`Access`] (tenants, tokens, who did what). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
 
+mod access;
 mod backlog;
 mod breaker;
 mod bucket;
@@ -19,6 +20,7 @@ pub mod memory;
 mod queue;
 pub mod rules;
 
+pub use access::*;
 pub use backlog::*;
 pub use breaker::*;
 pub use bucket::*;
@@ -31,9 +33,9 @@ pub use queue::*;
 
 use horarium_model::Invalid;
 
-/// All three faces of one store.
-pub trait Store: Queue + Catalog + History {}
-impl<T: Queue + Catalog + History> Store for T {}
+/// All faces of one store.
+pub trait Store: Queue + Catalog + History + Access {}
+impl<T: Queue + Catalog + History + Access> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]

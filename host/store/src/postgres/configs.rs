@@ -215,6 +215,8 @@ async fn create(
         .bind(micros(now))
         .execute(tx.connection())
         .await?;
+    // After the config, as locks are ordered.
+    super::access::refuse_deleted(tx, tenant).await?;
     tx.tidings.schedule |= next_fire_at.is_some();
     bump_epoch(tx).await?;
     found(tx.connection(), tenant, id).await
