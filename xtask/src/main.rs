@@ -2,6 +2,7 @@
 
 mod demo;
 mod guests;
+mod hostile;
 mod plugins;
 mod servers;
 mod setup;
@@ -40,6 +41,8 @@ enum Verb {
 enum Soak {
     /// Many seeded histories of the scheduler and executor on simulated time
     Sim(sim::Arguments),
+    /// Mixed hostile and honest runs on a real server, after which nothing may be left
+    Hostile(hostile::Arguments),
     /// Real hosts are killed, stopped and cut off, the database restarts; everything must end exactly once
     #[command(disable_help_flag = true)]
     Chaos(soak::Arguments),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
+        Verb::Soak(Soak::Hostile(arguments)) => hostile::run(&arguments),
         Verb::Soak(Soak::Chaos(arguments)) => soak::run("chaos", &arguments),
         Verb::Soak(Soak::Level(arguments)) => soak::run("level", &arguments),
         Verb::Soak(Soak::Idle(arguments)) => soak::run("idle", &arguments),

@@ -20,15 +20,15 @@ pub trait Clock: Send + Sync + 'static {
     /// reference ignores it.
     fn adjust(&self, _by: chrono::Duration) {}
 
-    /// The database answered with the instant `database_now` when asked at the monotonic reading `sent`. The
-    /// answer is taken to have been given half-way; one that took long says too little.
+    /// The database answered with the instant `database_now` when asked at the monotonic reading `sent`. It may have
+    /// been read at any moment since: the clock is moved only as far as it is certainly wrong. So quick answers make it
+    /// exact, and one that took seconds (a restart, a stopped process) cannot make it worse.
     fn meet(&self, database_now: Timestamp, sent: Duration) {
-        const TOO_LONG: Duration = Duration::from_millis(500);
+        let now = self.now();
         let took = self.monotonic().saturating_sub(sent);
-        let half = chrono::Duration::from_std(took / 2).unwrap_or_default();
-        let by = database_now + half - self.now();
-        // Off by more than the answer took, the clock is wrong all the same.
-        if took < TOO_LONG || by.abs() > half {
+        let took = chrono::Duration::from_std(took).unwrap_or_default();
+        let by = now.clamp(database_now, database_now + took) - now;
+        if !by.is_zero() {
             self.adjust(by);
         }
     }
@@ -141,6 +141,52 @@ mod tests {
         reference.adjust(minute);
         let apart = (follower.now() - reference.now()).abs();
         assert!(apart < minute / 2, "{apart}");
+    }
+
+    /// Its wall clock and its monotonic reading are one number of microseconds.
+    #[derive(Default)]
+    struct Still(AtomicI64);
+
+    #[async_trait::async_trait]
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            at(self.0.load(Ordering::Relaxed))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(10)
+        }
+
+        async fn sleep(&self, _: Duration) {}
+
+        fn adjust(&self, by: chrono::Duration) {
+            self.0
+                .fetch_add(by.num_microseconds().expect("fits"), Ordering::Relaxed);
+        }
+    }
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_timestamp_micros(micros).expect("an instant")
+    }
+
+    #[test]
+    fn an_answer_moves_the_clock_only_as_far_as_it_is_certainly_wrong() {
+        for (database_now, took, wanted) in [
+            // The answer was given at the end of two seconds, by a clock that agrees: half of them is no error.
+            (0, 2_000_000, 0),
+            (-1, 2_000_000, 0),
+            (-2_000_000, 2_000_000, 0),
+            // It cannot be: behind by at least this much, ahead by at least that much.
+            (1, 2_000_000, 1),
+            (-2_000_010, 2_000_000, -10),
+            (60_000_000, 1_000, 60_000_000),
+            (-60_000_000, 1_000, -59_999_000),
+        ] {
+            let clock = Still::default();
+            let took = Duration::from_micros(took);
+            clock.meet(at(database_now), clock.monotonic() - took);
+            assert_eq!(clock.now(), at(wanted), "{database_now} after {took:?}");
+        }
     }
 
     #[test]

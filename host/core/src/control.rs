@@ -1,5 +1,6 @@
 //! What the host and one run in progress tell each other while it runs.
 
+use crate::memory::Reservation;
 use horarium_model::execution::{LogLevel, LogLine, LogSource, Progress};
 use horarium_model::{Timestamp, text};
 use serde_json::Value;
@@ -30,6 +31,8 @@ pub struct RunControl {
     stopped: Notify,
     progress: Mutex<Option<Progress>>,
     progress_changes: AtomicU64,
+    /// What was reserved for it before it was claimed.
+    memory: Mutex<Option<Reservation>>,
     /// The run's log.
     pub log: LogBook,
 }
@@ -43,8 +46,23 @@ impl RunControl {
             stopped: Notify::new(),
             progress: Mutex::new(None),
             progress_changes: AtomicU64::new(0),
+            memory: Mutex::new(None),
             log: LogBook::new(log_bytes, attempt),
         }
+    }
+
+    /// The same, with the memory that was reserved for the run.
+    #[must_use]
+    pub fn with_memory(self, memory: Reservation) -> Self {
+        Self {
+            memory: Mutex::new(Some(memory)),
+            ..self
+        }
+    }
+
+    /// Hands over what was reserved for the run, once.
+    pub fn take_memory(&self) -> Option<Reservation> {
+        lock(&self.memory).take()
     }
 
     /// Stops the run for `reason`, unless it was stopped before.

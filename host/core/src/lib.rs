@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config_cache;
 pub mod control;
 pub mod executor;
+pub mod memory;
 pub mod observe;
 pub mod registry;
 pub mod runner;

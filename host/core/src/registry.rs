@@ -40,6 +40,8 @@ struct View {
     types: Arc<HashMap<TypeKey, TypeView>>,
     versions: Arc<HashMap<(TypeKey, String), Arc<PluginVersion>>>,
     claimable: Arc<[TypeKey]>,
+    /// The versions behind `claimable`, in the same order.
+    claimable_versions: Arc<[Arc<PluginVersion>]>,
 }
 
 type TypeKey = (TenantId, String);
@@ -124,10 +126,15 @@ impl Registry {
             .map(|(key, _)| key.clone())
             .collect();
         claimable.sort_unstable();
+        let active = claimable
+            .iter()
+            .filter_map(|key| types.get(key)?.active.clone());
+        let claimable_versions = active.collect();
         self.view.store(Arc::new(View {
             types,
             versions,
             claimable: claimable.into(),
+            claimable_versions,
         }));
     }
 
@@ -275,6 +282,11 @@ impl Registry {
     /// The types this host may claim: enabled, with an active version that could be loaded.
     pub fn claimable(&self) -> Arc<[TypeKey]> {
         self.view.load().claimable.clone()
+    }
+
+    /// The versions that run of those types.
+    pub fn claimable_versions(&self) -> Arc<[Arc<PluginVersion>]> {
+        self.view.load().claimable_versions.clone()
     }
 
     /// The runner that was given.

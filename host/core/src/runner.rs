@@ -32,6 +32,12 @@ pub trait Runner: Send + Sync + 'static {
         parameters: Value,
     ) -> Result<Value, Invalid>;
 
+    /// Bytes that a run of this version is expected to need: the larger of what it has at its start and
+    /// 1.25 times its recent peak. It is claimed only when the host's memory has as many.
+    fn expected_memory(&self, _version: &PluginVersion) -> u64 {
+        0
+    }
+
     /// Runs one attempt in a fresh sandbox and never panics on what a guest does. Ends soon after
     /// `control` is stopped.
     async fn run(&self, attempt: Attempt, control: Arc<RunControl>) -> Outcome;
@@ -168,8 +174,10 @@ pub enum AttemptEnd {
     Failed(Failure),
     /// Stopped from outside, other than by its timeout.
     Stopped(StopReason),
-    /// The host could not run it now (memory, pool): it runs again without using an attempt.
+    /// The host could not run it now: it runs again without using an attempt.
     HandedBack(String),
+    /// The host's memory for guests (or its pool) was used up: likewise.
+    NoMemory(String),
 }
 
 /// A failed attempt.

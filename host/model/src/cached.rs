@@ -247,6 +247,8 @@ mod tests {
             parameters: Some(json!({})),
             error_kind: Some(ErrorKind::Trap),
             usage: Some(Usage::default()),
+            limits: Some(crate::Limits::default()),
+            timeout_seconds: Some(30),
             plugin_digest: None,
             host: Some("h".into()),
             created_at: at(0),

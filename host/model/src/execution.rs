@@ -1,6 +1,7 @@
 //! One run of a task: its states and legal moves, and the row that is kept of it.
 
 use crate::error_kind::ErrorKind;
+use crate::limits::Limits;
 use crate::schedule::wire_time;
 use crate::usage::Usage;
 use crate::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
@@ -197,6 +198,10 @@ pub struct Execution {
     pub error_kind: Option<ErrorKind>,
     /// What the last attempt used.
     pub usage: Option<Usage>,
+    /// What it was allowed.
+    pub limits: Option<Limits>,
+    /// Its wall-clock limit.
+    pub timeout_seconds: Option<u32>,
     /// Plugin version of the last attempt.
     pub plugin_digest: Option<String>,
     /// Name of the host of the last attempt.
@@ -260,6 +265,10 @@ pub struct AttemptRecord {
     pub error_details: Option<Value>,
     /// What it used.
     pub usage: Option<Usage>,
+    /// What it was allowed.
+    pub limits: Option<Limits>,
+    /// Its wall-clock limit.
+    pub timeout_seconds: Option<u32>,
     /// Plugin version.
     pub plugin_digest: Option<String>,
     /// Host name.

@@ -11,6 +11,8 @@ pub mod descriptor;
 pub mod error_kind;
 pub mod execution;
 pub mod firing;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod grant;
 pub mod input;
 pub mod json;

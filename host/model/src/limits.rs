@@ -13,6 +13,14 @@ macro_rules! limits {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Limits { $($(#[$doc])* pub $name: u64,)* }
 
+        impl Limits {
+            /// What differs from the default: enough to tell the rest, since defaults do not change.
+            pub fn stated(&self) -> LimitOverrides {
+                let default = Self::default();
+                LimitOverrides { $($name: (self.$name != default.$name).then_some(self.$name),)* }
+            }
+        }
+
         impl Default for Limits {
             fn default() -> Self { Self { $($name: $default,)* } }
         }
@@ -98,6 +106,83 @@ limits! {
     hostcall_bytes: default 16 * MIB, max 128 * MIB;
 }
 
+/// The levels a limit is stated at, the widest first: each may only narrow what those above it allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level<'a> {
+    /// The host's settings `limits.*`.
+    Host,
+    /// `engine.memory`: what all guests of the host have together.
+    Engine,
+    /// The quota of the tenant of this name.
+    Tenant(&'a str),
+    /// The registered plugin of this name.
+    Plugin(&'a str),
+    /// The task config.
+    Task,
+}
+
+impl std::fmt::Display for Level<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("the host (settings `limits`)"),
+            Self::Engine => f.write_str("the host (setting `engine.memory`)"),
+            Self::Tenant(name) => write!(f, "the tenant `{name}`"),
+            Self::Plugin(name) => write!(f, "the plugin `{name}`"),
+            Self::Task => f.write_str("the task"),
+        }
+    }
+}
+
+/// What each level states.
+#[derive(Debug, Clone, Default)]
+pub struct Levels<'a>(Vec<(Level<'a>, LimitOverrides)>);
+
+impl<'a> Levels<'a> {
+    /// No level yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next narrower level.
+    #[must_use]
+    pub fn and(mut self, level: Level<'a>, limits: LimitOverrides) -> Self {
+        self.0.push((level, limits));
+        self
+    }
+
+    /// The limits that hold: the tightest of all levels, else the default.
+    pub fn effective(&self) -> Limits {
+        let all = self.0.iter().map(|(_, limits)| limits);
+        let tightest = all.fold(LimitOverrides::default(), |sum, limits| {
+            sum.tightest(limits)
+        });
+        tightest.complete()
+    }
+
+    /// What `asked` wants beyond each of the levels: name, and a sentence that names the level.
+    pub fn beyond(&self, asked: &LimitOverrides) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        for (level, above) in &self.0 {
+            for (name, asked, allowed) in asked.beyond(above) {
+                problems.push((
+                    name,
+                    format!("is {asked}; {level} allows {allowed} at most"),
+                ));
+            }
+        }
+        problems
+    }
+}
+
+/// What an attempt was allowed: read at its claim and recorded with its end (rule E1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Limits, complete.
+    pub limits: Limits,
+    /// Wall-clock limit.
+    pub timeout_seconds: u32,
+}
+
 /// Default of `timeout_seconds`.
 pub const DEFAULT_TIMEOUT_SECONDS: u32 = 60;
 /// Highest `timeout_seconds`.
@@ -121,10 +206,18 @@ mod tests {
             http_calls: Some(3),
             ..Default::default()
         };
-        let effective = host.tightest(&config).complete();
+        let tenant = LimitOverrides {
+            memory_bytes: Some(5),
+            ..Default::default()
+        };
+        let levels = Levels::new()
+            .and(Level::Host, host)
+            .and(Level::Tenant("acme"), tenant)
+            .and(Level::Task, config);
+        let effective = levels.effective();
         assert_eq!(
             (effective.fuel, effective.memory_bytes, effective.http_calls),
-            (50, 10, 3)
+            (50, 5, 3)
         );
         assert_eq!(effective.result_bytes, Limits::default().result_bytes);
     }
@@ -141,5 +234,29 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(asked.beyond(&above), [("fuel", 11, 10)]);
+        let levels = Levels::new()
+            .and(Level::Host, LimitOverrides::default())
+            .and(Level::Tenant("acme"), above)
+            .and(Level::Plugin("p"), above);
+        let problems: Vec<String> = levels.beyond(&asked).into_iter().map(|(_, p)| p).collect();
+        assert_eq!(
+            problems,
+            [
+                "is 11; the tenant `acme` allows 10 at most",
+                "is 11; the plugin `p` allows 10 at most"
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_differs_from_the_default_is_written_down() {
+        let limits = Limits {
+            fuel: 5,
+            ..Limits::default()
+        };
+        let stated = limits.stated();
+        assert_eq!(serde_json::to_string(&stated).unwrap(), r#"{"fuel":5}"#);
+        assert_eq!(stated.complete(), limits);
+        assert!(Limits::default().stated().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! How a run ended, in the words of the contract.
 
 use crate::bindings::plugin::horarium::task::types::{RetryAdvice, TaskError};
+use crate::capability::http::{FIELD_BYTES, HeldTooMuch};
 use crate::capability::stdio::ResultTooLarge;
 use crate::data::RunData;
 use crate::limiter::HostMemoryEmpty;
@@ -10,6 +11,7 @@ use horarium_core::runner::{AttemptEnd, Failure};
 use horarium_model::execution::{LogLevel, LogSource};
 use horarium_model::{ErrorKind, json, text};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::time::Duration;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, WasmtimeBug};
@@ -17,6 +19,8 @@ use wasmtime_wasi::I32Exit;
 
 /// Longest error message, in characters.
 const MESSAGE_CHARS: usize = 2000;
+/// Longest backtrace, in bytes.
+const BACKTRACE_BYTES: usize = 16 << 10;
 /// Largest `details` of a task error that are kept.
 const DETAILS_BYTES: usize = 64 << 10;
 /// Exit code of a command that asks to be tried again (EX_TEMPFAIL).
@@ -63,7 +67,7 @@ pub(crate) fn classify(ended: &mut Ended) -> Classified {
             )
         }
         (Some(reason), _) => Classified::End(AttemptEnd::Stopped(reason)),
-        (None, Some(error)) => trapped(&ended.data, ended.instantiated, &error),
+        (None, Some(error)) => trapped(&ended.data, ended.initial.is_some(), &error),
         (None, None) => failed(
             &ended.data,
             Failure::new(ErrorKind::HostError, "the run was dropped without a reason"),
@@ -88,7 +92,8 @@ fn trapped(data: &RunData, instantiated: bool, error: &wasmtime::Error) -> Class
         );
     }
     if error.is::<HostMemoryEmpty>() || error.is::<PoolConcurrencyLimitError>() {
-        return Classified::End(AttemptEnd::HandedBack(text::one_line(&root(error), 300)));
+        let reason = text::one_line(&format!("host_memory: {}", root(error)), 300);
+        return Classified::End(AttemptEnd::NoMemory(reason));
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return exited(data, exit.0);
@@ -101,6 +106,12 @@ fn explain(data: &RunData, instantiated: bool, error: &wasmtime::Error) -> (Erro
     if error.is::<ResultTooLarge>() {
         let allowed = data.attempt.limits.result_bytes;
         let message = format!("output_limit: stdout has more than result_bytes allows ({allowed})");
+        return (ErrorKind::OutputLimit, message);
+    }
+    if result_too_large(data, error) {
+        let allowed = data.attempt.limits.result_bytes;
+        let message =
+            format!("output_limit: what run returned is more than result_bytes allows ({allowed})");
         return (ErrorKind::OutputLimit, message);
     }
     if let Some(limit) = host_limit(data, error) {
@@ -137,6 +148,18 @@ fn explain(data: &RunData, instantiated: bool, error: &wasmtime::Error) -> (Erro
     }
 }
 
+/// How the engine says that one call copied more than `hostcall_bytes`.
+const COPIED_TOO_MUCH: &str = "fuel allocated for hostcalls";
+
+/// Whether the engine would not even copy the result out: what `run` returns comes without a backtrace,
+/// since no guest code is on the stack any more.
+fn result_too_large(data: &RunData, error: &wasmtime::Error) -> bool {
+    let limits = &data.attempt.limits;
+    limits.result_bytes <= limits.hostcall_bytes
+        && error.downcast_ref::<WasmBacktrace>().is_none()
+        && root(error).contains(COPIED_TOO_MUCH)
+}
+
 /// The limits of the host's own things. Most of these errors have no public type; their texts are
 /// matched here alone, and tests against the real engine hold them.
 fn host_limit(data: &RunData, error: &wasmtime::Error) -> Option<String> {
@@ -144,11 +167,19 @@ fn host_limit(data: &RunData, error: &wasmtime::Error) -> Option<String> {
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
         return Some(format!("more than {} handles", limits.handles));
     }
+    if let Some(held) = error.downcast_ref::<HeldTooMuch>() {
+        return Some(held.to_string());
+    }
     let root = root(error);
-    if root.contains("fuel allocated for hostcalls") {
+    if root.contains(COPIED_TOO_MUCH) {
         return Some(format!(
             "more than {} hostcall_bytes in one call",
             limits.hostcall_bytes
+        ));
+    }
+    if root.contains("total size of fields exceeds limit") {
+        return Some(format!(
+            "more than {FIELD_BYTES} bytes of headers in one message"
         ));
     }
     if root.ends_with("handle limit exceeded") {
@@ -265,13 +296,37 @@ fn failed(data: &RunData, mut failure: Failure) -> Classified {
 fn traceback(data: &RunData, error: Option<&wasmtime::Error>) -> Option<String> {
     let mut parts = Vec::new();
     if let Some(backtrace) = error.and_then(|error| error.downcast_ref::<WasmBacktrace>()) {
-        parts.push(text::sanitize(&backtrace.to_string(), true));
+        parts.push(text::sanitize(&bounded(backtrace), true));
     }
     let stderr = data.stdio.as_ref().map(|stdio| stdio.stderr_tail());
     if let Some(stderr) = stderr.filter(|stderr| !stderr.trim().is_empty()) {
         parts.push(format!("stderr:\n{}", stderr.trim_end()));
     }
     (!parts.is_empty()).then(|| parts.join("\n\n"))
+}
+
+/// The backtrace as text, cut where it gets long. The names in it are the guest's: demangling a hostile one
+/// can go on for ever, so it is stopped by a writer that has enough.
+fn bounded(backtrace: &WasmBacktrace) -> String {
+    let mut out = Bounded(String::new());
+    if write!(out, "{backtrace}").is_err() {
+        out.0.push('…');
+    }
+    out.0
+}
+
+struct Bounded(String);
+
+impl std::fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let room = BACKTRACE_BYTES.saturating_sub(self.0.len());
+        let cut = text.floor_char_boundary(room);
+        self.0.push_str(&text[..cut]);
+        if cut < text.len() {
+            return Err(std::fmt::Error);
+        }
+        Ok(())
+    }
 }
 
 /// What a Rust panic wrote to stderr, as one line: `panicked at src/lib.rs:3:5: message`.

@@ -12,12 +12,19 @@ use wasmtime::{
 /// Version of the engine, recorded with each attempt.
 pub const ENGINE_VERSION: &str = "48.0.8";
 
-/// Core instances, memories and tables one component may take from the pool.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
-const MEMORIES_PER_COMPONENT: u32 = 16;
-const TABLES_PER_COMPONENT: u32 = 64;
-/// Typical components have one or two memories; the pool has room for this many per slot.
-const MEMORIES_PER_SLOT: u32 = 4;
+/// Core instances, memories and tables one component may have at all: more cannot be allowed by any limit.
+/// How many a run may have is told by its limits.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 1000;
+const MEMORIES_PER_COMPONENT: u32 = 100;
+const TABLES_PER_COMPONENT: u32 = 1000;
+/// Elements of one table in the pool; where `memory_bytes` would allow more, growth is refused all the same.
+const TABLE_ELEMENTS: usize = 100_000;
+/// What runs with default limits may have, so that they never find the pool empty. Only address space.
+const MEMORIES_PER_SLOT: u32 = 16;
+const INSTANCES_PER_SLOT: u32 = 64;
+const TABLES_PER_SLOT: u32 = 64;
+/// Free memories that keep up to 2 MiB resident each: 128 MiB for the whole host.
+const WARM_MEMORIES: u32 = 64;
 /// Address space of one memory slot, guards included.
 const MEMORY_SLOT_BITS: u32 = 32;
 /// The pool never reserves more than this much address space (64 TiB of the 128 there are).
@@ -126,13 +133,16 @@ fn pooled(profile: CodeProfile, slots: usize) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_stacks(slots)
-        .total_core_instances(slots.saturating_mul(32))
+        .total_core_instances(slots.saturating_mul(INSTANCES_PER_SLOT))
         .total_memories(memories)
-        .total_tables(slots.saturating_mul(8))
+        .total_tables(slots.saturating_mul(TABLES_PER_SLOT))
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)
-        .max_unused_warm_slots(memories)
+        .max_memories_per_module(MEMORIES_PER_COMPONENT)
+        .max_tables_per_module(TABLES_PER_COMPONENT)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(memories.min(WARM_MEMORIES))
         .linear_memory_keep_resident(2 << 20)
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(64 << 10);

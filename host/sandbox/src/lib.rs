@@ -14,6 +14,8 @@ mod cpu;
 mod data;
 mod engine;
 mod epoch;
+#[doc(hidden)]
+pub mod fuzz;
 mod intake;
 mod limiter;
 mod loaded;

@@ -1,47 +1,10 @@
 //! Memory: one sum over all memories and tables of a run, drawn from what the host has for all runs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use horarium_core::memory::Reservation;
 use wasmtime::ResourceLimiter;
 
 /// Bytes of one table element in this engine.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
-
-/// What all guests together may hold.
-#[derive(Debug)]
-pub(crate) struct MemoryBudget {
-    total: u64,
-    used: AtomicU64,
-}
-
-impl MemoryBudget {
-    pub(crate) fn new(total: u64) -> Arc<Self> {
-        Arc::new(Self {
-            total,
-            used: AtomicU64::new(0),
-        })
-    }
-
-    pub(crate) fn total(&self) -> u64 {
-        self.total
-    }
-
-    pub(crate) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: u64) -> bool {
-        self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.total)
-            })
-            .is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::AcqRel);
-    }
-}
 
 /// Raised into the guest when the host's budget is empty: the run is handed back.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +14,14 @@ pub(crate) struct HostMemoryEmpty;
 /// The limits of one run on memory and on the number of things.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    budget: Arc<MemoryBudget>,
+    /// What is held of the host's budget: what was reserved, or more.
+    held: Reservation,
+    /// What was reserved stays so until the end.
+    reserved: u64,
     limit: u64,
     used: u64,
     peak: u64,
+    wanted: u64,
     /// The last growth that was allowed, taken back when the engine cannot do it.
     last: u64,
     /// Whether memory was refused: the guest may end in an unrelated trap later.
@@ -65,13 +32,16 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(budget: Arc<MemoryBudget>, limits: &horarium_model::Limits) -> Self {
+    /// Limits for a run that begins with `reserved`.
+    pub(crate) fn new(reserved: Reservation, limits: &horarium_model::Limits) -> Self {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Self {
-            budget,
+            reserved: reserved.bytes(),
+            held: reserved,
             limit: limits.memory_bytes,
             used: 0,
             peak: 0,
+            wanted: 0,
             last: 0,
             refused: false,
             instances: count(limits.instances),
@@ -82,6 +52,16 @@ impl Limiter {
 
     pub(crate) fn peak(&self) -> u64 {
         self.peak
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// What it would have needed when the host's memory was used up, else its peak.
+    pub(crate) fn wanted(&self) -> u64 {
+        self.wanted.max(self.peak)
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -99,7 +79,8 @@ impl Limiter {
             self.refused = true;
             return Ok(false);
         }
-        if !self.budget.take(bytes) {
+        if !self.held.cover(self.used + bytes) {
+            self.wanted = self.used + bytes;
             return Err(HostMemoryEmpty.into());
         }
         self.used += bytes;
@@ -109,15 +90,9 @@ impl Limiter {
     }
 
     fn undo(&mut self) {
-        self.budget.give_back(self.last);
         self.used -= self.last;
         self.last = 0;
-    }
-}
-
-impl Drop for Limiter {
-    fn drop(&mut self) {
-        self.budget.give_back(self.used);
+        self.held.shrink(self.used.max(self.reserved));
     }
 }
 
@@ -167,14 +142,16 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use horarium_core::memory::MemoryBudget;
     use horarium_model::Limits;
+    use std::sync::Arc;
 
     fn limiter(budget: &Arc<MemoryBudget>, memory_bytes: u64) -> Limiter {
         let limits = Limits {
             memory_bytes,
             ..Limits::default()
         };
-        Limiter::new(budget.clone(), &limits)
+        Limiter::new(budget.nothing(), &limits)
     }
 
     #[test]
@@ -188,7 +165,25 @@ mod tests {
         assert!(limiter.refused());
         assert_eq!(limiter.peak(), 131_072 + 8_000);
         drop(limiter);
-        assert_eq!(budget.used(), 0);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn what_was_reserved_is_used_first_and_kept() {
+        let budget = MemoryBudget::new(150_000);
+        let limits = Limits::default();
+        let mut run = Limiter::new(budget.reserve(100_000).expect("fits"), &limits);
+        assert!(run.memory_growing(0, 65_536, None).unwrap());
+        assert_eq!((run.used(), budget.held()), (65_536, 100_000));
+        assert!(run.memory_growing(65_536, 131_072, None).unwrap());
+        assert_eq!(budget.held(), 131_072);
+        run.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        assert_eq!(budget.held(), 100_000);
+        let refused = run.memory_growing(65_536, 200_000, None).unwrap_err();
+        assert!(refused.is::<HostMemoryEmpty>());
+        assert_eq!((run.wanted(), run.peak()), (200_000, 131_072));
+        drop(run);
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]
@@ -199,7 +194,7 @@ mod tests {
         limiter
             .memory_grow_failed(wasmtime::Error::msg("no"))
             .unwrap();
-        assert_eq!((limiter.used, budget.used()), (0, 0));
+        assert_eq!((limiter.used, budget.held()), (0, 0));
     }
 
     #[test]

@@ -7,7 +7,13 @@ use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 /// A component ready to run.
-pub(crate) enum Loaded {
+pub(crate) struct Loaded {
+    pub(crate) entry: Entry,
+    initial_memory: u64,
+}
+
+/// What is called.
+pub(crate) enum Entry {
     /// Exports `horarium:task/run`.
     Task(PluginPre<RunData>),
     /// Exports `wasi:cli/run`.
@@ -35,10 +41,21 @@ impl Loaded {
     pub(crate) fn new(linker: &Linker<RunData>, component: &Component) -> wasmtime::Result<Self> {
         let run = component.get_export_index(None, "horarium:task/run@1.0.0");
         let pre = linker.instantiate_pre(component)?;
-        if run.is_some() {
-            PluginPre::new(pre).map(Self::Task)
+        let entry = if run.is_some() {
+            Entry::Task(PluginPre::new(pre)?)
         } else {
-            CommandPre::new(pre).map(Self::Command)
-        }
+            Entry::Command(CommandPre::new(pre)?)
+        };
+        let needs = component.resources_required();
+        let initial_memory = needs.and_then(|needs| needs.max_initial_memory_size);
+        Ok(Self {
+            entry,
+            initial_memory: initial_memory.unwrap_or(0),
+        })
+    }
+
+    /// Bytes of its largest memory at the start.
+    pub(crate) fn initial_memory(&self) -> u64 {
+        self.initial_memory
     }
 }

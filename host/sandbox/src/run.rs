@@ -2,16 +2,18 @@
 
 use crate::bindings::describer::DescriberPre;
 use crate::bindings::plugin::horarium::task::types::TaskError;
+use crate::capability;
 use crate::capability::program::Program;
 use crate::capability::state::StateSession;
 use crate::connector::Connector;
 use crate::cpu;
 use crate::data::RunData;
 use crate::epoch::EpochThread;
-use crate::limiter::{Limiter, MemoryBudget};
-use crate::loaded::Loaded;
+use crate::limiter::Limiter;
+use crate::loaded::{Entry, Loaded};
 use horarium_core::clock::Clock;
 use horarium_core::control::{RunControl, StopReason};
+use horarium_core::memory::MemoryBudget;
 use horarium_core::runner::Attempt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -47,8 +49,8 @@ pub(crate) enum Returned {
 pub(crate) struct Ended {
     /// None when the guest was dropped in the middle of a wait.
     pub(crate) returned: Option<wasmtime::Result<Returned>>,
-    /// Whether the failure, if it is one, came before the guest's code was entered.
-    pub(crate) instantiated: bool,
+    /// Memory it had once it was instantiated; none when the failure came before that.
+    pub(crate) initial: Option<u64>,
     /// What it held until the end.
     pub(crate) data: RunData,
     pub(crate) fuel: u64,
@@ -71,16 +73,16 @@ impl Env {
             (data.attempt.parameters.to_string(), data.control.clone())
         };
         let deadline = store.data().deadline;
-        let mut instantiated = false;
+        let mut initial = None;
         let (returned, cpu) = {
-            let call = enter(loaded, &mut store, &parameters, &mut instantiated);
+            let call = enter(loaded, &mut store, &parameters, &mut initial);
             self.drive(call, control, deadline).await
         };
         let fuel = store.data().attempt.limits.fuel;
         let left = store.get_fuel().unwrap_or(0);
         Ended {
             returned,
-            instantiated,
+            initial,
             fuel: fuel.saturating_sub(left),
             cpu,
             data: store.into_data(),
@@ -117,6 +119,9 @@ impl Env {
         let limits = attempt.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(size(limits.handles));
+        let memory = control
+            .take_memory()
+            .unwrap_or_else(|| self.budget.nothing());
         let mut attempt = attempt;
         let state = attempt
             .state
@@ -127,7 +132,7 @@ impl Env {
             attempt,
             control,
             clock: self.clock.clone(),
-            limiter: Limiter::new(self.budget.clone(), &limits),
+            limiter: Limiter::new(memory, &limits),
             connector: self.connector.clone(),
             host_version: self.host_version.clone(),
             program,
@@ -196,18 +201,18 @@ async fn enter(
     loaded: &Loaded,
     store: &mut Store<RunData>,
     parameters: &String,
-    instantiated: &mut bool,
+    initial: &mut Option<u64>,
 ) -> wasmtime::Result<Returned> {
-    match loaded {
-        Loaded::Task(pre) => {
+    match &loaded.entry {
+        Entry::Task(pre) => {
             let plugin = pre.instantiate_async(&mut *store).await?;
-            *instantiated = true;
+            *initial = Some(store.data().limiter.used());
             let run = plugin.horarium_task_run();
             run.call_run(store, parameters).await.map(Returned::Task)
         }
-        Loaded::Command(pre) => {
+        Entry::Command(pre) => {
             let command = pre.instantiate_async(&mut *store).await?;
-            *instantiated = true;
+            *initial = Some(store.data().limiter.used());
             let run = command.wasi_cli_run();
             run.call_run(store).await.map(Returned::Command)
         }
@@ -216,8 +221,9 @@ async fn enter(
 
 /// The reason to stop lives in the control, not in the trap: cancel, lost lease, shutdown and timeout
 /// all come through here. Otherwise the run gives way to others once a tick.
-fn on_tick(store: StoreContextMut<'_, RunData>) -> wasmtime::Result<UpdateDeadline> {
-    let data = store.data();
+fn on_tick(mut store: StoreContextMut<'_, RunData>) -> wasmtime::Result<UpdateDeadline> {
+    let data = store.data_mut();
+    capability::http::check_held(data)?;
     if data.control.stop_reason().is_none() && data.remaining_time().is_zero() {
         data.control.stop(StopReason::Timeout);
     }

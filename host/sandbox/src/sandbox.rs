@@ -8,8 +8,7 @@ use crate::classify::{self, Classified};
 use crate::connector::Connector;
 use crate::engine::{self, ENGINE_VERSION, HostEngine};
 use crate::epoch::EpochThread;
-use crate::limiter::MemoryBudget;
-use crate::loaded::Loaded;
+use crate::loaded::{Entry, Loaded};
 use crate::run::{Ended, Env};
 use crate::schemas::{Schemas, Which};
 use crate::settings::{SandboxError, SandboxSettings};
@@ -19,6 +18,7 @@ use crate::worker::Workers;
 use futures_util::FutureExt;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
+use horarium_core::memory::MemoryBudget;
 use horarium_core::runner::{
     Attempt, AttemptEnd, ComponentSource, Failure, Inspection, Intake, Outcome, PendingCompile,
     Runner,
@@ -29,6 +29,10 @@ use horarium_model::{ErrorKind, Invalid, Problem, Usage, json, text};
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a run that found no memory keeps its slot.
+const AFTER_NO_MEMORY: Duration = Duration::from_millis(100);
 
 /// Runs plugins. Cheap to clone.
 #[derive(Clone)]
@@ -78,7 +82,12 @@ impl Sandbox {
             host_version: Arc::from(settings.host_version),
         };
         let profile = host_engine.profile;
-        let workers = Workers::new(settings.worker, profile, settings.compile_concurrency);
+        let workers = Workers::new(
+            settings.worker,
+            profile,
+            settings.compile_concurrency,
+            settings.compile_timeout,
+        );
         if let Some(reason) = &host_engine.fallback {
             tracing::warn!(reason, "instances are allocated on demand, not from a pool");
         }
@@ -100,6 +109,11 @@ impl Sandbox {
         self.inner.env.connector.clone()
     }
 
+    /// What all guests may hold together; whoever starts runs reserves from it.
+    pub fn memory(&self) -> Arc<MemoryBudget> {
+        self.inner.env.budget.clone()
+    }
+
     /// Figures for `/metrics` and `doctor`.
     pub fn stats(&self) -> Stats {
         let Inner {
@@ -114,7 +128,7 @@ impl Sandbox {
             fallback: host_engine.fallback.clone(),
             running: env.epoch.count(),
             epoch_lag: env.epoch.lag(),
-            memory_used_bytes: env.budget.used(),
+            memory_used_bytes: env.budget.held(),
             memory_total_bytes: env.budget.total(),
             loaded_versions: versions.loaded(),
             pool: crate::stats::pool(&env.engine),
@@ -137,12 +151,11 @@ impl Sandbox {
 
 impl Inner {
     /// The version's code, loaded at its first use.
-    async fn loaded(self: &Arc<Self>, digest: &str) -> Result<Arc<Loaded>, String> {
-        let slot = self.versions.slot(digest);
+    async fn loaded(self: &Arc<Self>, digest: &str, slot: &Slot) -> Result<Arc<Loaded>, String> {
         if let Some(loaded) = slot.loaded.get() {
             return Ok(loaded.clone());
         }
-        let load = || self.load(digest, &slot);
+        let load = || self.load(digest, slot);
         slot.loaded.get_or_try_init(load).await.cloned()
     }
 
@@ -163,10 +176,11 @@ impl Inner {
         // Mapping and relocating tens of megabytes of code is no work for a runtime's thread.
         let inner = self.clone();
         let bytes = artifact.len();
-        let loaded = blocking(move || inner.link(&artifact)).await?;
+        let loaded = blocking(move || inner.link(&artifact)).await??;
+        slot.memory.starts_with(loaded.initial_memory());
         let milliseconds = (self.env.clock.monotonic() - begun).as_millis();
         tracing::info!(digest, bytes, milliseconds, "compiled code is loaded");
-        loaded
+        Ok(loaded)
     }
 
     #[allow(unsafe_code)]
@@ -220,16 +234,17 @@ impl Inner {
                 format!("the parameters have {size} bytes; parameters_bytes allows {allowed}");
             return self.unrun(Failure::new(ErrorKind::InvalidParameters, message));
         }
-        let loaded = match self.loaded(&attempt.version.digest).await {
+        let slot = self.versions.slot(&attempt.version.digest);
+        let loaded = match self.loaded(&attempt.version.digest, &slot).await {
             Ok(loaded) => loaded,
             Err(reason) => {
                 let message = format!("load_failed: {reason}");
                 return self.unrun(Failure::new(ErrorKind::LoadFailed, message));
             }
         };
-        let program = match &*loaded {
-            Loaded::Task(_) => None,
-            Loaded::Command(_) => match Program::of(&attempt) {
+        let program = match &loaded.entry {
+            Entry::Task(_) => None,
+            Entry::Command(_) => match Program::of(&attempt) {
                 Ok(program) => Some(program),
                 Err(invalid) => {
                     let message = format!("invalid_parameters: {invalid}");
@@ -239,7 +254,11 @@ impl Inner {
             },
         };
         let (version, limits) = (attempt.version.clone(), attempt.limits);
-        let mut ended = self.env.call(&loaded, program, attempt, control).await;
+        let mut ended = self
+            .env
+            .call(&loaded, program, attempt, control.clone())
+            .await;
+        slot.memory.seen(ended.initial, ended.data.limiter.wanted());
         let classified = classify::classify(&mut ended);
         // The store's data is gone before anything waits again: only figures and state are kept.
         let (usage, state) = self.report(ended);
@@ -251,6 +270,13 @@ impl Inner {
                     .await
             }
         };
+        if matches!(end, AttemptEnd::NoMemory(_)) {
+            // It keeps its slot a moment: claimed again at once it would find no more than before.
+            tokio::select! {
+                _ = control.stopped() => {}
+                () = self.env.clock.sleep(AFTER_NO_MEMORY) => {}
+            }
+        }
         let state = match end {
             AttemptEnd::Succeeded(_) => state.and_then(StateSession::into_commit),
             _ => None,
@@ -342,6 +368,10 @@ impl Runner for Sandbox {
         self.inner.compile(digest, &slot).await.map(|_| ())
     }
 
+    fn expected_memory(&self, version: &PluginVersion) -> u64 {
+        self.inner.versions.slot(&version.digest).memory.expected()
+    }
+
     async fn check_parameters(
         &self,
         version: &PluginVersion,
@@ -393,6 +423,13 @@ impl Intake for Sandbox {
         let finish = async move {
             let compiled = pending.finish().await?;
             inner.keep(&digest, Arc::new(compiled.artifact)).await?;
+            // What compiles but cannot be loaded here (more tables than a pool has, …) is no version: its
+            // executions would wait for ever.
+            let slot = inner.versions.slot(&digest);
+            if let Err(reason) = inner.loaded(&digest, &slot).await {
+                inner.versions.forget(&digest);
+                return Err(format!("it cannot be loaded: {reason}"));
+            }
             Ok(compiled.described)
         };
         Ok((inspection, Box::pin(finish)))

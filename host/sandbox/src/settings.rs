@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Settings of a [`crate::Sandbox`].
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct SandboxSettings {
     pub worker: Option<WorkerCommand>,
     /// Children that may compile at the same time.
     pub compile_concurrency: usize,
+    /// Longest time one of them may take to compile and describe.
+    pub compile_timeout: Duration,
     /// Version of Horarium, recorded with each attempt.
     pub host_version: String,
     /// DER certificates trusted beside the web's roots.
@@ -44,6 +47,7 @@ impl SandboxSettings {
             pooling: Pooling::Auto,
             worker: None,
             compile_concurrency: 1,
+            compile_timeout: Duration::from_secs(900),
             host_version: host_version.into(),
             extra_root_certificates: Vec::new(),
             resolver: None,

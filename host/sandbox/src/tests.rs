@@ -1,10 +1,13 @@
 //! Runs of real components through the whole sandbox.
 
+use crate::Sandbox;
 use crate::testing::{Guest, attempt, failure, register, run, sandbox, settings};
+use horarium_core::clock::{Clock, SystemClock};
 use horarium_core::control::{RunControl, StopReason};
 use horarium_core::runner::{AttemptEnd, Outcome, Runner, StateEntry, StateSnapshot};
 use horarium_model::{ErrorKind, Limits};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Runs a guest with default limits changed by `change`.
@@ -138,11 +141,13 @@ async fn an_empty_host_budget_hands_the_run_back() {
     let version = register(&sandbox, Guest::default().component()).await;
     let (outcome, _) = run(&sandbox, attempt(&version, "{}")).await;
     assert!(
-        matches!(outcome.end, AttemptEnd::HandedBack(_)),
+        matches!(&outcome.end, AttemptEnd::NoMemory(reason) if reason.starts_with("host_memory: ")),
         "{:?}",
         outcome.end
     );
     assert_eq!(sandbox.stats().memory_used_bytes, 0);
+    // What it would have needed is what is reserved for the next.
+    assert_eq!(sandbox.expected_memory(&version), 65_536 + 65_536 / 4);
 }
 
 #[tokio::test]
@@ -417,4 +422,72 @@ async fn compiled_code_is_found_again_and_damage_is_mended() {
     std::fs::remove_file(&path).expect("removes");
     let (outcome, _) = run(&aot(), attempt(&version, "{}")).await;
     assert_eq!(kind(&outcome), ErrorKind::LoadFailed);
+}
+
+/// A clock whose wall time fails once it is told to: every log line asks for it.
+struct Broken(SystemClock, AtomicBool);
+
+#[async_trait::async_trait]
+impl Clock for Broken {
+    fn now(&self) -> horarium_model::Timestamp {
+        assert!(
+            !self.1.load(Ordering::SeqCst),
+            "the clock fell off the wall"
+        );
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    async fn sleep(&self, span: Duration) {
+        self.0.sleep(span).await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_call_that_panics_ends_its_own_run_only() {
+    let logs = Guest {
+        imports: r#"(import "horarium:task/log@1.0.0" "write" (func $log (param i32 i32 i32 i32 i32 i32)))"#,
+        run: "(call $log (i32.const 2) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 0) (i32.const 0))
+              (call $ok (local.get $ptr) (local.get $len))",
+        ..Guest::default()
+    };
+    let clock = Arc::new(Broken(SystemClock::new(), AtomicBool::new(false)));
+    let sandbox = Sandbox::new(settings(), clock.clone()).expect("a sandbox");
+    let version = register(&sandbox, logs.component()).await;
+    clock.1.store(true, Ordering::SeqCst);
+    let (outcome, _) = run(&sandbox, attempt(&version, "{}")).await;
+    let failed = failure(&outcome);
+    assert_eq!(failed.kind, ErrorKind::HostError);
+    assert!(failed.message.contains("fell off the wall"), "{failed:?}");
+    assert_eq!(sandbox.stats().memory_used_bytes, 0);
+    clock.1.store(false, Ordering::SeqCst);
+    let (outcome, _) = run(&sandbox, attempt(&version, "{}")).await;
+    assert!(
+        matches!(outcome.end, AttemptEnd::Succeeded(_)),
+        "{:?}",
+        outcome.end
+    );
+}
+
+#[tokio::test]
+async fn memory_that_was_reserved_is_the_runs_own() {
+    let mut settings = settings();
+    settings.memory_bytes = 200_000;
+    let sandbox = sandbox(settings);
+    let version = register(&sandbox, Guest::default().component()).await;
+    let reserved = sandbox.memory().reserve(100_000).expect("fits");
+    let rest = sandbox.memory().reserve(100_000).expect("fits");
+    let control = Arc::new(RunControl::new(1024, 1).with_memory(reserved));
+    let outcome = sandbox.run(attempt(&version, "{}"), control).await;
+    assert!(
+        matches!(outcome.end, AttemptEnd::Succeeded(_)),
+        "{:?}",
+        outcome.end
+    );
+    assert_eq!(sandbox.memory().held(), 100_000, "given back with the run");
+    drop(rest);
+    assert_eq!(sandbox.expected_memory(&version), 65_536 + 65_536 / 4);
 }

@@ -2,9 +2,10 @@
 
 use horarium_core::store::{AuditEntry, Listing, Page, StoreError, StoreResult};
 use horarium_model::execution::{AttemptRecord, Progress};
-use horarium_model::{Timestamp, Usage};
-use serde::Serialize;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::{Limits, Timestamp, Usage};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::str::FromStr;
 
@@ -94,6 +95,44 @@ pub(crate) fn raw(text: &str) -> StoreResult<&RawValue> {
     })
 }
 
+/// What an attempt used and what it was allowed, one document in the column `usage`. Limits are kept where
+/// they differ from the default.
+#[derive(Serialize)]
+pub(crate) struct Measured<'a> {
+    #[serde(flatten)]
+    usage: &'a Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitOverrides>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_seconds: Option<u32>,
+}
+
+impl<'a> Measured<'a> {
+    /// Of an attempt that ran.
+    pub(crate) fn of(record: &'a AttemptRecord) -> Option<Self> {
+        record.usage.as_ref().map(|usage| Self {
+            usage,
+            limits: record.limits.map(|limits| limits.stated()),
+            timeout_seconds: record.timeout_seconds,
+        })
+    }
+}
+
+/// [`Measured`] as it is read.
+#[derive(Deserialize)]
+pub(crate) struct MeasuredRow {
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
+    limits: Option<LimitOverrides>,
+    pub(crate) timeout_seconds: Option<u32>,
+}
+
+impl MeasuredRow {
+    pub(crate) fn limits(&self) -> Option<Limits> {
+        self.limits.map(|stated| stated.complete())
+    }
+}
+
 /// What an ended attempt writes, in the order of [`ATTEMPT_FIELDS`].
 #[derive(Serialize)]
 pub(crate) struct AttemptRow<'a>(
@@ -109,7 +148,7 @@ pub(crate) struct AttemptRow<'a>(
     Option<&'a str>,
     Option<&'a str>,
     Option<&'a serde_json::Value>,
-    Option<&'a Usage>,
+    Option<Measured<'a>>,
     Option<&'a str>,
     Option<&'a str>,
 );
@@ -129,7 +168,7 @@ impl<'a> AttemptRow<'a> {
             record.error_traceback.as_deref(),
             record.error_code.as_deref(),
             record.error_details.as_ref(),
-            record.usage.as_ref(),
+            Measured::of(record),
             record.plugin_digest.as_deref(),
             record.host.as_deref(),
         )

@@ -2,7 +2,7 @@
 //! never a panic. Each database has its own reader; the order of columns is that of its statements, which
 //! is the same for all.
 
-use crate::columns::Place;
+use crate::columns::{MeasuredRow, Place};
 use horarium_core::store::{
     Answer, AuditEntry, AuditRow, BreakerRow, Bucket, DueSchedule, HostRow, HostRun, KeptAnswer,
     StoreResult, Tenant, TenantBounds, Token, Waits,
@@ -91,6 +91,7 @@ pub(crate) trait Cells<'r> {
 
 /// A row of `EXECUTION` and of the lists.
 pub(crate) fn execution<'r>(r: &mut impl Cells<'r>) -> StoreResult<Execution> {
+    let measured: Option<MeasuredRow>;
     let mut execution = Execution {
         id: r.place().id,
         config_id: r.opt_int("config_id")?,
@@ -116,7 +117,12 @@ pub(crate) fn execution<'r>(r: &mut impl Cells<'r>) -> StoreResult<Execution> {
         lost: r.number("lost")?,
         parameters: r.opt_json("parameters")?,
         error_kind: r.opt_word("error_kind")?,
-        usage: r.opt_json("usage")?,
+        usage: {
+            measured = r.opt_json("usage")?;
+            None
+        },
+        limits: None,
+        timeout_seconds: None,
         plugin_digest: r.opt_owned("plugin_digest")?,
         host: r.opt_owned("host")?,
         created_at: r.instant("created_at")?,
@@ -129,6 +135,11 @@ pub(crate) fn execution<'r>(r: &mut impl Cells<'r>) -> StoreResult<Execution> {
         retry_of: r.opt_word("retry_of")?,
     };
     execution.is_success = execution.state.is_success();
+    if let Some(measured) = measured {
+        execution.limits = measured.limits();
+        execution.timeout_seconds = measured.timeout_seconds;
+        execution.usage = Some(measured.usage);
+    }
     Ok(execution)
 }
 
@@ -205,7 +216,8 @@ pub(crate) fn kept_answer<'r>(r: &mut impl Cells<'r>) -> StoreResult<KeptAnswer>
 
 /// A row of `ATTEMPTS`.
 pub(crate) fn attempt<'r>(r: &mut impl Cells<'r>) -> StoreResult<AttemptRecord> {
-    Ok(AttemptRecord {
+    let measured: Option<MeasuredRow>;
+    let mut record = AttemptRecord {
         claim: r.number("claim")?,
         attempt: r.number("attempt")?,
         outcome: r.word("outcome")?,
@@ -216,10 +228,21 @@ pub(crate) fn attempt<'r>(r: &mut impl Cells<'r>) -> StoreResult<AttemptRecord> 
         error_traceback: r.opt_owned("error_traceback")?,
         error_code: r.opt_owned("error_code")?,
         error_details: r.opt_json("error_details")?,
-        usage: r.opt_json("usage")?,
+        usage: {
+            measured = r.opt_json("usage")?;
+            None
+        },
+        limits: None,
+        timeout_seconds: None,
         plugin_digest: r.opt_owned("plugin_digest")?,
         host: r.opt_owned("host")?,
-    })
+    };
+    if let Some(measured) = measured {
+        record.limits = measured.limits();
+        record.timeout_seconds = measured.timeout_seconds;
+        record.usage = Some(measured.usage);
+    }
+    Ok(record)
 }
 
 /// The seven columns of an open streak and the counter after them, after the three instants.

@@ -67,6 +67,8 @@ fn success(claimed: &Claimed, incarnation: i64) -> Completion {
             error_code: None,
             error_details: None,
             usage: None,
+            limits: None,
+            timeout_seconds: None,
             plugin_digest: None,
             host: None,
         },

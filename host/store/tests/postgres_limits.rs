@@ -72,6 +72,8 @@ async fn succeed(store: &PostgresStore, host: i64, now: Timestamp, claimed: &[Cl
             error_code: None,
             error_details: None,
             usage: None,
+            limits: None,
+            timeout_seconds: None,
             plugin_digest: None,
             host: None,
         },

@@ -46,6 +46,8 @@ fn end(rng: &mut SmallRng, claimed: &Claimed, host: i64, now: i64) -> Completion
             error_code: None,
             error_details: None,
             usage: None,
+            limits: None,
+            timeout_seconds: None,
             plugin_digest: None,
             host: None,
         },

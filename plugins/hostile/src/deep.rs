@@ -1,4 +1,5 @@
-//! Calls itself too deep for any stack.
+//! Calls itself too deep for any stack, and on the way down hands the host deep JSON.
+use horarium_task::bindings::horarium::task::log::{Level, write};
 use horarium_task::prelude::*;
 
 /// What to do.
@@ -7,11 +8,16 @@ use horarium_task::prelude::*;
 struct Parameters {
     /// How deep.
     depth: u64,
+    /// How deep the JSON is that the host is given at each step; 0 = none.
+    json_depth: usize,
 }
 
 impl Default for Parameters {
     fn default() -> Self {
-        Self { depth: 100_000_000 }
+        Self {
+            depth: 100_000_000,
+            json_depth: 0,
+        }
     }
 }
 
@@ -29,8 +35,14 @@ impl Task for Deep {
     const SUMMARY: &'static str = "Overflows the stack";
 
     fn run(parameters: Parameters) -> Result<Done, TaskError> {
+        let mut json = String::new();
+        if parameters.json_depth > 0 {
+            let (open, close) = (r#"{"a":["#, "]}");
+            json =
+                open.repeat(parameters.json_depth / 2) + &close.repeat(parameters.json_depth / 2);
+        }
         Ok(Done {
-            sum: descend(parameters.depth),
+            sum: descend(parameters.depth, &json),
         })
     }
 }
@@ -38,10 +50,13 @@ impl Task for Deep {
 horarium_task::export!(Deep);
 
 #[inline(never)]
-fn descend(depth: u64) -> u64 {
+fn descend(depth: u64, json: &str) -> u64 {
+    if !json.is_empty() {
+        write(Level::Trace, "deeper", Some(json));
+    }
     if std::hint::black_box(depth) == 0 {
         0
     } else {
-        1 + std::hint::black_box(descend(depth - 1))
+        1 + std::hint::black_box(descend(depth - 1, json))
     }
 }

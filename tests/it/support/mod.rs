@@ -1,6 +1,7 @@
 //! What every test here stands on: the real binary, a world outside it, and one place that waits.
 
 mod host;
+mod process;
 mod shell;
 mod wait;
 mod world;

@@ -9,6 +9,7 @@ use horarium_core::access::Gate;
 use horarium_core::clock::Clock;
 use horarium_core::config_cache::ConfigCache;
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
+use horarium_core::memory::MemoryBudget;
 use horarium_core::registry::Registry;
 use horarium_core::scheduler::Scheduler;
 use horarium_core::service::{Audit, Context, HostPolicy, Services};
@@ -47,7 +48,9 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         wakes: wakes.clone(),
         observer: metrics.clone(),
     };
-    let executor = Executor::start(parts.clone(), executor_settings(&settings, guests)).await?;
+    let memory = sandbox.memory();
+    let executor_settings = executor_settings(&settings, guests, memory);
+    let executor = Executor::start(parts.clone(), executor_settings).await?;
     let services = Services::new(Context {
         store: store.clone(),
         registry,
@@ -237,12 +240,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
         })
 }
 
-fn executor_settings(settings: &Settings, guests: Handle) -> ExecutorSettings {
+fn executor_settings(
+    settings: &Settings,
+    guests: Handle,
+    memory: Arc<MemoryBudget>,
+) -> ExecutorSettings {
     ExecutorSettings {
         slots: settings.slots,
         host_name: settings.host_name.clone(),
         version: VERSION.to_owned(),
-        memory_bytes: settings.engine_memory,
+        memory,
         grace: settings.grace,
         limits: settings.limits,
         guests,
@@ -267,6 +274,7 @@ fn sandbox_settings(settings: &Settings) -> Result<SandboxSettings, AppError> {
         args: vec![WORKER_ARGUMENT.to_owned()],
     });
     sandbox.compile_concurrency = settings.compile_concurrency;
+    sandbox.compile_timeout = settings.compile_timeout;
     Ok(sandbox)
 }
 

@@ -281,7 +281,7 @@ impl LabHost {
             slots: lab.slots,
             host_name: "bench".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            memory_bytes: lab.sandbox.stats().memory_total_bytes,
+            memory: lab.sandbox.memory(),
             grace: Duration::from_secs(10),
             limits: LimitOverrides::default(),
             guests: lab.guests.handle().clone(),

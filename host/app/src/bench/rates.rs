@@ -73,7 +73,7 @@ async fn run_once(sandbox: &Sandbox, attempt: Attempt) -> Result<(), String> {
         AttemptEnd::Succeeded(_) => Ok(()),
         AttemptEnd::Failed(failure) => Err(format!("{}: {}", failure.kind, failure.message)),
         AttemptEnd::Stopped(reason) => Err(format!("stopped: {reason:?}")),
-        AttemptEnd::HandedBack(reason) => Err(reason),
+        AttemptEnd::HandedBack(reason) | AttemptEnd::NoMemory(reason) => Err(reason),
     }
 }
 

@@ -229,7 +229,7 @@ fn document(outcome: RunOutcome, spent: Duration, logs: &[LogLine]) -> Value {
             Value::Null,
             error(ErrorKind::Cancelled, "cancelled while it ran", None),
         ),
-        AttemptEnd::HandedBack(reason) => {
+        AttemptEnd::HandedBack(reason) | AttemptEnd::NoMemory(reason) => {
             (Value::Null, error(ErrorKind::HostMemory, &reason, None))
         }
     };
@@ -312,7 +312,7 @@ mod tests {
             (AttemptEnd::Failed(failed), "trap"),
             (AttemptEnd::Stopped(StopReason::Timeout), "timeout"),
             (AttemptEnd::Stopped(StopReason::Cancel), "cancelled"),
-            (AttemptEnd::HandedBack("no memory".into()), "host_memory"),
+            (AttemptEnd::NoMemory("no memory".into()), "host_memory"),
         ] {
             let body = outcome(end);
             assert_eq!(body["is_success"], false);

@@ -119,7 +119,7 @@ pub(crate) fn describe(execution: &Value, attempts_ended: &[Value], now: Timesta
             .add("progress", what(execution));
     }
     facts
-        .add("took", used(execution, "duration_seconds", words::span))
+        .add("took", took(execution, &execution["duration_seconds"]))
         .add("parameters", json_of(execution, "parameters"))
         .add("result", json_of(execution, "result"));
     let kind = text_of(execution, "error_kind");
@@ -146,8 +146,25 @@ pub(crate) fn describe(execution: &Value, attempts_ended: &[Value], now: Timesta
     text
 }
 
-fn used(value: &Value, key: &str, words: fn(f64) -> String) -> String {
-    value[key].as_f64().map(words).unwrap_or_default()
+/// The wall-clock time of an attempt, of what it was allowed.
+fn took(attempt: &Value, seconds: &Value) -> String {
+    let Some(seconds) = seconds.as_f64() else {
+        return String::new();
+    };
+    match attempt["timeout_seconds"].as_f64() {
+        Some(allowed) => format!("{} / {}", words::span(seconds), words::span(allowed)),
+        None => words::span(seconds),
+    }
+}
+
+/// One measure of an attempt, of what it was allowed.
+fn of_allowed(attempt: &Value, key: &str, limit: &str, words: fn(u64) -> String) -> String {
+    let used = attempt["usage"][key].as_u64();
+    match (used, attempt["limits"][limit].as_u64()) {
+        (Some(used), Some(allowed)) => format!("{} / {}", words(used), words(allowed)),
+        (Some(used), None) => words(used),
+        (None, _) => String::new(),
+    }
 }
 
 fn json_of(execution: &Value, key: &str) -> String {
@@ -158,15 +175,18 @@ fn json_of(execution: &Value, key: &str) -> String {
 }
 
 fn attempt_table(attempts: &[Value]) -> Table {
-    let mut table = Table::new(&["ATTEMPT>", "OUTCOME", "STARTED", "TOOK>", "ERROR"]);
+    let mut table = Table::new(&[
+        "ATTEMPT>", "OUTCOME", "STARTED", "TOOK>", "FUEL>", "MEMORY>", "ERROR",
+    ]);
     for attempt in attempts {
-        let took = used(&attempt["usage"], "duration_seconds", words::span);
         let started = instant_of(attempt, "started_at").map(words::instant);
         table.row(vec![
             text_of(attempt, "attempt").into(),
             Cell::state(&text_of(attempt, "outcome")),
             started.unwrap_or_default().into(),
-            took.into(),
+            took(attempt, &attempt["usage"]["duration_seconds"]).into(),
+            of_allowed(attempt, "fuel", "fuel", words::count).into(),
+            of_allowed(attempt, "memory_peak_bytes", "memory_bytes", words::bytes).into(),
             what(attempt).into(),
         ]);
     }

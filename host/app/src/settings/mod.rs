@@ -55,6 +55,8 @@ pub struct Settings {
     pub aot_max: u64,
     /// `engine.compile_concurrency`: components compiled at the same time.
     pub compile_concurrency: usize,
+    /// `engine.compile_timeout_seconds`: the longest compiling and describing may take.
+    pub compile_timeout: Duration,
     /// `limits.*`: the host's own maxima.
     pub limits: LimitOverrides,
     /// `network.allow_private`: private networks that grants with `via` may reach.

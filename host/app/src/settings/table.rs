@@ -110,6 +110,9 @@ table! {
     "engine.compile_concurrency", "1",
         "How many components are compiled at the same time, each in a process of its own.",
         |s, raw| raw.integer(1, 64).map(|v| s.compile_concurrency = v as usize);
+    "engine.compile_timeout_seconds", "900",
+        "How long compiling and describing one component may take.",
+        |s, raw| raw.integer(1, 3600).map(|v| s.compile_timeout = Duration::from_secs(v));
     "limits.fuel", "none", "Most fuel a run may be given, whatever its plugin and task say.", limit!("fuel");
     "limits.memory_bytes", "none", "Most bytes of memory a run may be given.", limit!("memory_bytes");
     "limits.parameters_bytes", "none", "Most bytes of parameters.", limit!("parameters_bytes");
@@ -182,6 +185,7 @@ impl Default for Settings {
             pooling: PoolingSetting::Auto,
             aot_max: 4 << 30,
             compile_concurrency: 1,
+            compile_timeout: Duration::from_secs(900),
             limits: LimitOverrides::default(),
             allow_private: Vec::new(),
             log_format: LogFormat::Text,

@@ -8,7 +8,7 @@ use crate::control::StopReason;
 use crate::runner::{Attempt, AttemptEnd, Failure, Outcome};
 use crate::store::{Claimed, StoreError};
 use futures_util::FutureExt;
-use horarium_model::limits::LimitOverrides;
+use horarium_model::limits::{Allowed, DEFAULT_TIMEOUT_SECONDS, Level, Levels};
 use horarium_model::retry::RetryPolicy;
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{ErrorKind, Trigger, Usage};
@@ -152,8 +152,10 @@ async fn prepared(
     if let Some(reason) = running.control.stop_reason() {
         return outcome(AttemptEnd::Stopped(reason));
     }
-    let own = config.map(|c| c.config.spec.limits).unwrap_or_default();
-    let limits = effective_limits(&executor.settings.limits, &version.limits, &own).complete();
+    let Allowed {
+        limits,
+        timeout_seconds,
+    } = allowed(executor, config, version);
     running.control.log.set_budget(limits.log_bytes);
     let max = limits.parameters_bytes;
     let parameters = match check_parameters(executor, claimed, version, max).await {
@@ -182,13 +184,7 @@ async fn prepared(
         trigger: claimed.trigger,
         parent_task_id: claimed.parent_task_id,
         retry_of: claimed.retry_of,
-        timeout: Duration::from_secs(
-            config
-                .map_or(horarium_model::limits::DEFAULT_TIMEOUT_SECONDS, |c| {
-                    c.config.spec.timeout_seconds
-                })
-                .into(),
-        ),
+        timeout: Duration::from_secs(timeout_seconds.into()),
         limits,
         grants: version.grants.as_slice().into(),
         state,
@@ -200,13 +196,21 @@ async fn prepared(
         .await
 }
 
-/// The tightest of host, plugin and config, limit by limit (design section 3).
-pub(super) fn effective_limits(
-    host: &LimitOverrides,
-    plugin: &LimitOverrides,
-    config: &LimitOverrides,
-) -> LimitOverrides {
-    host.tightest(plugin).tightest(config)
+/// The tightest of all levels, limit by limit (design section 3), and the config's timeout.
+fn allowed(
+    executor: &Executor,
+    config: Option<&CompiledConfig>,
+    version: &PluginVersion,
+) -> Allowed {
+    let spec = config.map(|c| &c.config.spec);
+    let levels = Levels::new()
+        .and(Level::Host, executor.settings.limits)
+        .and(Level::Plugin(&version.task_type), version.limits)
+        .and(Level::Task, spec.map(|s| s.limits).unwrap_or_default());
+    Allowed {
+        limits: levels.effective(),
+        timeout_seconds: spec.map_or(DEFAULT_TIMEOUT_SECONDS, |s| s.timeout_seconds),
+    }
 }
 
 /// Rule E1: the version that runs may be newer than the one the parameters were checked against. Those of a
@@ -280,7 +284,8 @@ async fn finish(
         claimed: &running.claimed,
         incarnation: running.incarnation,
         host: &executor.settings.host_name,
-        digest: version.map(|v| v.digest.clone()),
+        digest: version.as_ref().map(|v| v.digest.clone()),
+        allowed: version.map(|v| allowed(executor, config, &v)),
         started_at: running.started_at,
         completed_at: crate::clock::whole_micros(
             running.started_at + chrono::Duration::from_std(duration).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The claim loop: permits first, then a claim for just as many (so nothing is claimed that cannot run).
 
+use super::admission::{self, Seat};
 use super::{Executor, Running, attempt, lock};
 use crate::control::{RunControl, StopReason};
 use crate::store::{ClaimRequest, Claimed, Claims, Release, StoreError};
@@ -34,12 +35,22 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
         let Some(permits) = some_permits(executor, shutdown).await else {
             return;
         };
-        let wanted = permits.len();
+        let Some(room) = admission::room(executor, permits) else {
+            // Nothing of what could be claimed fits into the memory that is left.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = executor.settings.memory.freed() => {}
+                () = parts.clock.sleep(AFTER_ERROR) => {}
+            }
+            continue;
+        };
+        let wanted = room.runs();
+        let partial = room.is_partial();
         let incarnation = executor.lease.incarnation();
         let request = ClaimRequest {
             now: parts.clock.now(),
             incarnation,
-            types: parts.registry.claimable(),
+            types: room.types(),
             limit: u32::try_from(wanted).unwrap_or(CLAIM_BATCH),
         };
         let idle = match parts.store.claim(request).await {
@@ -57,8 +68,12 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
                     parts.wakes.rescheduled();
                 }
                 let short = claimed.len() < wanted;
-                for (claimed, permit) in claimed.into_iter().zip(permits) {
-                    start(executor, claimed, incarnation, permit);
+                let mut room = room;
+                for claimed in claimed {
+                    match room.seat(executor, &claimed) {
+                        Some(seat) => start(executor, claimed, incarnation, seat),
+                        None => executor.lease.doubt(),
+                    }
                 }
                 if !short {
                     continue;
@@ -75,6 +90,7 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = parts.wakes.queue.notified() => {}
+            () = executor.settings.memory.freed(), if partial => {}
             () = parts.clock.sleep(idle) => {}
         }
     }
@@ -130,16 +146,12 @@ async fn some_permits(
     Some(permits)
 }
 
-fn start(
-    executor: &Arc<Executor>,
-    claimed: Claimed,
-    incarnation: i64,
-    permit: OwnedSemaphorePermit,
-) {
+fn start(executor: &Arc<Executor>, claimed: Claimed, incarnation: i64, seat: Seat) {
+    let Seat { permit, memory } = seat;
     let parts = &executor.parts;
     // Narrowed once the limits of its plugin and its config are read.
     let log_bytes = executor.settings.limits.complete().log_bytes;
-    let control = Arc::new(RunControl::new(log_bytes, claimed.claim));
+    let control = Arc::new(RunControl::new(log_bytes, claimed.claim).with_memory(memory));
     let started_at = parts.clock.now();
     let running = Arc::new(Running {
         control: control.clone(),

@@ -3,6 +3,7 @@
 //! Four loops over shared state: [`claims`] takes what it has slots for, [`attempt`] runs one claim,
 //! [`recorder`] writes ends in batches, [`watch`] proves the host alive and carries cancels and progress.
 
+mod admission;
 mod attempt;
 mod claims;
 mod lease;
@@ -13,6 +14,7 @@ mod watch;
 use crate::clock::Clock;
 use crate::config_cache::ConfigCache;
 use crate::control::{RunControl, StopReason};
+use crate::memory::MemoryBudget;
 use crate::observe::Observer;
 use crate::registry::Registry;
 use crate::store::{Claimed, Store, StoreResult};
@@ -37,8 +39,8 @@ pub struct ExecutorSettings {
     pub host_name: String,
     /// Version of the binary, for people.
     pub version: String,
-    /// Bytes that guests may hold together, for people.
-    pub memory_bytes: u64,
+    /// What guests may hold together; runs reserve their share before they are claimed.
+    pub memory: Arc<MemoryBudget>,
     /// How long running executions may finish after a shutdown was asked for.
     pub grace: Duration,
     /// The host's own maximum of each limit.

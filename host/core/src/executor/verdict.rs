@@ -4,6 +4,7 @@ use crate::control::StopReason;
 use crate::runner::{AttemptEnd, Failure, Outcome};
 use crate::store::{Claimed, Completion, End, Release};
 use horarium_model::execution::{AttemptOutcome, AttemptRecord, LogLine, Progress};
+use horarium_model::limits::Allowed;
 use horarium_model::retry::RetryPolicy;
 use horarium_model::{ErrorKind, Timestamp, text};
 
@@ -16,6 +17,8 @@ pub(super) struct Facts<'a> {
     pub(super) incarnation: i64,
     pub(super) host: &'a str,
     pub(super) digest: Option<String>,
+    /// What it was allowed; none when it was not read.
+    pub(super) allowed: Option<Allowed>,
     pub(super) started_at: Timestamp,
     pub(super) completed_at: Timestamp,
     pub(super) policy: &'a RetryPolicy,
@@ -59,6 +62,10 @@ pub(super) fn judge(
             return release(facts, record, "the host shut down".into());
         }
         AttemptEnd::HandedBack(reason) => return release(facts, record, reason),
+        AttemptEnd::NoMemory(reason) => {
+            record.error_kind = Some(ErrorKind::HostMemory);
+            return release(facts, record, reason);
+        }
     };
     Verdict::Complete(Box::new(Completion {
         id: facts.claimed.id,
@@ -102,6 +109,8 @@ fn blank_record(facts: &Facts<'_>) -> AttemptRecord {
         error_code: None,
         error_details: None,
         usage: None,
+        limits: facts.allowed.map(|allowed| allowed.limits),
+        timeout_seconds: facts.allowed.map(|allowed| allowed.timeout_seconds),
         plugin_digest: facts.digest.clone(),
         host: Some(facts.host.to_owned()),
     }
@@ -177,6 +186,7 @@ mod tests {
             incarnation: 7,
             host: "h",
             digest: None,
+            allowed: None,
             started_at: at(),
             completed_at: at(),
             policy: &policy,
@@ -223,14 +233,17 @@ mod tests {
     fn shutdown_and_memory_hand_back_and_use_no_attempt() {
         for end in [
             AttemptEnd::Stopped(StopReason::Shutdown),
-            AttemptEnd::HandedBack("memory".into()),
+            AttemptEnd::HandedBack("the store".into()),
         ] {
             let release = end_of(2, end).expect_err("handed back");
-            assert_eq!(
-                release.record.expect("kept").outcome,
-                AttemptOutcome::HandedBack
-            );
+            let record = release.record.expect("kept");
+            assert_eq!(record.outcome, AttemptOutcome::HandedBack);
+            assert_eq!(record.error_kind, None);
         }
+        let release = end_of(2, AttemptEnd::NoMemory("full".into())).expect_err("handed back");
+        let record = release.record.expect("kept");
+        assert_eq!(record.outcome, AttemptOutcome::HandedBack);
+        assert_eq!(record.error_kind, Some(ErrorKind::HostMemory));
         assert_eq!(
             end_of(1, AttemptEnd::Stopped(StopReason::Cancel))
                 .expect("recorded")

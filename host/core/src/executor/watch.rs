@@ -158,7 +158,7 @@ pub(super) fn facts(parts: &Parts, settings: &ExecutorSettings) -> HostFacts {
     HostFacts {
         version: settings.version.clone(),
         slots: settings.slots,
-        memory_bytes: settings.memory_bytes,
+        memory_bytes: settings.memory.total(),
         loaded,
     }
 }

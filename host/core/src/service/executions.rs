@@ -17,7 +17,7 @@ pub struct Executions(pub(super) Context);
 pub struct ExecutionView {
     /// The execution, with live progress when it runs here.
     pub execution: Execution,
-    /// The limits in force for its config now; none when the config is gone.
+    /// The limits its last attempt had; before its end those in force for its config now, none when that is gone.
     pub limits: Option<Limits>,
     /// Wall-clock limit of an attempt, likewise.
     pub timeout_seconds: Option<u32>,
@@ -72,10 +72,11 @@ impl Executions {
             let version = self.0.registry.chosen(tenant, name, pin);
             self.0.policy.effective(version.as_deref(), Some(config))
         });
+        let timeout = config.map(|c| c.spec.timeout_seconds);
         Ok(ExecutionView {
+            limits: execution.limits.or(limits),
+            timeout_seconds: execution.timeout_seconds.or(timeout),
             execution,
-            limits,
-            timeout_seconds: config.map(|c| c.spec.timeout_seconds),
         })
     }
 

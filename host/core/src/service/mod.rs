@@ -44,7 +44,7 @@ use crate::registry::Registry;
 use crate::runner::Intake;
 use crate::store::{BacklogOf, FullBacklog, Store, StoreError};
 use crate::wake::Wakes;
-use horarium_model::limits::LimitOverrides;
+use horarium_model::limits::{Level, Levels, LimitOverrides};
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{Invalid, Limits, TaskConfig, TaskId, Timestamp};
 use std::sync::Arc;
@@ -59,15 +59,23 @@ pub struct HostPolicy {
 }
 
 impl HostPolicy {
+    /// What the levels above a task config state, the host first.
+    pub fn levels<'a>(&self, version: Option<&'a PluginVersion>) -> Levels<'a> {
+        let levels = Levels::new().and(Level::Host, self.limits);
+        match version {
+            Some(version) => levels.and(Level::Plugin(&version.task_type), version.limits),
+            None => levels,
+        }
+    }
+
     /// The limits that hold for a run of `config` by `version`: the tightest of all levels.
     pub fn effective(
         &self,
         version: Option<&PluginVersion>,
         config: Option<&TaskConfig>,
     ) -> Limits {
-        let plugin = version.map(|v| v.limits).unwrap_or_default();
         let task = config.map(|c| c.spec.limits).unwrap_or_default();
-        self.limits.tightest(&plugin).tightest(&task).complete()
+        self.levels(version).and(Level::Task, task).effective()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Context, ServiceResult, below};
 use horarium_model::chain::ChainTask;
-use horarium_model::limits::LimitOverrides;
+use horarium_model::limits::{Level, LimitOverrides};
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Invalid, Problem, TaskSpec, TenantId};
@@ -15,12 +15,10 @@ impl Context {
     pub(super) async fn check_spec(&self, tenant: TenantId, spec: &TaskSpec) -> ServiceResult<()> {
         let version = self.version_for(tenant, spec).await?;
         let mut problems = self.limit_problems(&spec.limits, version.as_deref(), "/limits");
-        let max = self
-            .policy
-            .limits
-            .tightest(&version.as_ref().map(|v| v.limits).unwrap_or_default())
-            .tightest(&spec.limits)
-            .complete()
+        let levels = self.policy.levels(version.as_deref());
+        let max = levels
+            .and(Level::Task, spec.limits)
+            .effective()
             .parameters_bytes;
         match self
             .check_parameters(version.as_deref(), &spec.parameters, max)
@@ -134,28 +132,14 @@ impl Context {
         version: Option<&PluginVersion>,
         pointer: &str,
     ) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut compare = |level: &str, above: &LimitOverrides| {
-            for (name, asked, allowed) in asked.beyond(above) {
-                problems.push(Problem::at(
-                    format!("{pointer}/{name}"),
-                    format!("is {asked}; {level} allows {allowed} at most"),
-                ));
-            }
-        };
-        compare("the host (settings `limits`)", &self.policy.limits);
-        if let Some(version) = version {
-            compare(
-                &format!("the plugin `{}`", version.task_type),
-                &version.limits,
-            );
-        }
-        let memory = LimitOverrides {
+        let engine = LimitOverrides {
             memory_bytes: self.policy.engine_memory,
             ..LimitOverrides::default()
         };
-        compare("the host (setting `engine.memory`)", &memory);
-        problems
+        let levels = self.policy.levels(version).and(Level::Engine, engine);
+        let problem =
+            |(name, detail): (&str, String)| Problem::at(format!("{pointer}/{name}"), detail);
+        levels.beyond(asked).into_iter().map(problem).collect()
     }
 }
 

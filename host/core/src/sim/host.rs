@@ -6,6 +6,7 @@ use super::gate::Gate;
 use super::runner::{Diary, SimRunner};
 use crate::config_cache::ConfigCache;
 use crate::executor::{Executor, ExecutorSettings, Parts};
+use crate::memory::MemoryBudget;
 use crate::observe::Silent;
 use crate::registry::Registry;
 use crate::scheduler::Scheduler;
@@ -80,7 +81,7 @@ impl Host {
             slots: birth.slots,
             host_name: format!("sim {}", birth.number),
             version: "0".into(),
-            memory_bytes: 0,
+            memory: MemoryBudget::new(u64::MAX),
             grace: Duration::from_secs(30),
             limits: LimitOverrides::default(),
             guests: tokio::runtime::Handle::current(),

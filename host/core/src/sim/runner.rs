@@ -72,7 +72,7 @@ impl SimRunner {
             12..=15 => AttemptEnd::Failed(Failure::new(ErrorKind::Retryable, "try again")),
             16 => AttemptEnd::Failed(Failure::new(ErrorKind::Trap, "unreachable")),
             17 => AttemptEnd::Failed(Failure::new(ErrorKind::Permanent, "never")),
-            18 => AttemptEnd::HandedBack("no memory".into()),
+            18 => AttemptEnd::NoMemory("no memory".into()),
             _ => AttemptEnd::Failed(Failure {
                 not_before: Some(Duration::from_secs(rng.random_range(1..600))),
                 ..Failure::new(ErrorKind::Retryable, "later")

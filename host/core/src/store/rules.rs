@@ -107,6 +107,8 @@ pub(super) fn blank(
         parameters: None,
         error_kind: None,
         usage: None,
+        limits: None,
+        timeout_seconds: None,
         plugin_digest: None,
         host: None,
         created_at: now,
@@ -399,6 +401,8 @@ pub fn lost_record(
         error_code: None,
         error_details: None,
         usage: None,
+        limits: None,
+        timeout_seconds: None,
         plugin_digest: None,
         host,
     }

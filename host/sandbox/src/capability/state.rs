@@ -13,6 +13,10 @@ use wasmtime::component::{HasSelf, Linker};
 pub(crate) const INTERFACE: &str = "state";
 /// Longest key, in bytes.
 const MAX_KEY_BYTES: usize = 512;
+/// Bytes of keys a run may ask for beyond those it has room to keep: each is remembered for the commit.
+const TOUCHED_BYTES: u64 = 1 << 20;
+/// What a remembered key costs beside its text.
+const TOUCH_COST: u64 = 64;
 /// Most keys listed by one call.
 const MAX_LISTED: usize = 1000;
 
@@ -26,6 +30,7 @@ pub(crate) struct StateSession {
     snapshot: StateSnapshot,
     commit: StateCommit,
     bytes: u64,
+    touched: u64,
     limit: u64,
 }
 
@@ -41,6 +46,7 @@ impl StateSession {
             snapshot,
             commit: StateCommit::default(),
             bytes,
+            touched: 0,
             limit,
         }
     }
@@ -56,11 +62,23 @@ impl StateSession {
     }
 
     /// Notes that the outcome depends on the version of this key.
-    fn touch(&mut self, key: &str) {
-        if !self.commit.expected.contains_key(key) {
-            let version = self.snapshot.entries.get(key).map_or(0, |e| e.version);
-            self.commit.expected.insert(key.to_owned(), version);
+    fn touch(&mut self, key: &str) -> Result<(), Refusal> {
+        if self.commit.expected.contains_key(key) {
+            return Ok(());
         }
+        let touched = self.touched + key.len() as u64 + TOUCH_COST;
+        let entry = self.snapshot.entries.get(key);
+        // Keys that are there are few enough by `state_bytes`; absent ones can be made up without end.
+        if entry.is_none() && touched > self.limit.saturating_add(TOUCHED_BYTES) {
+            return Err(refusal(
+                "quota",
+                "this run has asked for too many different keys of its state",
+            ));
+        }
+        let version = entry.map_or(0, |e| e.version);
+        self.touched = touched;
+        self.commit.expected.insert(key.to_owned(), version);
+        Ok(())
     }
 
     fn current(&self, key: &str) -> Option<&Vec<u8>> {
@@ -72,7 +90,7 @@ impl StateSession {
 
     fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, Refusal> {
         check_key(key)?;
-        self.touch(key);
+        self.touch(key)?;
         Ok(self.current(key).cloned())
     }
 
@@ -89,13 +107,18 @@ impl StateSession {
                 ),
             ));
         }
-        self.touch(&key);
+        self.touch(&key)?;
         self.bytes = after;
         self.commit.writes.insert(key, value);
         Ok(())
     }
 
-    fn keys(&mut self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+    fn keys(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Refusal> {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
@@ -124,9 +147,9 @@ impl StateSession {
             .map(|(key, _)| key.to_owned())
             .collect();
         for key in &keys {
-            self.touch(key);
+            self.touch(key)?;
         }
-        keys
+        Ok(keys)
     }
 }
 
@@ -172,7 +195,7 @@ impl state::Host for RunData {
     ) -> wasmtime::Result<Result<Vec<String>, Refusal>> {
         let limit = usize::try_from(limit).unwrap_or(MAX_LISTED).min(MAX_LISTED);
         let list = |state: &mut StateSession| state.keys(&prefix, after.as_deref(), limit);
-        Ok(self.state().map(list))
+        Ok(self.state().and_then(list))
     }
 }
 
@@ -199,7 +222,7 @@ mod tests {
         state.write("a/2".into(), None).unwrap();
         assert_eq!(state.get("a/1").unwrap(), Some(b"new".to_vec()));
         assert_eq!(state.get("a/2").unwrap(), None);
-        assert_eq!(state.keys("a/", None, 10), ["a/1"]);
+        assert_eq!(state.keys("a/", None, 10).unwrap(), ["a/1"]);
         assert_eq!(state.bytes(), 6 + 4);
     }
 
@@ -221,10 +244,21 @@ mod tests {
     fn listing_pages_in_byte_order() {
         let mut state = session(1000);
         state.write("a/3".into(), Some(vec![])).unwrap();
-        assert_eq!(state.keys("a/", None, 2), ["a/1", "a/2"]);
-        assert_eq!(state.keys("a/", Some("a/2"), 2), ["a/3"]);
-        assert_eq!(state.keys("a/", Some("0"), 1), ["a/1"]);
-        assert!(state.keys("c", None, 5).is_empty());
+        assert_eq!(state.keys("a/", None, 2).unwrap(), ["a/1", "a/2"]);
+        assert_eq!(state.keys("a/", Some("a/2"), 2).unwrap(), ["a/3"]);
+        assert_eq!(state.keys("a/", Some("0"), 1).unwrap(), ["a/1"]);
+        assert!(state.keys("c", None, 5).unwrap().is_empty());
+    }
+
+    #[test]
+    fn keys_that_are_not_there_cannot_be_asked_for_without_end() {
+        let mut state = session(1000);
+        let asked = (0..1_000_000).find_map(|n| state.get(&format!("made up {n}")).err());
+        assert_eq!(asked.expect("refused").code, "quota");
+        assert!(state.touched <= 1000 + TOUCHED_BYTES);
+        assert!(state.get("made up 0").is_ok() && state.get("b").is_ok());
+        let deleted = (0..).find_map(|n| state.write(format!("gone {n}"), None).err());
+        assert_eq!(deleted.expect("refused").code, "quota");
     }
 
     #[test]

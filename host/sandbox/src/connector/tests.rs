@@ -258,3 +258,121 @@ async fn nobody_listening_and_unknown_names_are_told_apart() {
         "{unknown:?}"
     );
 }
+
+/// Where an attacker would like to go, spelled in every way that some parser once took for something else.
+const INSIDE: &[&str] = &[
+    "http://127.0.0.1/",
+    "http://127.0.0.1:80/",
+    "http://127.1/",
+    "http://127.0.1/",
+    "http://127.255.255.254/",
+    "http://2130706433/",
+    "http://017700000001/",
+    "http://0x7f000001/",
+    "http://0x7f.0x0.0x0.0x1/",
+    "http://0177.0.0.1/",
+    "http://0177.0x0.0.1/",
+    "http://127.0.0.1./",
+    "http://127.0.0.1.nip.example/",
+    "http://0/",
+    "http://0.0.0.0/",
+    "http://0.0.0.0:22/",
+    "http://localhost/",
+    "http://LOCALHOST/",
+    "http://localhost./",
+    "http://localhost.localdomain/",
+    "http://ip6-localhost/",
+    "http://[::1]/",
+    "http://[::]/",
+    "http://[0:0:0:0:0:0:0:1]/",
+    "http://[0000::0001]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:7f00:1]/",
+    "http://[::FFFF:169.254.169.254]/",
+    "http://[::ffff:0:127.0.0.1]/",
+    "http://[::127.0.0.1]/",
+    "http://[64:ff9b::127.0.0.1]/",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[64:ff9b:1::7f00:1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[2002:a9fe:a9fe::1]/",
+    "http://[2001:0:7f00:1::]/",
+    "http://[fe80::1]/",
+    "http://[fe80::1%25eth0]/",
+    "http://[fc00::1]/",
+    "http://[fd00:ec2::254]/latest/meta-data",
+    "http://[fec0::1]/",
+    "http://[ff02::1]/",
+    "http://10.0.0.1/",
+    "http://10.255.255.255/",
+    "http://172.16.0.1/",
+    "http://172.31.255.255/",
+    "http://192.168.0.1/",
+    "http://100.64.0.1/",
+    "http://100.127.255.254/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://169.254.170.2/v2/credentials",
+    "http://2852039166/latest/meta-data/",
+    "http://0xa9fea9fe/",
+    "http://0251.0376.0251.0376/",
+    "http://metadata.google.internal/computeMetadata/v1/",
+    "http://198.18.0.1/",
+    "http://192.0.0.192/",
+    "http://224.0.0.1/",
+    "http://255.255.255.255/",
+    "http://user@127.0.0.1/",
+    "http://example.com@127.0.0.1/",
+    "http://127.0.0.1#@example.com/",
+    "http://127.0.0.1?@example.com/",
+    "http://example.com%2f@127.0.0.1/",
+    "http://example.com\\@127.0.0.1/",
+    "http://127.0.0.1%00.example.com/",
+    "http://127.0.0.1%2eexample.com/",
+    "http://①②⑦.⓪.⓪.①/",
+    "http://127。0。0。1/",
+    "http://rebind.example/",
+];
+
+#[tokio::test]
+async fn sixty_spellings_of_inside_reach_nothing() {
+    assert!(INSIDE.len() >= 60);
+    let (mut refused, mut denied) = (0, 0);
+    for url in INSIDE {
+        // Every name is answered with another private address each time it is asked for.
+        let resolver = Scripted::new(&[
+            &["127.0.0.1"],
+            &["169.254.169.254", "10.0.0.1"],
+            &["::1"],
+            &["::ffff:192.168.0.1"],
+        ]);
+        let connector = connector(resolver, &[]);
+        for _ in 0..4 {
+            let Some(target) = url.parse().ok().and_then(|uri| Target::from_uri(&uri).ok()) else {
+                refused += 1;
+                continue;
+            };
+            // Granted as far as a grant can say it.
+            let place = origin(target.scheme(), target.host(), target.port());
+            let grant = format!("http * {place}").parse::<Grant>();
+            let grants: Vec<Grant> = grant.into_iter().collect();
+            let permission = match connector.authorise(&grants, "GET", &target) {
+                Ok(permission) => permission,
+                Err(ConnectError::Denied(_)) => {
+                    refused += 1;
+                    continue;
+                }
+                Err(other) => panic!("{url}: {other:?}"),
+            };
+            let limit = Duration::from_secs(5);
+            match connector.connect("GET", &target, &permission, limit).await {
+                Err(ConnectError::Denied(_)) => denied += 1,
+                Err(other) => panic!("{url}: {other:?}"),
+                Ok(_) => panic!("{url} was reached"),
+            }
+        }
+    }
+    assert!(
+        denied >= 160 && refused >= 20,
+        "{denied} denied, {refused} refused"
+    );
+}

@@ -66,7 +66,11 @@ pub(crate) fn check_size(bytes: u64) -> Result<(), String> {
 }
 
 fn validate(component: &[u8]) -> Result<(), String> {
-    let features = WasmFeatures::default() - WasmFeatures::CM_ASYNC;
+    // What the engine is built without: better refused here than by the compiler.
+    let features = WasmFeatures::default()
+        - WasmFeatures::CM_ASYNC
+        - WasmFeatures::GC
+        - WasmFeatures::GC_TYPES;
     Validator::new_with_features(features)
         .validate_all(component)
         .map(|_| ())

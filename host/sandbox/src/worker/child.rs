@@ -37,6 +37,9 @@ pub fn worker_main() -> ExitCode {
 }
 
 fn limit_self() -> io::Result<()> {
+    // A host that is killed takes its children with it.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     let limits = [
         (Resource::RLIMIT_DATA, DATA_BYTES),
         (Resource::RLIMIT_CPU, CPU_SECONDS),

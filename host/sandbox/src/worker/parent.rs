@@ -17,10 +17,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
-/// Time for the checks, for compiling and describing, and for a schema. The child's CPU time is what
-/// bounds a compile; by the clock it may take long, since it gives way to runs.
+/// Time for the checks, and for a schema.
 const CHECK_TIME: Duration = Duration::from_secs(30);
-const COMPILE_TIME: Duration = Duration::from_secs(900);
 const SCHEMA_TIME: Duration = Duration::from_secs(10);
 /// Children that check at the same time, beside those that compile.
 const CHECKS: usize = 4;
@@ -32,6 +30,7 @@ pub(crate) struct Workers {
     profile: CodeProfile,
     checks: Arc<Semaphore>,
     compiles: Arc<Semaphore>,
+    compile_time: Duration,
 }
 
 /// A component that passed the checks; compiling it is still to do.
@@ -41,6 +40,7 @@ enum Stage {
     Child {
         child: Box<Worker>,
         compiles: Arc<Semaphore>,
+        compile_time: Duration,
     },
     Here {
         bytes: Vec<u8>,
@@ -66,12 +66,14 @@ impl Workers {
         command: Option<WorkerCommand>,
         profile: CodeProfile,
         compiles: usize,
+        compile_time: Duration,
     ) -> Self {
         Self {
             command,
             profile,
             checks: Arc::new(Semaphore::new(CHECKS)),
             compiles: Arc::new(Semaphore::new(compiles.max(1))),
+            compile_time,
         }
     }
 
@@ -129,6 +131,7 @@ impl Workers {
             Pending(Stage::Child {
                 child: Box::new(worker),
                 compiles,
+                compile_time: self.compile_time,
             }),
         ))
     }
@@ -178,8 +181,12 @@ impl Pending {
     /// # Errors
     /// A sentence on what failed.
     pub(crate) async fn finish(self) -> Result<Compiled, String> {
-        let (mut worker, compiles) = match self.0 {
-            Stage::Child { child, compiles } => (child, compiles),
+        let (mut worker, compiles, compile_time) = match self.0 {
+            Stage::Child {
+                child,
+                compiles,
+                compile_time,
+            } => (child, compiles, compile_time),
             Stage::Here {
                 bytes,
                 profile,
@@ -190,10 +197,12 @@ impl Pending {
             .acquire()
             .await
             .map_err(|error| error.to_string())?;
-        match tokio::time::timeout(COMPILE_TIME, worker.compile()).await {
+        match tokio::time::timeout(compile_time, worker.compile()).await {
             Ok(Ok(compiled)) => compiled,
             Ok(Err(_)) => Err(worker.obituary("compiling").await),
-            Err(_) => Err(format!("compiling took longer than {COMPILE_TIME:?}")),
+            Err(_) => Err(format!(
+                "compiling took longer than {compile_time:?} (engine.compile_timeout_seconds)"
+            )),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::enqueue::chunks;
 use super::rows::{Cells as _, Reader};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
 use super::{breakers, end, jsonb, sql};
-use crate::columns::{micros, text};
+use crate::columns::{Measured, micros, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST};
@@ -281,7 +281,7 @@ async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
         .collect();
     let usage: Vec<Option<String>> = ends
         .iter()
-        .map(|e| e.item.record.usage.as_ref().map(text).transpose())
+        .map(|e| Measured::of(&e.item.record).as_ref().map(text).transpose())
         .collect::<Result<_, _>>()?;
     let usage: Vec<Option<Cow<'_, str>>> = usage
         .iter()

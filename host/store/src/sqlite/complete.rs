@@ -3,13 +3,13 @@
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{breakers, chain, db, end, sql};
-use crate::columns::{AttemptRow, micros, raw, text};
+use crate::columns::{AttemptRow, Measured, micros, raw, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
+use horarium_model::Timestamp;
 use horarium_model::execution::LogLine;
-use horarium_model::{Timestamp, Usage};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -75,7 +75,7 @@ struct EndRow<'a>(
     Option<&'a str>,
     Option<&'a str>,
     Option<&'a serde_json::Value>,
-    Option<&'a Usage>,
+    Option<Measured<'a>>,
     Option<&'a str>,
     Option<&'a str>,
     Option<&'a RawValue>,
@@ -121,7 +121,7 @@ fn end_row<'a>(ended: &'a Ended<'a>) -> StoreResult<EndRow<'a>> {
         record.error_traceback.as_deref(),
         ended.error_code(),
         ended.error_details(),
-        record.usage.as_ref(),
+        Measured::of(record),
         record.plugin_digest.as_deref(),
         record.host.as_deref(),
         ended.progress.as_deref().map(raw).transpose()?,

@@ -48,7 +48,9 @@ async fn a_trigger_may_patch_and_put_off() {
         ))
         .await;
     for (key, value) in ran.as_object().expect("an object") {
-        assert_eq!(&shown.body[key], value, "{key}");
+        // Until an attempt has had some, they are looked up when it is shown.
+        let looked_up = ["limits", "timeout_seconds"].contains(&key.as_str());
+        assert!(looked_up || shown.body[key] == *value, "{key}");
     }
     let past = json!({"due_at": "2020-01-01T00:00:00+01:00"});
     let ran = host

@@ -59,6 +59,8 @@ impl Harness {
                 error_code: None,
                 error_details: None,
                 usage: None,
+                limits: None,
+                timeout_seconds: None,
                 plugin_digest: None,
                 host: None,
             },

@@ -10,8 +10,8 @@ use horarium_model::execution::{
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::schedule::Overlap;
 use horarium_model::{
-    ConfigId, DEFAULT_TENANT_ID, ErrorKind, ExecutionId, TaskConfig, TaskId, TaskSpec, TenantId,
-    Timestamp, Usage,
+    ConfigId, DEFAULT_TENANT_ID, ErrorKind, ExecutionId, Limits, TaskConfig, TaskId, TaskSpec,
+    TenantId, Timestamp, Usage,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -409,6 +409,11 @@ pub(super) fn record(now: Timestamp, claimed: &Claimed, outcome: AttemptOutcome)
             host_version: "1.0".into(),
             ..Usage::default()
         }),
+        limits: Some(Limits {
+            fuel: 20_000_000_000,
+            ..Limits::default()
+        }),
+        timeout_seconds: Some(90),
         plugin_digest: Some(format!("blake3:{}", "a".repeat(64))),
         host: Some("lab".into()),
     }

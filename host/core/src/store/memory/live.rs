@@ -299,6 +299,8 @@ pub(super) fn show_attempt(shown: &mut Execution, record: &AttemptRecord) {
     shown.error_message.clone_from(&record.error_message);
     shown.error_traceback.clone_from(&record.error_traceback);
     shown.usage.clone_from(&record.usage);
+    shown.limits = record.limits;
+    shown.timeout_seconds = record.timeout_seconds;
     shown.plugin_digest.clone_from(&record.plugin_digest);
     shown.host.clone_from(&record.host);
 }
@@ -311,6 +313,8 @@ pub(super) fn clear_attempt(shown: &mut Execution) {
     shown.error_message = None;
     shown.error_traceback = None;
     shown.usage = None;
+    shown.limits = None;
+    shown.timeout_seconds = None;
     shown.plugin_digest = None;
     shown.host = None;
 }
