@@ -90,11 +90,11 @@ fn nothing() -> Vec<(&'static str, String)> {
     vec![
         ("task", "987654".into()),
         ("task_id", "01980000-0000-7000-8000-00000000ffff".into()),
-        ("type", "nothing".into()),
+        ("type", "no_type".into()),
         ("digest", "f".repeat(64)),
-        ("key", "nothing".into()),
+        ("key", "no_key".into()),
         ("token", "987654".into()),
-        ("tenant", "nothing".into()),
+        ("tenant", "nobody".into()),
     ]
 }
 
@@ -172,7 +172,7 @@ async fn another_tenants_id_answers_404_on_every_route() {
             // And it says no more than of what does not exist.
             let mut free_ids = nothing();
             if named == "nightly" {
-                free_ids[0].1 = "nothing".into();
+                free_ids[0].1 = "no_task".into();
             }
             let free = filled(rule.path, &free_ids);
             let nobodys = server.by(&foreign, rule.method, &free, &body).await;
