@@ -6,6 +6,7 @@
 mod build;
 mod database;
 mod files;
+mod keys;
 mod stop;
 
 pub use database::{postgres_options, relay};

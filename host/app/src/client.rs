@@ -364,15 +364,7 @@ fn typed<'a>(part: Part<'a>, media_type: &str) -> Result<Part<'a>, Failure> {
 
 /// Text as one segment of a path, or a value of a query (RFC 3986): all but unreserved characters escaped.
 pub(crate) fn segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    horarium_core::secrets::percent_encode(text)
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What the host and one run in progress tell each other while it runs.
 
 use crate::memory::Reservation;
-use horarium_model::execution::{LogLevel, LogLine, LogSource, Progress};
+use crate::secrets::Redactor;
+use horarium_model::execution::{HttpCall, LogLevel, LogLine, LogSource, Progress};
 use horarium_model::{Timestamp, text};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 /// Why a run was stopped from outside. The first reason stands.
@@ -31,6 +33,7 @@ pub struct RunControl {
     stopped: Notify,
     progress: Mutex<Option<Progress>>,
     progress_changes: AtomicU64,
+    calls: Mutex<Vec<HttpCall>>,
     /// What was reserved for it before it was claimed.
     memory: Mutex<Option<Reservation>>,
     /// The run's log.
@@ -46,6 +49,7 @@ impl RunControl {
             stopped: Notify::new(),
             progress: Mutex::new(None),
             progress_changes: AtomicU64::new(0),
+            calls: Mutex::new(Vec::new()),
             memory: Mutex::new(None),
             log: LogBook::new(log_bytes, attempt),
         }
@@ -114,9 +118,10 @@ impl RunControl {
         let fraction = fraction
             .filter(|f| f.is_finite())
             .map(|f| f.clamp(0.0, 1.0));
+        let message = self.log.redacted(message);
         *lock(&self.progress) = Some(Progress {
             fraction,
-            message: text::one_line(message, 500),
+            message: text::one_line(&message, 500),
         });
         self.progress_changes.fetch_add(1, Ordering::AcqRel);
     }
@@ -124,6 +129,31 @@ impl RunControl {
     /// The latest progress report.
     pub fn progress(&self) -> Option<Progress> {
         lock(&self.progress).clone()
+    }
+
+    /// Keeps an outgoing request, of which there are `MAX_CALLS` at most; its place, to tell more of it later.
+    pub fn call_begun(&self, mut call: HttpCall) -> Option<usize> {
+        let mut calls = lock(&self.calls);
+        if calls.len() == MAX_CALLS {
+            return None;
+        }
+        call.call = calls.len() as u64;
+        call.attempt = self.log.attempt;
+        call.url = text::one_line(&self.log.redacted(&call.url), MAX_URL_CHARS);
+        calls.push(call);
+        Some(calls.len() - 1)
+    }
+
+    /// Tells more of a request that was kept.
+    pub fn call_changed(&self, place: usize, change: impl FnOnce(&mut HttpCall)) {
+        if let Some(call) = lock(&self.calls).get_mut(place) {
+            change(call);
+        }
+    }
+
+    /// The requests so far.
+    pub fn calls(&self) -> Vec<HttpCall> {
+        lock(&self.calls).clone()
     }
 
     /// Counts reports, so that an observer sees whether there is a new one.
@@ -137,6 +167,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Most requests kept of a run; the usage counts them all.
+pub const MAX_CALLS: usize = 10_000;
+/// Longest address kept, in characters.
+const MAX_URL_CHARS: usize = 1000;
 /// Longest line kept, in bytes; the rest of the line is counted as dropped.
 pub const MAX_LINE_BYTES: usize = 4096;
 /// What a line costs beside its text, so that a flood of empty lines is bounded too.
@@ -147,6 +181,7 @@ const LINE_COST: usize = 48;
 #[derive(Debug)]
 pub struct LogBook {
     attempt: u32,
+    redactor: OnceLock<Arc<Redactor>>,
     inner: Mutex<Book>,
 }
 
@@ -177,6 +212,7 @@ impl LogBook {
         };
         Self {
             attempt,
+            redactor: OnceLock::new(),
             inner: Mutex::new(inner),
         }
     }
@@ -186,6 +222,32 @@ impl LogBook {
         lock(&self.inner).half = half(bytes);
     }
 
+    /// Takes the values of the run's secrets out of everything that is kept from here on. The first
+    /// redactor stays.
+    pub fn redact_with(&self, redactor: Arc<Redactor>) {
+        let _ = self.redactor.set(redactor);
+    }
+
+    /// The text as it may be kept: without the values of the run's secrets.
+    pub fn redacted<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.redactor.get() {
+            Some(redactor) => redactor.text(text),
+            None => Cow::Borrowed(text),
+        }
+    }
+
+    /// Whether values of secrets are looked for.
+    pub fn redacts(&self) -> bool {
+        self.redactor.get().is_some()
+    }
+
+    /// Counts bytes that were written and are not kept.
+    pub fn skipped(&self, bytes: usize) {
+        let mut book = lock(&self.inner);
+        book.written += bytes as u64;
+        book.dropped += bytes as u64;
+    }
+
     /// Adds one line, the text as it came.
     pub fn write(
         &self,
@@ -193,8 +255,13 @@ impl LogBook {
         level: LogLevel,
         source: LogSource,
         message: &str,
-        fields: Option<Value>,
+        mut fields: Option<Value>,
     ) {
+        if let (Some(redactor), Some(fields)) = (self.redactor.get(), &mut fields) {
+            redactor.json(fields);
+        }
+        // Before the cut, which could leave a part of a value.
+        let message = self.redacted(message);
         let mut cut = message.len().min(MAX_LINE_BYTES);
         while !message.is_char_boundary(cut) {
             cut -= 1;

@@ -15,6 +15,7 @@ pub mod observe;
 pub mod registry;
 pub mod runner;
 pub mod scheduler;
+pub mod secrets;
 pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;

@@ -49,6 +49,8 @@ type TypeKey = (TenantId, String);
 struct TypeView {
     row: TaskType,
     active: Option<Arc<PluginVersion>>,
+    /// Whether an operator set anything for it.
+    is_configured: bool,
 }
 
 impl Registry {
@@ -82,13 +84,21 @@ impl Registry {
                 versions.insert((key, version.digest.clone()), Arc::new(version));
             }
         }
+        let configured = self.store.configured_types().await?;
+        let configured: HashSet<TypeKey> = configured.into_iter().collect();
         let mut types = HashMap::with_capacity(rows.len());
         for row in rows {
             let key = (row.tenant_id, row.task_type.clone());
             let active = row.active_digest.as_ref();
             let active =
                 active.and_then(|digest| versions.get(&(key.clone(), digest.clone())).cloned());
-            types.insert(key, TypeView { row, active });
+            let is_configured = configured.contains(&key);
+            let view = TypeView {
+                row,
+                active,
+                is_configured,
+            };
+            types.insert(key, view);
         }
         let prepared = self.prepared();
         self.publish(Arc::new(types), Arc::new(versions), &prepared);
@@ -277,6 +287,30 @@ impl Registry {
             .types
             .get(&(tenant, name.to_owned()))
             .is_some_and(|t| t.row.disabled)
+    }
+
+    /// Whether an operator set anything for a type: what it is stands in the store alone.
+    pub fn is_configured(&self, tenant: TenantId, name: &str) -> bool {
+        self.view
+            .load()
+            .types
+            .get(&(tenant, name.to_owned()))
+            .is_some_and(|t| t.is_configured)
+    }
+
+    /// The types whose active version was granted a secret.
+    pub fn granted_secret(&self, tenant: TenantId, secret: &str) -> Vec<String> {
+        let view = self.view.load();
+        let uses =
+            |version: &PluginVersion| version.grants.iter().any(|g| g.secret() == Some(secret));
+        let mut names: Vec<String> = view
+            .types
+            .iter()
+            .filter(|((t, _), view)| *t == tenant && view.active.as_deref().is_some_and(uses))
+            .map(|((_, name), _)| name.clone())
+            .collect();
+        names.sort_unstable();
+        names
     }
 
     /// The types this host may claim: enabled, with an active version that could be loaded.

@@ -1,6 +1,7 @@
 //! Running guests, as traits: the sandbox implements them, the simulator has its own.
 
 use crate::control::{RunControl, StopReason};
+use crate::secrets::RunSecret;
 use futures_util::future::BoxFuture;
 use horarium_model::grant::Grant;
 use horarium_model::limits::Limits;
@@ -126,6 +127,28 @@ pub struct Attempt {
     pub grants: Arc<[Grant]>,
     /// The task's state as of now; none when it was not granted.
     pub state: Option<StateSnapshot>,
+    /// What the operator gave its type, read at the claim.
+    pub given: Given,
+}
+
+/// What an operator gave a task type, as an attempt finds it.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Settings that are not secret.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// The secrets its grants name.
+    pub secrets: Arc<[RunSecret]>,
+    /// What `dev run` fixes.
+    pub fixed: Fixed,
+}
+
+/// What is the same each time, so that a run can be repeated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fixed {
+    /// The instant the run begins at. Its clocks start there, and each reading moves them on by 1 µs.
+    pub at: Option<Timestamp>,
+    /// What its randomness is made of.
+    pub seed: Option<u64>,
 }
 
 /// A task's state as an attempt sees it: value and version of each key.

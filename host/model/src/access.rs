@@ -128,6 +128,8 @@ words! {
         TenantsWrite = "tenants:write",
         /// See the hosts and all that runs on them.
         HostsRead = "hosts:read",
+        /// Seal all secrets with another key.
+        HostsWrite = "hosts:write",
         /// Read the metrics.
         MetricsRead = "metrics:read",
     }
@@ -151,9 +153,11 @@ impl Permission {
             Self::SecretsWrite | Self::TokensRead | Self::TokensWrite | Self::AuditRead => {
                 Role::Admin
             }
-            Self::QuotasWrite | Self::TenantsWrite | Self::HostsRead | Self::MetricsRead => {
-                Role::HostAdmin
-            }
+            Self::QuotasWrite
+            | Self::TenantsWrite
+            | Self::HostsRead
+            | Self::HostsWrite
+            | Self::MetricsRead => Role::HostAdmin,
         }
     }
 }
@@ -214,6 +218,7 @@ mod tests {
         quotas:write      - - - - x
         tenants:write     - - - - x
         hosts:read        - - - - x
+        hosts:write       - - - - x
         metrics:read      - - - - x
     ";
 

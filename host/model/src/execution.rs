@@ -342,6 +342,32 @@ pub struct LogLine {
     pub fields: Option<Value>,
 }
 
+/// One outgoing request of a run, kept with its attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HttpCall {
+    /// Counts from 0 within the attempt.
+    pub call: u64,
+    /// The attempt (claim) it belongs to.
+    pub attempt: u32,
+    /// When it was made.
+    #[serde(with = "wire_time")]
+    pub at: Timestamp,
+    /// Its method.
+    pub method: String,
+    /// Where it went, with `[secret NAME]` in the place of every secret.
+    pub url: String,
+    /// The answer's status; null while there is none.
+    pub status: Option<u16>,
+    /// Bytes of the request's body that were sent.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body that were received.
+    pub response_bytes: u64,
+    /// From the call until the answer's body was read or dropped; null while it goes on.
+    pub duration_seconds: Option<f64>,
+    /// Why it was denied or broke off.
+    pub error: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

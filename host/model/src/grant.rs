@@ -104,6 +104,26 @@ fn default_port(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
 
+impl Grant {
+    /// The secret it is about, if it is about one.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::SecretIn { name, .. } | Self::SecretReveal { name } => Some(name),
+            Self::Http(_) | Self::State => None,
+        }
+    }
+}
+
+impl fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Body => f.write_str("body"),
+        }
+    }
+}
+
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,14 +133,7 @@ impl fmt::Display for Grant {
                 name,
                 place,
                 origins,
-            } => {
-                let place = match place {
-                    SecretPlace::Header(h) => format!("header:{h}"),
-                    SecretPlace::Query(q) => format!("query:{q}"),
-                    SecretPlace::Body => "body".to_owned(),
-                };
-                write!(f, "secret {name} in {place} to {}", origins.join(","))
-            }
+            } => write!(f, "secret {name} in {place} to {}", origins.join(",")),
             Self::Http(g) => {
                 let methods = if g.methods.is_empty() {
                     "*".to_owned()
@@ -301,10 +314,20 @@ fn parse_origin(text: &str) -> Result<String, String> {
             one_line(text, 80)
         ));
     }
+    if host.starts_with("*.") {
+        return Err(format!(
+            "`{}`: a secret goes to hosts that are named, not to a wildcard",
+            one_line(text, 80)
+        ));
+    }
     Ok(origin(&scheme, &host, port))
 }
 
-fn secret_name(name: &str) -> Result<String, String> {
+/// Checks the name of a secret: letters, digits, `_`, `-`, `.`, at most 64.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn secret_name(name: &str) -> Result<String, String> {
     let fits = !name.is_empty()
         && name.len() <= 64
         && name
@@ -323,7 +346,7 @@ fn secret_name(name: &str) -> Result<String, String> {
 fn secret_place(place: &str) -> Result<SecretPlace, String> {
     match place.split_once(':') {
         None if place == "body" => Ok(SecretPlace::Body),
-        Some(("header", name)) if !name.is_empty() => {
+        Some(("header", name)) if is_header_name(name) => {
             Ok(SecretPlace::Header(name.to_ascii_lowercase()))
         }
         Some(("query", name)) if !name.is_empty() => Ok(SecretPlace::Query(name.to_owned())),
@@ -332,6 +355,17 @@ fn secret_place(place: &str) -> Result<SecretPlace, String> {
             one_line(place, 60)
         )),
     }
+}
+
+/// A token of RFC 9110 that may carry a value of the plugin's: not one that frames the message.
+fn is_header_name(name: &str) -> bool {
+    const FRAMING: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
+    !name.is_empty()
+        && name.len() <= 256
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        && !FRAMING.contains(&name.to_ascii_lowercase().as_str())
 }
 
 impl Serialize for Grant {
@@ -423,7 +457,10 @@ mod tests {
             ("http G3T https://example.com", "method"),
             ("secret a b", "write secret"),
             ("secret a in cookie:x to https://e.com", "header:NAME"),
+            ("secret a in header:x:y to https://e.com", "header:NAME"),
+            ("secret a in header:Host to https://e.com", "header:NAME"),
             ("secret a in body to https://e.com/path", "no path"),
+            ("secret a in body to https://*.e.com", "named"),
         ] {
             let refused = text.parse::<Grant>().expect_err(text);
             assert!(refused.contains(part), "{text}: {refused}");

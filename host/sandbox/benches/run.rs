@@ -42,6 +42,7 @@ fn attempt(version: &Arc<PluginVersion>) -> Attempt {
         limits: Limits::default(),
         grants: Arc::from([]),
         state: None,
+        given: Default::default(),
     }
 }
 

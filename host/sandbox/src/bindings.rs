@@ -21,6 +21,26 @@ pub(crate) mod plugin {
     });
 }
 
+/// `wasi:config`, which wasmtime-wasi-config would answer in no particular order.
+pub(crate) mod wasi_config {
+    wasmtime::component::bindgen!({
+        inline: "
+            package horarium:settings;
+            world settings {
+                import wasi:config/store@0.2.0-rc.1;
+            }
+            package wasi:config@0.2.0-rc.1 {
+                interface store {
+                    variant error { upstream(string), io(string) }
+                    get: func(key: string) -> result<option<string>, error>;
+                    get-all: func() -> result<list<tuple<string, string>>, error>;
+                }
+            }
+        ",
+        imports: { default: trappable },
+    });
+}
+
 /// The optional `describe`.
 pub(crate) mod describer {
     wasmtime::component::bindgen!({

@@ -284,7 +284,7 @@ fn failure(kind: ErrorKind, message: String, traceback: Option<String>) -> Failu
 
 /// Ends with a failure; what the host denied the run is part of why.
 fn failed(data: &RunData, mut failure: Failure) -> Classified {
-    if let Some(denial) = data.http.as_ref().and_then(|http| http.denial())
+    if let Some(denial) = data.denials.last()
         && !failure.message.contains(&denial)
     {
         failure.message = format!("{}; {denial}", failure.message);

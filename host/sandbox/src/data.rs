@@ -1,7 +1,9 @@
 //! What a store holds: one run.
 
+use crate::capability::denial::Denials;
 use crate::capability::http::HttpSession;
 use crate::capability::program::Program;
+use crate::capability::secrets::Placeholders;
 use crate::capability::state::StateSession;
 use crate::capability::stdio::Stdio;
 use crate::connector::Connector;
@@ -9,6 +11,7 @@ use crate::limiter::Limiter;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
 use horarium_core::runner::Attempt;
+use horarium_core::secrets::Redactor;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::ResourceTable;
@@ -24,6 +27,10 @@ pub(crate) struct RunData {
     pub(crate) limiter: Limiter,
     pub(crate) connector: Arc<Connector>,
     pub(crate) host_version: Arc<str>,
+    pub(crate) denials: Arc<Denials>,
+    pub(crate) placeholders: Arc<Placeholders>,
+    /// Knows the values of its secrets; none when it has no secrets.
+    pub(crate) redactor: Option<Arc<Redactor>>,
     /// What a WASI program is started with; none of a task.
     pub(crate) program: Option<Program>,
     /// None when it was not granted.

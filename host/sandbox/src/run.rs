@@ -3,7 +3,9 @@
 use crate::bindings::describer::DescriberPre;
 use crate::bindings::plugin::horarium::task::types::TaskError;
 use crate::capability;
+use crate::capability::denial::Denials;
 use crate::capability::program::Program;
+use crate::capability::secrets::Placeholders;
 use crate::capability::state::StateSession;
 use crate::connector::Connector;
 use crate::cpu;
@@ -15,6 +17,7 @@ use horarium_core::clock::Clock;
 use horarium_core::control::{RunControl, StopReason};
 use horarium_core::memory::MemoryBudget;
 use horarium_core::runner::Attempt;
+use horarium_core::secrets::Redactor;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -65,9 +68,11 @@ impl Env {
         program: Option<Program>,
         attempt: Attempt,
         control: Arc<RunControl>,
+        redactor: Option<Arc<Redactor>>,
     ) -> Ended {
         let _running = self.epoch.running();
         let mut store = self.store(attempt, control, program);
+        store.data_mut().redactor = redactor;
         let (parameters, control) = {
             let data = store.data();
             (data.attempt.parameters.to_string(), data.control.clone())
@@ -127,6 +132,8 @@ impl Env {
             .state
             .take()
             .map(|snapshot| StateSession::new(snapshot, limits.state_bytes));
+        let denials = Arc::new(Denials::new(control.clone(), self.clock.clone()));
+        let placeholders = Placeholders::new(&attempt);
         let data = RunData {
             deadline: self.clock.monotonic() + attempt.timeout,
             attempt,
@@ -134,6 +141,9 @@ impl Env {
             clock: self.clock.clone(),
             limiter: Limiter::new(memory, &limits),
             connector: self.connector.clone(),
+            denials,
+            placeholders,
+            redactor: None,
             host_version: self.host_version.clone(),
             program,
             state,

@@ -254,10 +254,11 @@ impl Inner {
             },
         };
         let (version, limits) = (attempt.version.clone(), attempt.limits);
-        let mut ended = self
+        let redactor = capability::secrets::redact(&attempt, &control);
+        let call = self
             .env
-            .call(&loaded, program, attempt, control.clone())
-            .await;
+            .call(&loaded, program, attempt, control.clone(), redactor.clone());
+        let mut ended = call.await;
         slot.memory.seen(ended.initial, ended.data.limiter.wanted());
         let classified = classify::classify(&mut ended);
         // The store's data is gone before anything waits again: only figures and state are kept.
@@ -281,7 +282,11 @@ impl Inner {
             AttemptEnd::Succeeded(_) => state.and_then(StateSession::into_commit),
             _ => None,
         };
-        Outcome { end, usage, state }
+        let mut outcome = Outcome { end, usage, state };
+        if let Some(redactor) = redactor {
+            redactor.outcome(&mut outcome);
+        }
+        outcome
     }
 
     /// A result passes its size, the JSON door and its schema.
@@ -319,12 +324,9 @@ impl Inner {
         usage.memory_peak_bytes = ended.data.limiter.peak();
         usage.cpu_seconds = ended.cpu.as_secs_f64();
         capability::log::report(&ended.data, &mut usage);
-        if let Some(http) = &ended.data.http {
-            http.report(&mut usage);
-        }
-        let state = ended.data.state;
-        usage.state_bytes = state.as_ref().map_or(0, StateSession::bytes);
-        (usage, state)
+        capability::http::report(&ended.data, &mut usage);
+        capability::state::report(&ended.data, &mut usage);
+        (usage, ended.data.state)
     }
 
     fn unrun(&self, failure: Failure) -> Outcome {

@@ -208,6 +208,7 @@ pub(crate) fn attempt(version: &PluginVersion, parameters: &str) -> Attempt {
         limits: Limits::default(),
         grants: Arc::from([]),
         state: None,
+        given: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use horarium_core::store::rules::{self, Settled};
 use horarium_core::store::{
     BreakerRow, Completion, CompletionReceipt, End, Health, StoreResult, TakenOver,
 };
-use horarium_model::execution::{LogLine, State};
+use horarium_model::execution::{HttpCall, LogLine, State};
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -98,6 +98,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) attempts: Vec<(i64, AttemptRow<'a>)>,
     /// Tenant, execution, claim, lines.
     pub(crate) logs: Vec<(i64, i64, u32, &'a [LogLine])>,
+    /// Tenant, execution, claim, requests.
+    pub(crate) calls: Vec<(i64, i64, u32, &'a [HttpCall])>,
     /// Live rows that go away.
     pub(crate) gone: Vec<i64>,
     /// Those of them whose parameters stand aside.
@@ -175,6 +177,9 @@ impl<'a> Batch<'a> {
         let keeps = settled.state == State::Retryable || !row.delete_history;
         if keeps && !item.logs.is_empty() {
             self.logs.push((tenant, item.id, item.claim, &item.logs));
+        }
+        if keeps && !item.calls.is_empty() {
+            self.calls.push((tenant, item.id, item.claim, &item.calls));
         }
         if keeps && !settled.is_account {
             let attempt = AttemptRow::new(item.id, record);

@@ -73,6 +73,7 @@ fn success(claimed: &Claimed, incarnation: i64) -> Completion {
             host: None,
         },
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         pause_after_failures: None,

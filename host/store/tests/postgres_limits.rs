@@ -78,6 +78,7 @@ async fn succeed(store: &PostgresStore, host: i64, now: Timestamp, claimed: &[Cl
             host: None,
         },
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         pause_after_failures: None,

@@ -52,6 +52,7 @@ fn end(rng: &mut SmallRng, claimed: &Claimed, host: i64, now: i64) -> Completion
             host: None,
         },
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         pause_after_failures: Some(1000),

@@ -32,6 +32,7 @@ impl Task for Sleep {
 
     fn run(parameters: Parameters) -> Result<Done, TaskError> {
         log::info("sleeping");
+        progress::report(0.5, "sleeping");
         std::thread::sleep(std::time::Duration::from_millis(parameters.milliseconds));
         Ok(Done {
             slept_milliseconds: parameters.milliseconds,

@@ -1,6 +1,7 @@
 //! The command line, as a shell would call it.
 
 use serde_json::Value;
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -35,6 +36,16 @@ pub(crate) fn horarium_in(data_dir: &Path, line: &str) -> Output {
         binary().args(words(line)).arg("--data-dir").arg(data_dir),
         line,
     )
+}
+
+/// As [`horarium_in`], with something on standard input.
+pub(crate) fn horarium_fed(data_dir: &Path, line: &str, input: &str) -> Output {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(input.as_bytes()).expect("written");
+    file.rewind().expect("at its start");
+    let mut command = binary();
+    command.args(words(line)).arg("--data-dir").arg(data_dir);
+    Output::of(command.stdin(file), line)
 }
 
 /// What a command did.

@@ -1,5 +1,5 @@
-//! The world outside, on loopback: listings as Reddit shapes them, a page that fails twice, a redirect,
-//! and a count of who came.
+//! The world outside, on loopback: listings as Reddit shapes them, a page that fails twice, a redirect, an
+//! echo, and a count of who came.
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -55,10 +55,9 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut request = String::new();
     reader.read_line(&mut request)?;
-    let mut header = String::new();
-    while reader.read_line(&mut header)? > 2 {
-        header.clear();
-    }
+    let mut head = String::new();
+    while reader.read_line(&mut head)? > 2 {}
+    let sent = body(&mut reader, &head)?;
     let target = request.split(' ').nth(1).unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let visit = {
@@ -67,7 +66,15 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
         *visit += 1;
         *visit
     };
-    let (status, more, body) = answer(path, query, visit);
+    let (status, more, body) = match path {
+        // What it was sent, as it came.
+        "/echo" => {
+            let sent = String::from_utf8_lossy(&sent);
+            let whole = json!({"request": request.trim(), "head": head, "body": sent});
+            ("200 OK", String::new(), whole)
+        }
+        _ => answer(path, query, visit),
+    };
     let body = body.to_string();
     write!(
         stream,
@@ -76,6 +83,34 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
         body.len()
     )?;
     stream.flush()
+}
+
+/// The body of a request, by its length or in chunks.
+fn body(reader: &mut impl BufRead, head: &str) -> std::io::Result<Vec<u8>> {
+    let header = |wanted: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let mut sent = Vec::new();
+    let Some(length) = header("content-length") else {
+        let mut line = String::new();
+        while header("transfer-encoding").is_some() && reader.read_line(&mut line)? > 0 {
+            let size = usize::from_str_radix(line.trim(), 16).unwrap_or(0);
+            let start = sent.len();
+            sent.resize(start + size + 2, 0);
+            reader.read_exact(&mut sent[start..])?;
+            sent.truncate(start + size);
+            if size == 0 {
+                break;
+            }
+            line.clear();
+        }
+        return Ok(sent);
+    };
+    sent.resize(length.parse().unwrap_or(0), 0);
+    reader.read_exact(&mut sent)?;
+    Ok(sent)
 }
 
 fn answer(path: &str, query: &str, visit: u32) -> (&'static str, String, Value) {

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use horarium_core::service::{BatchRequest, Bulk, BulkRequest, LogCursor, Once, TaskRef};
+use horarium_core::service::{BatchRequest, Bulk, BulkRequest, LogCursor, LogPage, Once, TaskRef};
 use horarium_core::store::ExecutionFilter;
 use horarium_model::text::one_line;
 use horarium_model::{State as ExecutionState, TaskId};
@@ -112,22 +112,45 @@ pub(super) async fn logs(
     Path(id): Path<String>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let limit = params.limit();
+    let (cursor, limit) = log_page(&mut params);
     let attempt = params.integer("attempt", 1, u32::MAX);
-    let cursor = params
-        .read("cursor", |text| {
-            LogCursor::parse(text).ok_or_else(|| not_a_cursor(text))
-        })
-        .unwrap_or_default();
     params.finish()?;
     let page = api
         .services
         .executions
         .logs(tenant, task_id(&id)?, attempt, cursor, limit)
         .await?;
+    log_body(&page)
+}
+
+/// Which page of a log or of requests is asked for.
+fn log_page(params: &mut Params) -> (LogCursor, u32) {
+    let limit = params.limit();
+    let cursor = params.read("cursor", |text| {
+        LogCursor::parse(text).ok_or_else(|| not_a_cursor(text))
+    });
+    (cursor.unwrap_or_default(), limit)
+}
+
+fn log_body<T: serde::Serialize>(page: &LogPage<T>) -> Result<Response, ApiError> {
     let items = resource(&page.items)?;
     let next = page.next.map(LogCursor::to_text);
     Ok(Json(json!({ "items": items, "next_cursor": next })).into_response())
+}
+
+pub(super) async fn http(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let (cursor, limit) = log_page(&mut params);
+    params.finish()?;
+    let executions = &api.services.executions;
+    let page = executions
+        .http_calls(tenant, task_id(&id)?, cursor, limit)
+        .await?;
+    log_body(&page)
 }
 
 pub(super) async fn cancel(

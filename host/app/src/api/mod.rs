@@ -9,8 +9,10 @@ mod error;
 mod executions;
 mod headers;
 mod parameters;
+mod plugin_config;
 mod plugins;
 mod query;
+mod secrets;
 mod server;
 mod state;
 mod system;
@@ -28,7 +30,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::Uri;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use error::ApiError;
 use horarium_core::access::Gate;
@@ -120,6 +122,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/v1/hosts", get(system::hosts))
         .merge(access_routes())
         .merge(plugin_routes())
+        .merge(secret_routes())
         .merge(task_routes())
         .merge(execution_routes())
         .fallback(no_such_path)
@@ -174,7 +177,24 @@ fn plugin_routes() -> Router<Arc<ApiState>> {
         )
         .route(
             "/v1/task-types/{type}/grants",
-            get(plugins::grants).put(plugins::set_grants),
+            get(plugins::grants)
+                .put(plugins::set_grants)
+                .patch(plugins::change_grants),
+        )
+        .route("/v1/task-types/{type}/config", get(plugin_config::list))
+        .route(
+            "/v1/task-types/{type}/config/{key}",
+            put(plugin_config::set).delete(plugin_config::unset),
+        )
+}
+
+fn secret_routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/rekey", post(secrets::rekey))
+        .route(
+            "/v1/secrets/{name}",
+            get(secrets::show).put(secrets::set).delete(secrets::delete),
         )
 }
 
@@ -202,7 +222,7 @@ fn task_routes() -> Router<Arc<ApiState>> {
         )
         .route(
             "/v1/tasks/{task}/state/{key}",
-            axum::routing::put(state::set).delete(state::delete),
+            put(state::set).delete(state::delete),
         )
 }
 
@@ -214,6 +234,7 @@ fn execution_routes() -> Router<Arc<ApiState>> {
         .route("/v1/executions/cancel", post(executions::cancel_many))
         .route("/v1/executions/{task_id}", get(executions::show))
         .route("/v1/executions/{task_id}/logs", get(executions::logs))
+        .route("/v1/executions/{task_id}/http", get(executions::http))
         .route(
             "/v1/executions/{task_id}/attempts",
             get(executions::attempts),

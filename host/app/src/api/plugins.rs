@@ -281,3 +281,15 @@ pub(super) async fn set_grants(
         .await?;
     Ok(Json(json!({ "grants": grants })).into_response())
 }
+
+pub(super) async fn change_grants(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let plugins = &api.services.plugins;
+    let grants = plugins.change_grants(tenant, &name, &body).await?;
+    Ok(Json(json!({ "grants": grants })).into_response())
+}

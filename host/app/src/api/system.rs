@@ -26,7 +26,7 @@ pub(super) async fn healthz(_: NoParams) -> Json<Value> {
 }
 
 /// The process can do its work: started, not stopping, the store answers and has lately heard from this
-/// host, and what is compiled can be kept.
+/// host, what is compiled can be kept, and every secret there is can be opened.
 pub(super) async fn readyz(State(api): Api, _: NoParams) -> Result<Json<Value>, ApiError> {
     if !api.ready.load(Ordering::Acquire) {
         return Err(ApiError::unavailable("the server is starting or stopping"));
@@ -44,8 +44,8 @@ pub(super) async fn readyz(State(api): Api, _: NoParams) -> Result<Json<Value>, 
             "compiled plugins cannot be kept: {reason}"
         )));
     }
-    match tokio::time::timeout(PATIENCE, api.store.catalog_epoch()).await {
-        Ok(Ok(_)) => Ok(Json(json!({ "status": "ready" }))),
+    match tokio::time::timeout(PATIENCE, api.services.secrets.check()).await {
+        Ok(Ok(())) => Ok(Json(json!({ "status": "ready" }))),
         Ok(Err(error)) => Err(ApiError::unavailable(error.to_string())),
         Err(_) => Err(ApiError::unavailable(format!(
             "the database did not answer within {} s",

@@ -1,7 +1,7 @@
 //! Makes every part of a server and spawns its loops.
 
 use super::database::Database;
-use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files};
+use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files, keys};
 use crate::api::{self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Tls, Uploads};
 use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
@@ -32,6 +32,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     files::make_data_dir(&settings.data_dir)?;
     let token = files::admin_token(&settings.data_dir)?;
     let tls = tls(&settings)?;
+    let keyring = Arc::new(keys::keyring(&settings)?);
     let listener = listen(settings.listen).await?;
     let database = Database::open(&settings).await?;
     let (store, clock) = (database.store(), database.clock(&settings).await?);
@@ -47,6 +48,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         clock: clock.clone(),
         wakes: wakes.clone(),
         observer: metrics.clone(),
+        keyring: keyring.clone(),
     };
     let memory = sandbox.memory();
     let executor_settings = executor_settings(&settings, guests, memory);
@@ -62,6 +64,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
             engine_memory: Some(settings.engine_memory),
         }),
         live: executor.clone(),
+        keyring,
         requests: Arc::default(),
     });
     let ready = Arc::new(AtomicBool::new(false));

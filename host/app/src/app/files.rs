@@ -9,13 +9,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Shortest admin token accepted, for one an operator wrote.
 const MIN_TOKEN_CHARS: usize = 32;
 /// Rights that nobody but the owner may have on secrets.
 const OTHERS: u32 = 0o077;
 
-fn file_error(path: &Path, reason: impl ToString) -> AppError {
+pub(super) fn file_error(path: &Path, reason: impl ToString) -> AppError {
     AppError::File {
         path: path.display().to_string(),
         reason: reason.to_string(),
@@ -40,7 +41,8 @@ pub(super) fn admin_token(data_dir: &Path) -> Result<String, AppError> {
     }
 }
 
-fn read_token(path: &Path) -> Result<Option<String>, AppError> {
+/// The text of a file that nobody but its owner may read; none when there is no such file.
+pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, AppError> {
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -56,9 +58,16 @@ fn read_token(path: &Path) -> Result<Option<String>, AppError> {
             ),
         ));
     }
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text)
         .map_err(|e| file_error(path, e))?;
+    Ok(Some(text))
+}
+
+fn read_token(path: &Path) -> Result<Option<String>, AppError> {
+    let Some(text) = read_private(path)? else {
+        return Ok(None);
+    };
     let token = text.trim();
     let fits = token.len() >= MIN_TOKEN_CHARS && token.bytes().all(|b| b.is_ascii_graphic());
     if !fits {
@@ -75,7 +84,25 @@ fn read_token(path: &Path) -> Result<Option<String>, AppError> {
 fn make_token(path: &Path) -> Result<String, AppError> {
     let random: [u8; 32] = rand::random();
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Written aside and linked into place, so that a half-written token is never read.
+    if write_private(path, &format!("{token}\n"), Exists::Keep)? {
+        return Ok(token);
+    }
+    // Another start was faster.
+    read_token(path)?.ok_or_else(|| file_error(path, "vanished while it was read"))
+}
+
+/// What to do with a file that exists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exists {
+    /// Leave it.
+    Keep,
+    /// Put the new one in its place.
+    Replace,
+}
+
+/// Writes a file for its owner only, aside and then into place, so that half of it is never read. False when
+/// it existed and was kept.
+pub(super) fn write_private(path: &Path, text: &str, exists: Exists) -> Result<bool, AppError> {
     let aside = path.with_extension(format!("new-{}", std::process::id()));
     let written = OpenOptions::new()
         .write(true)
@@ -84,17 +111,17 @@ fn make_token(path: &Path) -> Result<String, AppError> {
         .mode(0o600)
         .open(&aside)
         .and_then(|mut file| {
-            file.write_all(format!("{token}\n").as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()
         })
-        .and_then(|()| fs::hard_link(&aside, path));
+        .and_then(|()| match exists {
+            Exists::Keep => fs::hard_link(&aside, path),
+            Exists::Replace => fs::rename(&aside, path),
+        });
     let _ = fs::remove_file(&aside);
     match written {
-        Ok(()) => Ok(token),
-        // Another start was faster.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            read_token(path)?.ok_or_else(|| file_error(path, "vanished while it was read"))
-        }
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(file_error(path, error)),
     }
 }

@@ -325,6 +325,7 @@ impl LabHost {
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             observer,
+            keyring: Arc::default(),
         }
     }
 
@@ -362,6 +363,7 @@ fn context(
         wakes,
         policy: Arc::new(HostPolicy::default()),
         live: Arc::new(NoRuns),
+        keyring: Arc::default(),
         requests: Arc::default(),
     }
 }

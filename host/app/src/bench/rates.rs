@@ -64,6 +64,7 @@ fn attempt(version: &Arc<PluginVersion>, parameters: &Arc<str>) -> Attempt {
         limits: version.limits.complete(),
         grants: version.grants.as_slice().into(),
         state: None,
+        given: Default::default(),
     }
 }
 

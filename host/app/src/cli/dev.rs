@@ -22,7 +22,7 @@ pub(crate) enum Verb {
     /// Build a plugin that `dev new` began
     Build(dev_build::Arguments),
     /// Run a component once in the sandbox
-    Run(dev_run::Arguments),
+    Run(Box<dev_run::Arguments>),
     /// Show what a component is, needs and asks for
     Inspect(dev_inspect::Arguments),
     /// Write the contract with plugins as WIT

@@ -5,22 +5,25 @@ use super::execution_show::{log_line, said, usage};
 use super::failure::{Exit, Failure, Outcome};
 use super::plugin_register::ProgramInputArguments;
 use super::render::{Paint, Style, pretty};
+use super::secret::secret_value;
 use super::{Global, now, print, values, words};
 use clap::Args;
 use horarium_core::control::{RunControl, StopReason};
 use horarium_core::runner::{
-    Attempt, AttemptEnd, COMMAND, Outcome as RunOutcome, Runner, StateSnapshot,
+    Attempt, AttemptEnd, COMMAND, Fixed, Given, Outcome as RunOutcome, Runner, StateSnapshot,
 };
 use horarium_core::scheduler::new_task_id;
+use horarium_core::secrets::RunSecret;
 use horarium_model::execution::LogLine;
-use horarium_model::grant::Grant;
+use horarium_model::grant::{Grant, secret_name};
 use horarium_model::input::Fields;
 use horarium_model::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides};
 use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, VersionState};
-use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, Invalid, Limits, Problem, Trigger};
+use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, Invalid, Limits, Problem, TaskId, Trigger};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +38,18 @@ pub(crate) struct Arguments {
     /// Allow it something, such as 'http GET https://example.com/api' or 'state'
     #[arg(long, value_name = "GRANT")]
     grant: Vec<String>,
+    /// A setting it finds, as `plugin config set` would give it
+    #[arg(long, value_name = "KEY=VALUE")]
+    config: Vec<String>,
+    /// A secret that a grant names, its value from a file
+    #[arg(long, value_name = "NAME=FILE")]
+    secret: Vec<String>,
+    /// The instant its clocks begin at, the same each time
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<String>,
+    /// Where its randomness begins, the same each time
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Seconds it may take
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
@@ -54,6 +69,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let limits = limits(&arguments.limit)?;
     let input = arguments.input.read()?;
     let parameters = values::object_argument("--params", &arguments.params)?;
+    let given = given(arguments, &grants)?;
     let networks = grants.iter().filter_map(|grant| match grant {
         Grant::Http(grant) => grant.via,
         _ => None,
@@ -70,7 +86,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         limits.complete().log_bytes,
         arguments.attempt,
     ));
-    let (outcome, spent) = attempt(&taken, &version, parameters, arguments, &control)?;
+    let (outcome, spent) = attempt(&taken, &version, parameters, arguments, given, &control)?;
     let logs = control.log.lines_from(0);
     report(global, outcome, spent, &logs, &limits.complete())
 }
@@ -87,6 +103,67 @@ fn grants(texts: &[String]) -> Result<Vec<Grant>, Failure> {
     match problems.is_empty() {
         true => Ok(grants),
         false => Err(Invalid(problems).into()),
+    }
+}
+
+/// What an operator would have given it.
+fn given(arguments: &Arguments, grants: &[Grant]) -> Result<Given, Failure> {
+    let mut config = BTreeMap::new();
+    for text in &arguments.config {
+        let (key, value) = pair("--config", text, "KEY=VALUE")?;
+        config.insert(key.to_owned(), value.to_owned());
+    }
+    let mut secrets = Vec::new();
+    for text in &arguments.secret {
+        let (name, file) = pair("--secret", text, "NAME=FILE")?;
+        let name = secret_name(name).map_err(Failure::refused)?;
+        if !grants
+            .iter()
+            .any(|grant| grant.secret() == Some(name.as_str()))
+        {
+            return Err(Failure::refused(format!(
+                "--secret {name}: no grant names it; add --grant 'secret {name} in header:NAME to ORIGIN' or --grant 'secret {name} reveal'"
+            )));
+        }
+        let value = secret_value(&values::read_file(Path::new(file))?)
+            .map_err(|detail| Failure::refused(format!("--secret {name}: the value {detail}")))?;
+        secrets.push(RunSecret { name, value });
+    }
+    let mut named = grants.iter().filter_map(Grant::secret);
+    if let Some(name) = named.find(|name| secrets.iter().all(|s| s.name != **name)) {
+        return Err(Failure::refused(format!(
+            "the grant of the secret `{name}` needs its value: --secret {name}=FILE"
+        )));
+    }
+    let at = arguments.at.as_deref();
+    let at = at.map(|text| values::instant(text, now())).transpose();
+    Ok(Given {
+        config: Arc::new(config),
+        secrets: secrets.into(),
+        fixed: Fixed {
+            at: at.map_err(|detail| Failure::refused(format!("--at: {detail}")))?,
+            seed: arguments.seed,
+        },
+    })
+}
+
+fn pair<'t>(flag: &str, text: &'t str, like: &str) -> Result<(&'t str, &'t str), Failure> {
+    text.split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| Failure::refused(format!("{flag} takes {like}")))
+}
+
+/// A new id; the same each time for a run that is to be repeated.
+fn task_id(fixed: Fixed) -> TaskId {
+    let id = new_task_id(fixed.at.unwrap_or_else(now));
+    match fixed.seed {
+        None => id,
+        Some(seed) => {
+            let (high, _) = id.as_u64_pair();
+            // The random part: 12 bits of the upper half, 62 of the lower one.
+            let high = high & !0xfff | seed >> 52;
+            TaskId::from_u64_pair(high, 1 << 63 | seed & !(3 << 62))
+        }
     }
 }
 
@@ -132,6 +209,7 @@ fn attempt(
     version: &Arc<PluginVersion>,
     parameters: Map<String, Value>,
     arguments: &Arguments,
+    given: Given,
     control: &Arc<RunControl>,
 ) -> Result<(RunOutcome, Duration), Failure> {
     let sandbox = &taken.sandbox;
@@ -156,7 +234,7 @@ fn attempt(
             .await
             .map_err(Failure::refused)?;
         let attempt = Attempt {
-            task_id: new_task_id(now()),
+            task_id: task_id(given.fixed),
             tenant_id: DEFAULT_TENANT_ID,
             config_id: None,
             task_name: "dev run".to_owned(),
@@ -172,6 +250,7 @@ fn attempt(
             limits: version.limits.complete(),
             grants: version.grants.as_slice().into(),
             state: version.uses_state().then(StateSnapshot::default),
+            given,
         };
         let stop = stop_on_interrupt(control.clone());
         let clock = horarium_core::clock::SystemClock::new();

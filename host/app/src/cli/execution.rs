@@ -1,7 +1,7 @@
 //! `execution`: what runs and what ran.
 
 use super::execution_bulk::{self, BulkArguments, CANCEL, RETRY};
-use super::execution_show::{describe, has_ended, log_line, table};
+use super::execution_show::{call_table, describe, has_ended, log_line, table};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Style, text_of};
 use super::task_trigger::{check_task_id, wait};
@@ -11,6 +11,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
+/// Requests that `execution show` lists.
+const SHOWN_CALLS: usize = 50;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// List executions, newest first
@@ -19,6 +22,8 @@ pub(crate) enum Verb {
     Show(ExecutionArgument),
     /// Print what it logged
     Logs(LogsArguments),
+    /// List the requests it made
+    Http(HttpArguments),
     /// Tell what it waits for
     Why(ExecutionArgument),
     /// End one, or all that fit a filter: at once while it waits, soon while it runs
@@ -126,6 +131,14 @@ impl LogsArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct HttpArguments {
+    #[command(flatten)]
+    execution: ExecutionArgument,
+    #[command(flatten)]
+    page: PageArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RetryArguments {
     /// The execution's task_id, a UUID; or a filter
     #[arg(value_name = "TASK_ID")]
@@ -169,6 +182,11 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
         Verb::Show(execution) => show(remote, &execution),
         Verb::Logs(arguments) if arguments.follow => follow(remote, &arguments),
         Verb::Logs(arguments) => logs(remote, &arguments),
+        Verb::Http(arguments) => {
+            let path = arguments.execution.path("/http")?;
+            let answer = remote.client.get(&path, &arguments.page.query())?;
+            remote.show_list(&answer, "It made no request.", call_table)
+        }
         Verb::Why(execution) => {
             let answer = remote.client.get(&execution.path("/why")?, &Vec::new())?;
             remote.show(&answer, |why| {
@@ -237,9 +255,24 @@ fn show(remote: &Remote, execution: &ExecutionArgument) -> Outcome {
         .client
         .get(&execution.path("/attempts")?, &Vec::new())?
         .json()?;
+    let calls = remote
+        .client
+        .get(&execution.path("/http")?, &Vec::new())?
+        .json()?;
     let none = Vec::new();
     let attempts = attempts["items"].as_array().unwrap_or(&none);
-    print(&describe(&answer.json()?, attempts, now()))?;
+    let mut text = describe(&answer.json()?, attempts, now());
+    if let Some(items) = calls["items"].as_array().filter(|items| !items.is_empty()) {
+        text.push('\n');
+        text.push_str(&call_table(items).render(Style::of_stdout()));
+        if items.len() == SHOWN_CALLS {
+            text.push_str(&format!(
+                "`horarium execution http {}` lists all.\n",
+                execution.task_id
+            ));
+        }
+    }
+    print(&text)?;
     Ok(Exit::Done)
 }
 

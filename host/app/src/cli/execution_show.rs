@@ -193,6 +193,37 @@ fn attempt_table(attempts: &[Value]) -> Table {
     table
 }
 
+/// The requests an execution made.
+pub(crate) fn call_table(calls: &[Value]) -> Table {
+    let mut table = Table::new(&[
+        "METHOD",
+        "URL",
+        "STATUS",
+        "SENT>",
+        "RECEIVED>",
+        "TOOK>",
+        "ERROR",
+    ]);
+    for call in calls {
+        let bytes = |key: &str| call[key].as_u64().map(words::bytes).unwrap_or_default();
+        let status = match call["status"].as_u64() {
+            Some(status) if status >= 400 => Cell::painted(Paint::Bad, status.to_string()),
+            Some(status) => Cell::painted(Paint::Good, status.to_string()),
+            None => Cell::from(""),
+        };
+        table.row(vec![
+            text_of(call, "method").into(),
+            text_of(call, "url").into(),
+            status,
+            bytes("request_bytes").into(),
+            bytes("response_bytes").into(),
+            took(call, &call["duration_seconds"]).into(),
+            text_of(call, "error").into(),
+        ]);
+    }
+    table
+}
+
 /// Used of allowed, a line each: `memory 3.1 MiB of 64 MiB`.
 pub(crate) fn usage(usage: &Value, limits: &Value) -> String {
     if !usage.is_object() {

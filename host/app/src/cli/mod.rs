@@ -22,9 +22,12 @@ mod execution_show;
 pub(crate) mod failure;
 mod host;
 mod plugin;
+mod plugin_config;
+mod plugin_grant;
 mod plugin_limit;
 mod plugin_register;
 mod render;
+mod secret;
 mod serve;
 mod task;
 mod task_batch;
@@ -117,6 +120,9 @@ enum Verb {
     /// See and steer executions
     #[command(subcommand)]
     Execution(execution::Verb),
+    /// Keep secrets for plugins
+    #[command(subcommand)]
+    Secret(secret::Verb),
     /// See who executes
     #[command(subcommand)]
     Host(host::Verb),
@@ -178,6 +184,7 @@ fn run(cli: Cli) -> Outcome {
         Verb::Task(task::Verb::Next(arguments)) => task_next::run(&global, &arguments),
         Verb::Task(verb) => task::run(&Remote::new(&global)?, verb),
         Verb::Execution(verb) => execution::run(&Remote::new(&global)?, verb),
+        Verb::Secret(verb) => secret::run(&Remote::new(&global)?, verb),
         Verb::Host(verb) => host::run(&Remote::new(&global)?, verb),
         Verb::Tenant(verb) => tenant::run(&Remote::new(&global)?, verb),
         Verb::Token(verb) => token::run(&Remote::new(&global)?, verb),

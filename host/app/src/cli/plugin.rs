@@ -1,10 +1,12 @@
 //! `plugin`: registered plugins and their versions.
 
 use super::failure::{Failure, Outcome};
-use super::plugin_limit as limit;
-use super::plugin_register as register;
 use super::render::{Cell, Facts, Paint, Style, Table, instant_of, text_of};
 use super::{PageArguments, Remote, now, words};
+use super::{
+    plugin_config as config, plugin_grant as grant, plugin_limit as limit,
+    plugin_register as register,
+};
 use crate::client::segment;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -25,6 +27,11 @@ pub(crate) enum Verb {
     Limit(limit::Arguments),
     /// Show the circuit breaker of a plugin that keeps failing, or close it
     Breaker(limit::BreakerArguments),
+    /// Show or change what the active version may do
+    Grant(grant::Arguments),
+    /// Settings that every run of a plugin reads
+    #[command(subcommand)]
+    Config(config::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +87,8 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
         }
         Verb::Limit(arguments) => limit::run(remote, &arguments),
         Verb::Breaker(arguments) => limit::breaker(remote, &arguments),
+        Verb::Grant(arguments) => grant::run(remote, &arguments),
+        Verb::Config(verb) => config::run(remote, &verb),
         Verb::Disable(arguments) => {
             let name = &arguments.task_type;
             let body = json!({"disabled": !arguments.undo});
@@ -199,7 +208,6 @@ pub(crate) fn describe(version: &Value) -> Facts {
             .collect();
         items.join("\n")
     };
-    let granted = texts(&version["grants"]);
     let mut facts = Facts::default();
     facts
         .add("summary", text_of(descriptor, "summary"))
@@ -209,11 +217,7 @@ pub(crate) fn describe(version: &Value) -> Facts {
         .add("error", text_of(version, "error"))
         .add(
             "granted",
-            if granted.is_empty() {
-                "nothing".into()
-            } else {
-                granted
-            },
+            grant::lines(&version["grants"], Style::of_stdout()),
         )
         .add("asks for", texts(&descriptor["capabilities"]))
         .add("limits", super::task_show::limits(&version["limits"]))

@@ -7,7 +7,6 @@ use super::task_trigger::bar;
 use super::{Remote, print, values};
 use crate::client::{Answer, segment};
 use clap::Args;
-use horarium_model::grant::Grant;
 use horarium_model::input::Fields;
 use horarium_model::limits::MAX_COMPONENT_BYTES;
 use horarium_model::program::ProgramInput;
@@ -115,12 +114,7 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
 
 /// The options as REST takes them; what was not named is left out.
 fn options(arguments: &Arguments) -> Result<Value, Failure> {
-    let mut problems = Vec::new();
-    for (index, text) in arguments.grant.iter().enumerate() {
-        if let Err(detail) = text.parse::<Grant>() {
-            problems.push(Problem::at(format!("/grants/{index}"), detail));
-        }
-    }
+    let problems = super::plugin_grant::wrong(&arguments.grant, "/grants");
     if !problems.is_empty() {
         return Err(Invalid(problems).into());
     }

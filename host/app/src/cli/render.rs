@@ -64,6 +64,12 @@ impl Style {
         Self::decide(std::io::stderr().is_terminal())
     }
 
+    /// Colours whatever stdout is.
+    #[cfg(test)]
+    pub(crate) fn coloured() -> Self {
+        Self { colour: true }
+    }
+
     fn decide(terminal: bool) -> Self {
         Self {
             colour: terminal && !Self::is_unwanted(),

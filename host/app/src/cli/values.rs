@@ -56,6 +56,20 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::refused(format!("{}: {error}", path.display())))
 }
 
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn read_text(path: &str) -> Result<String, Failure> {
+    let bytes = match path {
+        "-" => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().read_to_end(&mut bytes);
+            read.map_err(|error| Failure::refused(format!("@-: {error}")))?;
+            bytes
+        }
+        path => read_file(Path::new(path))?,
+    };
+    String::from_utf8(bytes).map_err(|_| Failure::refused(format!("@{path}: is not UTF-8 text")))
+}
+
 /// `KEY=VALUE`: the key as it stands, or a JSON pointer when it starts with `/`; the value is JSON if it
 /// parses, else a string.
 #[derive(Debug, Clone, PartialEq)]

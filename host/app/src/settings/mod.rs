@@ -9,6 +9,7 @@ pub use docs::markdown;
 pub(crate) use table::cores;
 pub use table::{Setting, TABLE};
 
+use horarium_core::secrets::SecretKey;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::text::{nearest, one_line};
 use ipnet::IpNet;
@@ -61,6 +62,10 @@ pub struct Settings {
     pub limits: LimitOverrides,
     /// `network.allow_private`: private networks that grants with `via` may reach.
     pub allow_private: Vec<IpNet>,
+    /// `secrets.key`: keys for secrets, the current one first; none = those of the file.
+    pub secret_keys: Vec<SecretKey>,
+    /// `secrets.key_file`; none = `secrets.key` in the data directory.
+    pub secret_key_file: Option<PathBuf>,
     /// `log.format`.
     pub log_format: LogFormat,
     /// `log.level`: a level, or directives as tracing takes them.

@@ -2,6 +2,7 @@
 
 use super::read::Raw;
 use super::{Durability, LogFormat, PoolingSetting, PostgresSettings, Settings};
+use horarium_core::secrets::SecretKey;
 use horarium_model::input::Fields;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::text::one_line;
@@ -132,6 +133,12 @@ table! {
     "network.allow_private", "none",
         "Private networks that plugins with a grant `… via NETWORK` may reach, such as `[\"10.1.0.0/16\"]`; no other private address is ever reached.",
         |s, raw| raw.list(network).map(|v| s.allow_private = v);
+    "secrets.key", "those of `secrets.key_file`",
+        "Keys that secrets are encrypted with, 64 hexadecimal digits each, the current one first, older ones after it; the same on every host. Better in the environment than in a file others read.",
+        |s, raw| set_secret_keys(s, raw);
+    "secrets.key_file", "`secrets.key` in the data directory",
+        "File with those keys, a line each, readable by its owner only. Made when the first secret is set; the other hosts need a copy.",
+        |s, raw| raw.text().map(|v| s.secret_key_file = Some(PathBuf::from(v)));
     "log.format", "text",
         "Log lines on stderr for people (`text`) or as one JSON object a line (`json`).",
         |s, raw| raw.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]).map(|v| s.log_format = v);
@@ -188,6 +195,8 @@ impl Default for Settings {
             compile_timeout: Duration::from_secs(900),
             limits: LimitOverrides::default(),
             allow_private: Vec::new(),
+            secret_keys: Vec::new(),
+            secret_key_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
             audit_keep: chrono::Duration::days(365),
@@ -223,6 +232,24 @@ fn laid_over(top: LimitOverrides, below: LimitOverrides) -> LimitOverrides {
         serde_json::from_value(base).ok()
     });
     merged.unwrap_or(top)
+}
+
+/// A text or a list of texts; what is wrong is told without repeating any of it.
+fn set_secret_keys(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
+    let texts: Vec<&str> = match raw {
+        Raw::Text(text) => text.split(',').collect(),
+        Raw::Toml(toml::Value::String(text)) => text.split(',').collect(),
+        Raw::Toml(toml::Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().ok_or("holds something that is no text"))
+            .collect::<Result<_, _>>()?,
+        Raw::Toml(_) => return Err("is neither a text nor a list of texts".to_owned()),
+    };
+    settings.secret_keys = texts
+        .into_iter()
+        .map(|text| SecretKey::parse(text).map_err(|error| format!("cannot be used: {error}")))
+        .collect::<Result<_, _>>()?;
+    Ok(())
 }
 
 fn set_host_name(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use super::recorder::Ended;
 use super::verdict::{self, Verdict};
-use super::{Executor, Running};
+use super::{Executor, Running, given};
 use crate::config_cache::CompiledConfig;
 use crate::control::StopReason;
 use crate::runner::{Attempt, AttemptEnd, Failure, Outcome};
@@ -169,6 +169,10 @@ async fn prepared(
             Err(error) => return outcome(AttemptEnd::HandedBack(error.to_string())),
         },
     };
+    let given = match given::read(parts, claimed, version).await {
+        Ok(given) => given,
+        Err(end) => return outcome(end),
+    };
     let attempt = Attempt {
         task_id: claimed.task_id,
         tenant_id: claimed.tenant_id,
@@ -188,6 +192,7 @@ async fn prepared(
         limits,
         grants: version.grants.as_slice().into(),
         state,
+        given,
     };
     parts
         .registry
@@ -294,8 +299,23 @@ async fn finish(
         pause_after_failures: config.and_then(|c| c.config.spec.pause_after_failures),
         unit: rand::random::<f64>(),
     };
-    let logs = running.control.log.lines_from(0);
-    let ended = match verdict::judge(&facts, outcome, logs, running.control.progress()) {
+    let control = &running.control;
+    let mut calls = control.calls();
+    for call in calls
+        .iter_mut()
+        .filter(|call| call.duration_seconds.is_none())
+    {
+        let lasted = (facts.completed_at - call.at).as_seconds_f64();
+        call.duration_seconds = Some(lasted.max(0.0));
+        call.error
+            .get_or_insert_with(|| "broken off by the end of the run".into());
+    }
+    let kept = verdict::Kept {
+        logs: control.log.lines_from(0),
+        calls,
+        progress: control.progress(),
+    };
+    let ended = match verdict::judge(&facts, outcome, kept) {
         Verdict::Complete(completion) => Ended::Complete {
             on_conflict: completion
                 .state
@@ -304,7 +324,7 @@ async fn finish(
             completion,
             claimed: running.claimed.clone(),
         },
-        Verdict::Release(release) => Ended::Release(*release),
+        Verdict::Release(release) => Ended::Release(release),
     };
     // The recorder outlives every attempt; a closed channel only happens when the process ends.
     let _ = executor.ended.send(ended).await;

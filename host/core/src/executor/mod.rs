@@ -6,6 +6,7 @@
 mod admission;
 mod attempt;
 mod claims;
+mod given;
 mod lease;
 mod recorder;
 mod verdict;
@@ -17,6 +18,7 @@ use crate::control::{RunControl, StopReason};
 use crate::memory::MemoryBudget;
 use crate::observe::Observer;
 use crate::registry::Registry;
+use crate::secrets::Keyring;
 use crate::store::{Claimed, Store, StoreResult};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub wakes: Arc<Wakes>,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
+    /// Opens secrets.
+    pub keyring: Arc<Keyring>,
 }
 
 /// The executor of one host.

@@ -29,7 +29,7 @@ pub(super) enum Ended {
         on_conflict: Option<Box<Completion>>,
         claimed: Claimed,
     },
-    Release(Release),
+    Release(Box<Release>),
 }
 
 /// Records until `all_done` and nothing is left.
@@ -64,7 +64,7 @@ async fn record(executor: &Executor, batch: Vec<Ended>) {
                 on_conflict,
                 claimed,
             } => completes.push((completion, on_conflict, claimed)),
-            Ended::Release(release) => releases.push(release),
+            Ended::Release(release) => releases.push(*release),
         }
     }
     if !releases.is_empty() {
@@ -188,6 +188,7 @@ fn unrecordable(completion: Completion, message: &str) -> Completion {
         end: End::Failed,
         record,
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         ..completion

@@ -3,7 +3,7 @@
 use crate::control::StopReason;
 use crate::runner::{AttemptEnd, Failure, Outcome};
 use crate::store::{Claimed, Completion, End, Release};
-use horarium_model::execution::{AttemptOutcome, AttemptRecord, LogLine, Progress};
+use horarium_model::execution::{AttemptOutcome, AttemptRecord, HttpCall, LogLine, Progress};
 use horarium_model::limits::Allowed;
 use horarium_model::retry::RetryPolicy;
 use horarium_model::{ErrorKind, Timestamp, text};
@@ -27,6 +27,14 @@ pub(super) struct Facts<'a> {
     pub(super) unit: f64,
 }
 
+/// What a run told of itself while it ran.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) logs: Vec<LogLine>,
+    pub(super) calls: Vec<HttpCall>,
+    pub(super) progress: Option<Progress>,
+}
+
 /// What to do with an attempt.
 pub(super) enum Verdict {
     Complete(Box<Completion>),
@@ -34,12 +42,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges an outcome.
-pub(super) fn judge(
-    facts: &Facts<'_>,
-    outcome: Outcome,
-    logs: Vec<LogLine>,
-    progress: Option<Progress>,
-) -> Verdict {
+pub(super) fn judge(facts: &Facts<'_>, outcome: Outcome, kept: Kept) -> Verdict {
     let mut record = blank_record(facts);
     record.usage = Some(outcome.usage);
     let end = match outcome.end {
@@ -74,9 +77,10 @@ pub(super) fn judge(
         incarnation: facts.incarnation,
         end,
         record,
-        logs,
+        logs: kept.logs,
+        calls: kept.calls,
         state: outcome.state,
-        progress,
+        progress: kept.progress,
         pause_after_failures: facts.pause_after_failures,
         chained: facts.claimed.chained,
     }))
@@ -200,8 +204,7 @@ mod tests {
                 usage: Usage::default(),
                 state: None,
             },
-            Vec::new(),
-            None,
+            Kept::default(),
         ) {
             Verdict::Complete(completion) => Ok(*completion),
             Verdict::Release(release) => Err(release),

@@ -136,6 +136,10 @@ fn hint(parts: &Parts, known: &mut Known, due: Option<Timestamp>, available: boo
 
 /// Tells the store what this host is, when that changed.
 async fn describe(executor: &Executor, incarnation: i64, known: &mut Known) -> StoreResult<()> {
+    // A key that an operator put beside the others is told of before secrets are sealed with it.
+    if let Err(error) = executor.parts.keyring.reload() {
+        tracing::warn!(%error, "the keys of secrets cannot be read again");
+    }
     let facts = facts(&executor.parts, &executor.settings);
     let fresh = Some((incarnation, facts.clone()));
     if known.told != fresh {
@@ -160,6 +164,7 @@ pub(super) fn facts(parts: &Parts, settings: &ExecutorSettings) -> HostFacts {
         slots: settings.slots,
         memory_bytes: settings.memory.total(),
         loaded,
+        secret_keys: parts.keyring.ids(),
     }
 }
 

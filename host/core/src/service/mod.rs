@@ -10,8 +10,10 @@ mod logs;
 mod next;
 mod once;
 mod parameters;
+mod plugin_config;
 mod plugins;
 mod registration;
+mod secrets;
 mod state;
 mod tasks;
 pub mod tenants;
@@ -31,6 +33,7 @@ pub use once::{Once, RequestKey, Requests};
 pub use parameters::ParametersView;
 pub use plugins::Plugins;
 pub use registration::Registration;
+pub use secrets::{Rekeyed, SecretView, Secrets};
 pub use tasks::{TaskRef, Tasks};
 pub use tenants::Tenants;
 pub use tokens::{FreshToken, Tokens};
@@ -42,6 +45,7 @@ use crate::clock::Clock;
 use crate::control::RunControl;
 use crate::registry::Registry;
 use crate::runner::Intake;
+use crate::secrets::Keyring;
 use crate::store::{BacklogOf, FullBacklog, Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::{Level, Levels, LimitOverrides};
@@ -112,6 +116,8 @@ pub struct Context {
     pub policy: Arc<HostPolicy>,
     /// Runs in progress.
     pub live: Arc<dyn LiveRuns>,
+    /// Seals secrets.
+    pub keyring: Arc<Keyring>,
     /// Keyed requests in progress.
     pub requests: Arc<Requests>,
 }
@@ -131,6 +137,8 @@ pub struct Services {
     pub tokens: Tokens,
     /// Who did what.
     pub audit: Audit,
+    /// Secrets of plugins.
+    pub secrets: Secrets,
 }
 
 impl Services {
@@ -142,6 +150,7 @@ impl Services {
             tenants: Tenants(context.clone()),
             tokens: Tokens(context.clone()),
             audit: Audit::new(context.clone()),
+            secrets: Secrets::new(context.clone()),
             executions: Executions(context),
         }
     }

@@ -381,7 +381,7 @@ impl Plugins {
         body: &Value,
     ) -> ServiceResult<Vec<Grant>> {
         let grants = Fields::read(body, "", |fields| {
-            let grants = read_grants(fields);
+            let grants = read_grants(fields, "grants");
             if grants.is_none() && !fields.has_problems() {
                 fields.problem("grants", "is missing; send a list, empty for none");
             }
@@ -390,6 +390,48 @@ impl Plugins {
         let version = self.granted_version(tenant, name).await?;
         self.replace_grants(version, grants.clone()).await?;
         self.catalog_changed().await?;
+        Ok(grants)
+    }
+
+    /// Adds grants to those of the active version (else of the newest ready one) and takes others away.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid`, also when one to take away is not granted.
+    pub async fn change_grants(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        body: &Value,
+    ) -> ServiceResult<Vec<Grant>> {
+        let (add, remove) = Fields::read(body, "", |fields| {
+            let add = read_grants(fields, "add").unwrap_or_default();
+            (add, read_grants(fields, "remove").unwrap_or_default())
+        })?;
+        let version = self.granted_version(tenant, name).await?;
+        let mut grants = version.grants.clone();
+        let mut problems = Vec::new();
+        for (index, grant) in remove.iter().enumerate() {
+            let before = grants.len();
+            grants.retain(|granted| granted != grant);
+            if grants.len() == before {
+                let known: Vec<String> = grants.iter().map(Grant::to_string).collect();
+                let hint = nearest(&grant.to_string(), known.iter().map(String::as_str))
+                    .map(|near| format!("; did you mean `{near}`?"))
+                    .unwrap_or_default();
+                let detail = format!("`{grant}` is not granted{hint}");
+                problems.push(Problem::at(format!("/remove/{index}"), detail));
+            }
+        }
+        refuse(problems)?;
+        for grant in add {
+            if !grants.contains(&grant) {
+                grants.push(grant);
+            }
+        }
+        if grants != version.grants {
+            self.replace_grants(version, grants.clone()).await?;
+            self.catalog_changed().await?;
+        }
         Ok(grants)
     }
 

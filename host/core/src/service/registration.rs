@@ -48,7 +48,7 @@ impl Registration {
     pub fn from_json(body: &Value) -> Result<Self, Invalid> {
         let mut described = Ok(Descriptor::default());
         let mut read = Fields::read(body, "", |fields| Self {
-            grants: read_grants(fields),
+            grants: read_grants(fields, "grants"),
             grant_asked: fields.boolean("grant_asked").unwrap_or(false),
             activate: fields.boolean("activate").unwrap_or(true),
             descriptor: {
@@ -72,9 +72,12 @@ impl Registration {
     }
 }
 
-/// Reads the key `grants`: a list of grants as `--grant` takes them.
-pub(super) fn read_grants(fields: &mut Fields<'_>) -> Option<Vec<Grant>> {
-    fields.list("grants", 200, |item| match item {
+/// Most grants of a version.
+const MAX_GRANTS: usize = 200;
+
+/// Reads a list of grants as `--grant` takes them.
+pub(super) fn read_grants(fields: &mut Fields<'_>, key: &'static str) -> Option<Vec<Grant>> {
+    fields.list(key, MAX_GRANTS, |item| match item {
         Value::String(text) => text.parse(),
         other => Err(format!(
             "a grant is a string as --grant takes it, not {}",

@@ -4,7 +4,7 @@
 use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
-use horarium_model::execution::{AttemptRecord, LogLine};
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{
     ConfigId, ErrorKind, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
@@ -174,3 +174,4 @@ catalog_operations! { delegate; Catalog:
 history_operations! { delegate; History: }
 
 access_operations! { delegate; Access: }
+vault_operations! { delegate; Vault: }

@@ -76,6 +76,7 @@ impl Host {
             clock: Arc::new(HostClock::new(birth.clock, birth.ahead, gate.clone())),
             wakes,
             observer: Arc::new(Silent),
+            keyring: Arc::default(),
         };
         let settings = ExecutorSettings {
             slots: birth.slots,

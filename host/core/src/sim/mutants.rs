@@ -3,7 +3,7 @@
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::scheduler::new_task_id;
 use crate::store::*;
-use horarium_model::execution::{AttemptRecord, LogLine, State, Trigger};
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
 use horarium_model::firing::Fire;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
@@ -254,26 +254,16 @@ macro_rules! mutant_catalog {
 }
 catalog_operations! { mutant_catalog; }
 
-macro_rules! mutant_history {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+macro_rules! untouched {
+    ($trait:ident: $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
         #[async_trait::async_trait]
-        impl History for MutantStore {
+        impl $trait for MutantStore {
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
                 self.inner.$name($($arg),*).await
             })*
         }
     };
 }
-history_operations! { mutant_history; }
-
-macro_rules! mutant_access {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
-        #[async_trait::async_trait]
-        impl Access for MutantStore {
-            $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {
-                self.inner.$name($($arg),*).await
-            })*
-        }
-    };
-}
-access_operations! { mutant_access; }
+history_operations! { untouched; History: }
+vault_operations! { untouched; Vault: }
+access_operations! { untouched; Access: }

@@ -63,6 +63,25 @@ macro_rules! history_operations {
             executions(tenant: TenantId, filter: &ExecutionFilter, page: &Page) -> Listing<Execution>;
             attempts(tenant: TenantId, task_id: TaskId) -> Vec<AttemptRecord>;
             logs(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<LogLine>;
+            http_calls(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<HttpCall>;
+        }
+    };
+}
+
+macro_rules! vault_operations {
+    ($then:ident; $($more:tt)*) => {
+        $then! { $($more)*
+            plugin_config(tenant: TenantId, task_type: &str) -> BTreeMap<String, String>;
+            set_plugin_config(now: Timestamp, tenant: TenantId, task_type: &str, key: &str, value: Option<String>) -> ();
+            configured_types() -> Vec<(TenantId, String)>;
+            secrets(tenant: TenantId, page: &Page) -> Listing<SecretInfo>;
+            secret(tenant: TenantId, name: &str) -> Option<SecretInfo>;
+            sealed_secrets(tenant: TenantId, names: &[String]) -> Vec<SealedSecret>;
+            put_secret(now: Timestamp, secret: SealedSecret) -> SecretInfo;
+            delete_secret(tenant: TenantId, name: &str) -> bool;
+            secret_keys() -> Vec<String>;
+            secrets_under_other_keys(key_id: &str, after: Option<(TenantId, String)>, limit: u32) -> Vec<SealedSecret>;
+            reseal_secret(secret: SealedSecret) -> bool;
         }
     };
 }

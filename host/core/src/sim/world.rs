@@ -254,6 +254,7 @@ async fn operator(
         wakes: Arc::default(),
         policy: Arc::default(),
         live: Arc::new(NoRuns),
+        keyring: Arc::default(),
         requests: Arc::default(),
     });
     Ok(services.tasks)

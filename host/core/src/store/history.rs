@@ -1,7 +1,7 @@
 //! What ran: live and ended executions as every surface shows them.
 
 use super::{Listing, Page, StoreResult};
-use horarium_model::execution::{AttemptRecord, LogLine, State, Trigger};
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
 use horarium_model::{ConfigId, ErrorKind, Execution, TaskId, TenantId, Timestamp};
 
 /// Reading executions.
@@ -29,6 +29,15 @@ pub trait History: Send + Sync + 'static {
         task_id: TaskId,
         page: &Page,
     ) -> StoreResult<Listing<LogLine>>;
+
+    /// Outgoing requests of ended attempts in the order of (claim, call); `page.after` counts requests
+    /// already seen.
+    async fn http_calls(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        page: &Page,
+    ) -> StoreResult<Listing<HttpCall>>;
 }
 
 /// Which executions to list.

@@ -19,6 +19,9 @@ pub struct HostFacts {
     pub memory_bytes: u64,
     /// The task types it could load, and so may claim.
     pub loaded: Vec<String>,
+    /// The ids of its keys for secrets, the current one first.
+    #[serde(default)]
+    pub secret_keys: Vec<String>,
 }
 
 /// A host that is alive.

@@ -1,5 +1,6 @@
-//! Durable truth, as four traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
-//! [`History`] (what ended) and [`Access`] (tenants, tokens, who did what). Each method is one atomic operation of the business. Every
+//! Durable truth, as five traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`Vault`] (settings and secrets of plugins), [`History`] (what ended) and [`Access`] (tenants, tokens, who did
+//! what). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
@@ -19,6 +20,7 @@ mod lanes;
 pub mod memory;
 mod queue;
 pub mod rules;
+mod vault;
 
 pub use access::*;
 pub use backlog::*;
@@ -30,12 +32,13 @@ pub use history::*;
 pub use hosts::*;
 pub use lanes::*;
 pub use queue::*;
+pub use vault::*;
 
 use horarium_model::Invalid;
 
 /// All faces of one store.
-pub trait Store: Queue + Catalog + History + Access {}
-impl<T: Queue + Catalog + History + Access> Store for T {}
+pub trait Store: Queue + Catalog + Vault + History + Access {}
+impl<T: Queue + Catalog + Vault + History + Access> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::runner::{StateCommit, StateSnapshot};
 use horarium_model::config::ScheduleState;
-use horarium_model::execution::{AttemptRecord, LogLine, Progress, SkipReason, State, Trigger};
+use horarium_model::execution::{
+    AttemptRecord, HttpCall, LogLine, Progress, SkipReason, State, Trigger,
+};
 use horarium_model::firing::Plan;
 use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
@@ -282,6 +284,8 @@ pub struct Completion {
     pub record: AttemptRecord,
     /// The attempt's log.
     pub logs: Vec<LogLine>,
+    /// The attempt's outgoing requests.
+    pub calls: Vec<HttpCall>,
     /// State to commit with a success.
     pub state: Option<StateCommit>,
     /// The last progress report.

@@ -7,21 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
-use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Bytes of one direction, shared by all requests of a run.
 pub(super) struct Limit {
     pub(super) counter: Arc<AtomicU64>,
+    /// Bytes of this request alone.
+    pub(super) own: Arc<AtomicU64>,
     pub(super) most: u64,
 }
 
 impl Limit {
     fn count(&self, frame: &Frame<Bytes>) -> bool {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        self.own.fetch_add(bytes, Ordering::Relaxed);
         self.counter.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.most
     }
 }
@@ -51,6 +52,7 @@ impl Body for CountedRequest {
             frame.map(|frame| match frame {
                 Ok(frame) if self.limit.count(&frame) => Ok(frame),
                 Ok(_) => Err(ErrorCode::HttpRequestBodySize(Some(self.limit.most))),
+                Err(Error::HttpRequestDenied) => Err(ErrorCode::HttpRequestDenied),
                 Err(_) => Err(ErrorCode::HttpProtocolError),
             })
         })
@@ -65,21 +67,16 @@ impl Body for CountedRequest {
     }
 }
 
-/// A body on its way in; keeps its connection and its place among the concurrent requests.
-pub(super) struct CountedResponse {
+/// A body on its way in; keeps what shall live as long as it does.
+pub(super) struct CountedResponse<K> {
     body: Incoming,
     limit: Limit,
     between: Option<(Duration, Pin<Box<Sleep>>)>,
-    _keep: (OwnedSemaphorePermit, AbortOnDropJoinHandle<()>),
+    _keep: K,
 }
 
-impl CountedResponse {
-    pub(super) fn new(
-        body: Incoming,
-        limit: Limit,
-        between: Option<Duration>,
-        keep: (OwnedSemaphorePermit, AbortOnDropJoinHandle<()>),
-    ) -> Self {
+impl<K> CountedResponse<K> {
+    pub(super) fn new(body: Incoming, limit: Limit, between: Option<Duration>, keep: K) -> Self {
         Self {
             body,
             limit,
@@ -89,7 +86,7 @@ impl CountedResponse {
     }
 }
 
-impl Body for CountedResponse {
+impl<K: Unpin> Body for CountedResponse<K> {
     type Data = Bytes;
     type Error = Error;
 

@@ -1,11 +1,13 @@
-//! What a guest can do beyond computing. One file a capability, each with the same phases: the
-//! interfaces it links (also what registration accepts as imports), what it prepares for a run, and
-//! what it reports at the run's end.
+//! What a guest can do beyond computing. One file a capability, each with the same phases: the interfaces
+//! it links (`link`), what registration accepts as imports (`INTERFACE`), what it prepares for a run, and what
+//! it reports at the run's end (`report`).
 
 pub(crate) mod config;
+pub(crate) mod denial;
 pub(crate) mod execution;
 pub(crate) mod http;
 mod http_body;
+mod http_secrets;
 pub(crate) mod log;
 pub(crate) mod program;
 pub(crate) mod progress;

@@ -6,8 +6,11 @@ use crate::bindings::plugin::horarium::task::state;
 use crate::bindings::plugin::horarium::task::types::Refusal;
 use crate::data::RunData;
 use horarium_core::runner::{StateCommit, StateSnapshot};
+use horarium_core::secrets::Redactor;
+use horarium_model::Usage;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use wasmtime::component::{HasSelf, Linker};
 
 pub(crate) const INTERFACE: &str = "state";
@@ -54,11 +57,6 @@ impl StateSession {
     /// Reports: what to commit with a success, none when no key was touched.
     pub(crate) fn into_commit(self) -> Option<StateCommit> {
         (!self.commit.expected.is_empty()).then_some(self.commit)
-    }
-
-    /// Bytes of keys and values as of now.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Notes that the outcome depends on the version of this key.
@@ -153,6 +151,11 @@ impl StateSession {
     }
 }
 
+/// Reports: the size of the state as the run leaves it.
+pub(crate) fn report(data: &RunData, usage: &mut Usage) {
+    usage.state_bytes = data.state.as_ref().map_or(0, |state| state.bytes);
+}
+
 fn check_key(key: &str) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
         return Err(refusal(
@@ -166,11 +169,21 @@ fn check_key(key: &str) -> Result<(), Refusal> {
 impl RunData {
     fn state(&mut self) -> Result<&mut StateSession, Refusal> {
         self.state.as_mut().ok_or_else(|| {
-            refusal(
-                "not-granted",
-                "the plugin may not keep state; allow it with --grant state",
-            )
+            let sentence = "the plugin may not keep state; allow it with --grant state";
+            self.denials.note(&format!("denied: {sentence}"));
+            refusal("not-granted", sentence)
         })
+    }
+
+    /// State is kept as it is, for everybody who may read it: no place for a secret.
+    fn refuse_secrets(&self, key: &str, value: &[u8]) -> Result<(), Refusal> {
+        let finds = |r: &Arc<Redactor>| r.finds(value) || r.finds(key.as_bytes());
+        if !self.redactor.as_ref().is_some_and(finds) {
+            return Ok(());
+        }
+        let sentence = "the value of a secret cannot be kept in the state, which is not encrypted";
+        self.denials.note(&format!("denied: {sentence}"));
+        Err(refusal("invalid", sentence))
     }
 }
 
@@ -180,7 +193,9 @@ impl state::Host for RunData {
     }
 
     fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), Refusal>> {
-        Ok(self.state().and_then(|state| state.write(key, Some(value))))
+        Ok(self
+            .refuse_secrets(&key, &value)
+            .and_then(|()| self.state()?.write(key, Some(value))))
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), Refusal>> {
@@ -223,7 +238,7 @@ mod tests {
         assert_eq!(state.get("a/1").unwrap(), Some(b"new".to_vec()));
         assert_eq!(state.get("a/2").unwrap(), None);
         assert_eq!(state.keys("a/", None, 10).unwrap(), ["a/1"]);
-        assert_eq!(state.bytes(), 6 + 4);
+        assert_eq!(state.bytes, 6 + 4);
     }
 
     #[test]

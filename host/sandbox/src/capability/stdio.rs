@@ -5,6 +5,7 @@ use crate::data::RunData;
 use bytes::Bytes;
 use horarium_core::clock::Clock;
 use horarium_core::control::{MAX_LINE_BYTES, RunControl};
+use horarium_core::secrets::MAX_SECRET_BYTES;
 use horarium_model::execution::{LogLevel, LogSource};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,8 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError};
 
 /// Bytes of stderr kept for the traceback.
 pub(crate) const STDERR_TAIL_BYTES: usize = 4 << 10;
+/// Bytes of a line that are looked through for secrets: what the log keeps, and the longest secret.
+const LOOKED_THROUGH_BYTES: usize = MAX_LINE_BYTES + MAX_SECRET_BYTES;
 /// Bytes a guest may write in one call.
 const WRITE_BUDGET: usize = 64 << 10;
 
@@ -39,8 +42,16 @@ struct Output {
 }
 
 enum Sink {
-    Lines { partial: Vec<u8>, tail: Vec<u8> },
-    Result { bytes: Vec<u8>, limit: usize },
+    Lines {
+        partial: Vec<u8>,
+        tail: Vec<u8>,
+        /// The rest of a line that is too long to be looked through for secrets.
+        skips: bool,
+    },
+    Result {
+        bytes: Vec<u8>,
+        limit: usize,
+    },
 }
 
 impl Stdio {
@@ -58,6 +69,7 @@ impl Stdio {
         let lines = || Sink::Lines {
             partial: Vec::new(),
             tail: Vec::new(),
+            skips: false,
         };
         let result = || Sink::Result {
             bytes: Vec::new(),
@@ -88,9 +100,11 @@ impl Stdio {
     pub(crate) fn stderr_tail(&self) -> String {
         match &*self.stderr.sink() {
             Sink::Lines { tail, .. } => {
-                let start = tail.len().saturating_sub(STDERR_TAIL_BYTES);
-                let text = String::from_utf8_lossy(&tail[start..]);
-                horarium_model::text::sanitize(&text, true)
+                // Before the cut, which could leave a part of a secret's value.
+                let whole = String::from_utf8_lossy(tail);
+                let whole = self.stderr.control.log.redacted(&whole);
+                let start = whole.ceil_char_boundary(whole.len().saturating_sub(STDERR_TAIL_BYTES));
+                horarium_model::text::sanitize(&whole[start..], true)
             }
             Sink::Result { .. } => String::new(),
         }
@@ -118,11 +132,19 @@ impl Output {
                 }
                 bytes.extend_from_slice(data);
             }
-            Sink::Lines { partial, tail } => {
+            Sink::Lines {
+                partial,
+                tail,
+                skips,
+            } => {
                 if self.source == LogSource::Stderr {
                     keep_tail(tail, data);
                 }
-                self.lines(partial, data);
+                if self.control.log.redacts() {
+                    self.whole_lines(partial, skips, data);
+                } else {
+                    self.lines(partial, data);
+                }
             }
         }
         Ok(())
@@ -155,6 +177,36 @@ impl Output {
         }
     }
 
+    /// Lines of a run with secrets: cut by the log, once it has looked at all of them, so that no value is
+    /// split. What goes beyond is counted and dropped.
+    fn whole_lines(&self, partial: &mut Vec<u8>, skips: &mut bool, data: &[u8]) {
+        for piece in data.split_inclusive(|b| *b == b'\n') {
+            let (text, ended) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            let room = LOOKED_THROUGH_BYTES - partial.len();
+            if *skips {
+                self.control.log.skipped(text.len());
+            } else if text.len() > room {
+                partial.extend_from_slice(&text[..room]);
+                self.control.log.skipped(text.len() - room);
+                self.line(partial);
+                partial.clear();
+                *skips = true;
+            } else {
+                partial.extend_from_slice(text);
+            }
+            if ended {
+                if !*skips {
+                    self.line(partial);
+                }
+                partial.clear();
+                *skips = false;
+            }
+        }
+    }
+
     fn line(&self, bytes: &[u8]) {
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         let level = match self.source {
@@ -177,10 +229,11 @@ impl Output {
 }
 
 fn keep_tail(tail: &mut Vec<u8>, data: &[u8]) {
-    let start = data.len().saturating_sub(STDERR_TAIL_BYTES);
-    tail.extend_from_slice(&data[start..]);
-    if tail.len() > 2 * STDERR_TAIL_BYTES {
-        tail.drain(..tail.len() - STDERR_TAIL_BYTES);
+    // Twice of what is shown, so that a value that is cut at the front is not shown.
+    let kept = 2 * STDERR_TAIL_BYTES;
+    tail.extend_from_slice(&data[data.len().saturating_sub(kept)..]);
+    if tail.len() > 2 * kept {
+        tail.drain(..tail.len() - kept);
     }
 }
 
@@ -307,6 +360,7 @@ mod tests {
             sink: Mutex::new(Sink::Lines {
                 partial: Vec::new(),
                 tail: Vec::new(),
+                skips: false,
             }),
         }
     }

@@ -1,7 +1,7 @@
 //! Imports and exports of a component, held against what this host has and needs.
 
 use super::parse_error;
-use crate::capability::{TASK_IMPORTS, TASK_PACKAGE};
+use crate::capability::{self, TASK_IMPORTS, TASK_PACKAGE};
 use horarium_core::runner::COMMAND;
 use horarium_model::text::one_line;
 use wasmparser::{Parser, Payload};
@@ -114,9 +114,10 @@ pub(super) fn check(world: &World) -> Result<&'static str, String> {
     for import in &world.imports {
         if !provided(import) {
             return Err(format!(
-                "imports `{import}`, which this host does not have; it has horarium:task@1.0 ({}) and WASI 0.2 ({})",
+                "imports `{import}`, which this host does not have; it has horarium:task@1.0 ({}), WASI 0.2 ({}) and {}",
                 TASK_IMPORTS[1..].join(", "),
-                WASI_PACKAGES.join(", ")
+                WASI_PACKAGES.join(", "),
+                capability::config::WASI_INTERFACE
             ));
         }
     }
@@ -163,6 +164,7 @@ fn provided(import: &str) -> bool {
         return false;
     };
     match name.package.split_once(':') {
+        Some(("wasi", "config")) => import == capability::config::WASI_INTERFACE,
         Some(("wasi", package)) => {
             WASI_PACKAGES.contains(&package) && name.version.starts_with("0.2.")
         }

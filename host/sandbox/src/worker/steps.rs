@@ -171,5 +171,6 @@ fn nobody() -> Attempt {
         limits,
         grants: Arc::from([]),
         state: None,
+        given: Default::default(),
     }
 }

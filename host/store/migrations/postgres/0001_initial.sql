@@ -211,6 +211,29 @@ CREATE TABLE plugin_bytes (
 );
 ALTER TABLE plugin_bytes ALTER COLUMN bytes SET STORAGE EXTERNAL;
 
+-- What operators set for a task type. Not secret.
+CREATE TABLE plugin_config (
+    tenant_id bigint NOT NULL,
+    task_type text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    value text NOT NULL,
+    updated_at bigint NOT NULL,
+    PRIMARY KEY (tenant_id, task_type, key)
+);
+
+-- Secrets, sealed with a key that is not in the database: nonce and ciphertext, bound to tenant and name.
+CREATE TABLE secrets (
+    tenant_id bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    key_id text COLLATE "C" NOT NULL,
+    sealed bytea NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    PRIMARY KEY (tenant_id, name)
+);
+CREATE INDEX secrets_key ON secrets (key_id);
+
 -- What has not ended. Room is left in each page, so that an update that touches no index stays on it.
 CREATE TABLE live_executions (
     id bigint PRIMARY KEY,
@@ -390,6 +413,15 @@ CREATE TABLE execution_logs (
     execution_id bigint NOT NULL,
     claim bigint NOT NULL,
     lines jsonb NOT NULL,
+    PRIMARY KEY (tenant_id, execution_id, claim)
+);
+
+-- The outgoing requests of an attempt, as one array; attempts without any have no row.
+CREATE TABLE execution_http (
+    tenant_id bigint NOT NULL,
+    execution_id bigint NOT NULL,
+    claim bigint NOT NULL,
+    calls jsonb NOT NULL,
     PRIMARY KEY (tenant_id, execution_id, claim)
 );
 

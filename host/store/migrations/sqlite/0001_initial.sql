@@ -194,6 +194,29 @@ CREATE TABLE plugin_bytes (
     bytes BLOB NOT NULL
 );
 
+-- What operators set for a task type. Not secret.
+CREATE TABLE plugin_config (
+    tenant_id INTEGER NOT NULL,
+    task_type TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX plugin_config_key ON plugin_config (tenant_id, task_type, key);
+
+-- Secrets, sealed with a key that is not in the database: nonce and ciphertext, bound to tenant and name.
+CREATE TABLE secrets (
+    tenant_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX secrets_name ON secrets (tenant_id, name);
+CREATE INDEX secrets_key ON secrets (key_id);
+
 -- What has not ended.
 CREATE TABLE live_executions (
     id INTEGER PRIMARY KEY,
@@ -361,6 +384,14 @@ CREATE TABLE execution_logs (
     lines BLOB NOT NULL
 );
 CREATE UNIQUE INDEX execution_logs_attempt ON execution_logs (execution_id, claim);
+
+-- The outgoing requests of an attempt, as one array; attempts without any have no row.
+CREATE TABLE execution_http (
+    execution_id INTEGER NOT NULL,
+    claim INTEGER NOT NULL,
+    calls BLOB NOT NULL
+);
+CREATE UNIQUE INDEX execution_http_attempt ON execution_http (execution_id, claim);
 
 -- Live and ended executions as every surface shows them.
 CREATE VIEW executions AS

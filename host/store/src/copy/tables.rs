@@ -135,6 +135,22 @@ pub(crate) const TABLES: &[Table] = &[
         ..TABLE
     },
     Table {
+        name: "plugin_config",
+        key: "tenant_id task_type key",
+        ints: "tenant_id updated_at",
+        texts: "task_type key value",
+        ..TABLE
+    },
+    Table {
+        name: "secrets",
+        key: "tenant_id name",
+        ints: "tenant_id version created_at updated_at",
+        texts: "name key_id",
+        blobs: "sealed",
+        page: 100,
+        ..TABLE
+    },
+    Table {
         name: "live_parameters",
         key: "execution_id",
         ints: "execution_id",
@@ -176,6 +192,16 @@ pub(crate) const TABLES: &[Table] = &[
         postgres_key: Some("tenant_id execution_id claim"),
         ints: "tenant_id execution_id claim",
         jsons: "lines",
+        beside_execution: true,
+        page: 200,
+        ..TABLE
+    },
+    Table {
+        name: "execution_http",
+        key: "execution_id claim",
+        postgres_key: Some("tenant_id execution_id claim"),
+        ints: "tenant_id execution_id claim",
+        jsons: "calls",
         beside_execution: true,
         page: 200,
         ..TABLE

@@ -349,6 +349,8 @@ async fn drop_tenant(tx: &mut Tx, tenant: TenantId) -> PgResult<()> {
         sql::TENANT_RATES,
         sql::TENANT_ANSWERS,
         sql::TENANT_AUDIT,
+        sql::TENANT_CONFIG,
+        sql::TENANT_SECRETS,
         sql::DROP_TENANT,
     ] {
         let dropping = query(statement).bind(tenant);

@@ -10,6 +10,7 @@ use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, State
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST};
 use horarium_model::{ConfigId, Timestamp};
+use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -191,18 +192,8 @@ async fn lock_schedules(
 /// Writes the rows; returns what is still to be done for them.
 async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Ends> {
     end::insert_attempts(tx, &batch.attempts).await?;
-    let mut logs = Vec::with_capacity(batch.logs.len());
-    for (tenant, id, claim, lines) in batch.logs {
-        logs.push((
-            tenant,
-            id,
-            i64::from(claim),
-            jsonb::text(&text(&lines)?).into_owned(),
-        ));
-    }
-    for chunk in chunks(logs, |(_, _, _, lines)| lines.len()) {
-        write_logs(tx, chunk).await?;
-    }
+    write_arrays(tx, sql::INSERT_LOGS, batch.logs).await?;
+    write_arrays(tx, sql::INSERT_HTTP, batch.calls).await?;
     tx.tidings.schedule |= !batch.retries.is_empty();
     write_retries(tx, &batch.retries).await?;
     for chunk in chunks(batch.ends, |ended| {
@@ -229,21 +220,33 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Ends> {
     })
 }
 
-async fn write_logs(tx: &mut Tx, logs: Vec<(i64, i64, i64, String)>) -> PgResult<()> {
-    let (mut tenants, mut ids, mut claims, mut lines) = (vec![], vec![], vec![], vec![]);
-    for (tenant, id, claim, text) in logs {
-        tenants.push(tenant);
-        ids.push(id);
-        claims.push(claim);
-        lines.push(text);
+/// Writes what attempts left one after the other (tenant, execution, claim, pieces): logs, requests.
+async fn write_arrays<T: Serialize>(
+    tx: &mut Tx,
+    statement: &'static str,
+    arrays: Vec<(i64, i64, u32, &[T])>,
+) -> PgResult<()> {
+    let mut texts = Vec::with_capacity(arrays.len());
+    for (tenant, id, claim, pieces) in arrays {
+        let text = jsonb::text(&text(&pieces)?).into_owned();
+        texts.push((tenant, id, i64::from(claim), text));
     }
-    query(sql::INSERT_LOGS)
-        .bind(tenants)
-        .bind(ids)
-        .bind(claims)
-        .bind(lines)
-        .execute(tx.connection())
-        .await?;
+    for chunk in chunks(texts, |(_, _, _, text)| text.len()) {
+        let (mut tenants, mut ids, mut claims, mut pieces) = (vec![], vec![], vec![], vec![]);
+        for (tenant, id, claim, text) in chunk {
+            tenants.push(tenant);
+            ids.push(id);
+            claims.push(claim);
+            pieces.push(text);
+        }
+        query(statement)
+            .bind(tenants)
+            .bind(ids)
+            .bind(claims)
+            .bind(pieces)
+            .execute(tx.connection())
+            .await?;
+    }
     Ok(())
 }
 

@@ -82,7 +82,7 @@ pub(super) async fn forget(tx: &mut Tx, executions: &[(i64, i64)]) -> PgResult<(
         return Ok(());
     }
     let (tenants, ids): (Vec<i64>, Vec<i64>) = executions.iter().copied().unzip();
-    for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS] {
+    for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS, sql::DELETE_HTTP] {
         query(statement)
             .bind(&tenants)
             .bind(&ids)

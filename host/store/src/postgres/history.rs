@@ -6,8 +6,9 @@ use super::tx::{PgResult, kept, query, query_scalar};
 use super::{PostgresStore, rows, sql};
 use crate::columns::{cut, cut_counted, micros, seen};
 use horarium_core::store::{ExecutionFilter, History, Listing, Page, StoreResult};
-use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
+use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
+use serde::de::DeserializeOwned;
 use sqlx::QueryBuilder;
 use sqlx::postgres::{PgConnection, Postgres};
 
@@ -46,7 +47,21 @@ impl History for PostgresStore {
         let page = page.clone();
         self.read(move |connection| {
             let page = page.clone();
-            Box::pin(async move { logs(connection, tenant, task_id, &page).await })
+            Box::pin(async move { pieces(connection, sql::LOGS, tenant, task_id, &page).await })
+        })
+        .await
+    }
+
+    async fn http_calls(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        page: &Page,
+    ) -> StoreResult<Listing<HttpCall>> {
+        let page = page.clone();
+        self.read(move |connection| {
+            let page = page.clone();
+            Box::pin(async move { pieces(connection, sql::HTTP, tenant, task_id, &page).await })
         })
         .await
     }
@@ -225,23 +240,25 @@ async fn attempts(
         .collect::<StoreResult<_>>()?)
 }
 
-async fn logs(
+/// What attempts left one after the other: lines of logs, requests.
+async fn pieces<T: DeserializeOwned>(
     connection: &mut PgConnection,
+    statement: &'static str,
     tenant: TenantId,
     task_id: TaskId,
     page: &Page,
-) -> PgResult<Listing<LogLine>> {
+) -> PgResult<Listing<T>> {
     let Some(id) = visible(connection, tenant, task_id).await? else {
         return Ok(cut_counted(Vec::new(), page));
     };
-    let found = query(sql::LOGS)
+    let found = query(statement)
         .bind(tenant)
         .bind(id)
         .bind(i64::from(page.limit) + 1)
         .bind(seen(page))
         .fetch_all(connection)
         .await?;
-    let line = |row| rows::Reader::plain(row, "execution_logs").json("lines");
-    let items = found.iter().map(line).collect::<StoreResult<_>>()?;
+    let piece = |row| rows::Reader::plain(row, "execution_logs, execution_http").json("lines");
+    let items = found.iter().map(piece).collect::<StoreResult<_>>()?;
     Ok(cut_counted(items, page))
 }

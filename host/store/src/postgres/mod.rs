@@ -33,6 +33,7 @@ mod task_state;
 mod tests;
 mod tls;
 mod tx;
+mod vault;
 
 pub use partitions::PartitionSpan;
 pub use schema::PostgresStatus;

@@ -461,6 +461,8 @@ statements! {
         SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
     DELETE_LOGS = "DELETE FROM execution_logs WHERE (tenant_id, execution_id) IN ( \
         SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
+    DELETE_HTTP = "DELETE FROM execution_http WHERE (tenant_id, execution_id) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
     /// See `columns::AttemptRow`; `$1` the tenants.
     INSERT_ATTEMPTS = "INSERT INTO task_attempts (tenant_id, execution_id, claim, attempt, outcome, \
         started_at, completed_at, duration_seconds, error_kind, error_message, error_traceback, error_code, \
@@ -472,6 +474,9 @@ statements! {
     INSERT_LOGS = "INSERT INTO execution_logs (tenant_id, execution_id, claim, lines) \
         SELECT tenant_id, id, claim, lines::jsonb \
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) u(tenant_id, id, claim, lines)";
+    INSERT_HTTP = "INSERT INTO execution_http (tenant_id, execution_id, claim, calls) \
+        SELECT tenant_id, id, claim, calls::jsonb \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) u(tenant_id, id, claim, calls)";
     RETRY = "UPDATE live_executions l SET state = 'retryable', incarnation = NULL, due_at = u.due_at, \
         queue_key = u.due_at - l.priority::bigint * 60000000, \
         first_started_at = CASE WHEN l.first_started_at IS NOT DISTINCT FROM l.started_at \
@@ -604,6 +609,30 @@ statements! {
     DROP_TOMBSTONE = "DELETE FROM task_configs WHERE id = $1";
     DROP_SCHEDULE = "DELETE FROM task_schedules WHERE config_id = $1";
 
+    // ---- settings and secrets
+    PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id = $1 AND task_type = $2";
+    SET_PLUGIN_CONFIG = "INSERT INTO plugin_config (tenant_id, task_type, key, value, updated_at) \
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, task_type, key) DO UPDATE SET \
+        value = excluded.value, updated_at = excluded.updated_at";
+    UNSET_PLUGIN_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = $1 AND task_type = $2 AND key = $3";
+    CONFIGURED_TYPES = "SELECT DISTINCT tenant_id, task_type FROM plugin_config ORDER BY 1, 2";
+    SECRETS = "SELECT name, version, key_id, created_at, updated_at FROM secrets \
+        WHERE tenant_id = $1 ORDER BY name LIMIT $2 OFFSET $3";
+    SECRET = "SELECT name, version, key_id, created_at, updated_at FROM secrets \
+        WHERE tenant_id = $1 AND name = $2";
+    SEALED = "SELECT tenant_id, name, version, key_id, sealed FROM secrets \
+        WHERE tenant_id = $1 AND name = ANY ($2) ORDER BY name";
+    PUT_SECRET = "INSERT INTO secrets AS s (tenant_id, name, version, key_id, sealed, created_at, updated_at) \
+        VALUES ($1, $2, 1, $3, $4, $5, $5) ON CONFLICT (tenant_id, name) DO UPDATE SET \
+        version = s.version + 1, key_id = excluded.key_id, sealed = excluded.sealed, \
+        updated_at = excluded.updated_at RETURNING name, version, key_id, created_at, updated_at";
+    DELETE_SECRET = "DELETE FROM secrets WHERE tenant_id = $1 AND name = $2";
+    SECRET_KEYS = "SELECT DISTINCT key_id FROM secrets ORDER BY key_id";
+    /// `$2`, `$3` the one before
+    UNDER_OTHER_KEYS = "SELECT tenant_id, name, version, key_id, sealed FROM secrets \
+        WHERE key_id <> $1 AND (tenant_id, name) > ($2, $3) ORDER BY tenant_id, name LIMIT $4";
+    RESEAL = "UPDATE secrets SET key_id = $4, sealed = $5 WHERE tenant_id = $1 AND name = $2 AND version = $3";
+
     // ---- plugins
     INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
         VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING";
@@ -662,6 +691,8 @@ statements! {
     TENANT_BREAKERS = "DELETE FROM type_breakers WHERE tenant_id = $1";
     TENANT_ANSWERS = "DELETE FROM request_answers WHERE tenant_id = $1";
     TENANT_AUDIT = "DELETE FROM audit_log WHERE tenant_id = $1";
+    TENANT_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = $1";
+    TENANT_SECRETS = "DELETE FROM secrets WHERE tenant_id = $1";
     DROP_TENANT = "DELETE FROM tenants WHERE id = $1";
     TOKEN = tokens!("WHERE t.id = $1");
     TOKENS = tokens!("WHERE (t.tenant_id = $1 OR ($2 AND t.tenant_id IS NULL)) AND t.id > $3 ORDER BY t.id LIMIT $4");
@@ -701,6 +732,8 @@ statements! {
         SELECT id, ended_claim, attempt, state, started_at, completed_at, error_kind, \
         error_message, error_traceback, error_code, error_details::text, usage::text, plugin_digest, host \
         FROM task_executions WHERE tenant_id = $1 AND id = $2 AND ended_claim IS NOT NULL ORDER BY 2";
+    HTTP = "SELECT j.call::text FROM execution_http l, jsonb_array_elements(l.calls) WITH ORDINALITY j(call, place) \
+        WHERE l.tenant_id = $1 AND l.execution_id = $2 ORDER BY l.claim, j.place LIMIT $3 OFFSET $4";
     LOGS = "SELECT j.line::text FROM execution_logs l, jsonb_array_elements(l.lines) WITH ORDINALITY j(line, place) \
         WHERE l.tenant_id = $1 AND l.execution_id = $2 ORDER BY l.claim, j.place LIMIT $3 OFFSET $4";
 }

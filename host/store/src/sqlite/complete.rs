@@ -9,7 +9,7 @@ use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
 use horarium_model::Timestamp;
-use horarium_model::execution::LogLine;
+use horarium_model::execution::{HttpCall, LogLine};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -143,6 +143,11 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<Vec<Parent>> 
         .iter()
         .map(|(_, id, claim, lines)| (*id, *claim, *lines))
         .collect();
+    let calls: Vec<(i64, u32, &[HttpCall])> = batch
+        .calls
+        .iter()
+        .map(|(_, id, claim, calls)| (*id, *claim, *calls))
+        .collect();
     let retries: Vec<RetryRow<'_>> = batch
         .retries
         .iter()
@@ -151,6 +156,7 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<Vec<Parent>> 
     let ends: Vec<EndRow<'_>> = batch.ends.iter().map(end_row).collect::<StoreResult<_>>()?;
     for (statement, rows) in [
         (sql::INSERT_LOGS, rows(&logs)?),
+        (sql::INSERT_HTTP, rows(&calls)?),
         (sql::RETRY, rows(&retries)?),
         (sql::RECORD, rows(&ends)?),
         (sql::DELETE_LIVE, rows(&batch.gone)?),

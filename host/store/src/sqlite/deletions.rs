@@ -119,7 +119,12 @@ pub(super) async fn remove(tx: &mut Tx, batch: &[i64]) -> StoreResult<()> {
     }
     tx.keep_last_execution().await?;
     let list = text(&batch)?;
-    for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS, sql::DELETE_HISTORY] {
+    for statement in [
+        sql::DELETE_ATTEMPTS,
+        sql::DELETE_LOGS,
+        sql::DELETE_HTTP,
+        sql::DELETE_HISTORY,
+    ] {
         sqlx::query(statement)
             .bind(list.as_str())
             .execute(tx.write())

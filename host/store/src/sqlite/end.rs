@@ -83,7 +83,7 @@ pub(super) async fn forget(tx: &mut Tx, ids: &[i64]) -> StoreResult<()> {
     }
     tx.keep_last_execution().await?;
     let list = text(&ids)?;
-    for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS] {
+    for statement in [sql::DELETE_ATTEMPTS, sql::DELETE_LOGS, sql::DELETE_HTTP] {
         sqlx::query(statement)
             .bind(&list)
             .execute(tx.write())

@@ -4,8 +4,9 @@ use super::rows::Cells as _;
 use super::{SqliteStore, db, rows, sql};
 use crate::columns::{cut, cut_counted, micros, seen};
 use horarium_core::store::{ExecutionFilter, History, Listing, Page, StoreResult};
-use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
+use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
+use serde::de::DeserializeOwned;
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{QueryBuilder, Row};
 
@@ -42,7 +43,20 @@ impl History for SqliteStore {
     ) -> StoreResult<Listing<LogLine>> {
         let page = page.clone();
         self.read(move |connection| {
-            Box::pin(async move { logs(connection, tenant, task_id, &page).await })
+            Box::pin(async move { pieces(connection, sql::LOGS, tenant, task_id, &page).await })
+        })
+        .await
+    }
+
+    async fn http_calls(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        page: &Page,
+    ) -> StoreResult<Listing<HttpCall>> {
+        let page = page.clone();
+        self.read(move |connection| {
+            Box::pin(async move { pieces(connection, sql::HTTP, tenant, task_id, &page).await })
         })
         .await
     }
@@ -202,16 +216,18 @@ async fn attempts(
     found.iter().map(rows::attempt).collect()
 }
 
-async fn logs(
+/// What attempts left one after the other: lines of logs, requests.
+async fn pieces<T: DeserializeOwned>(
     connection: &mut SqliteConnection,
+    statement: &'static str,
     tenant: TenantId,
     task_id: TaskId,
     page: &Page,
-) -> StoreResult<Listing<LogLine>> {
+) -> StoreResult<Listing<T>> {
     let Some(id) = visible(connection, tenant, task_id).await? else {
         return Ok(cut_counted(Vec::new(), page));
     };
-    let found = sqlx::query(sql::LOGS)
+    let found = sqlx::query(statement)
         .bind(id)
         .bind(i64::from(page.limit) + 1)
         .bind(seen(page))
@@ -220,7 +236,7 @@ async fn logs(
         .map_err(db)?;
     let mut items = Vec::with_capacity(found.len());
     for row in &found {
-        let mut reader = rows::Reader::plain(row, "execution_logs");
+        let mut reader = rows::Reader::plain(row, "execution_logs, execution_http");
         reader.place.id = id;
         let _claim: i64 = reader.get("claim")?;
         items.push(reader.json("lines")?);

@@ -27,6 +27,7 @@ mod sql;
 mod task_state;
 #[cfg(test)]
 mod tests;
+mod vault;
 mod writer;
 
 pub use backup::{Restored, backup, restore};

@@ -361,6 +361,7 @@ statements! {
     DELETE_PARAMETERS = "DELETE FROM live_parameters WHERE execution_id IN (SELECT value FROM json_each(?1))";
     DELETE_ATTEMPTS = "DELETE FROM task_attempts WHERE execution_id IN (SELECT value FROM json_each(?1))";
     DELETE_LOGS = "DELETE FROM execution_logs WHERE execution_id IN (SELECT value FROM json_each(?1))";
+    DELETE_HTTP = "DELETE FROM execution_http WHERE execution_id IN (SELECT value FROM json_each(?1))";
     /// See `columns::AttemptRow`.
     INSERT_ATTEMPTS = "INSERT INTO task_attempts (execution_id, claim, attempt, outcome, started_at, \
         completed_at, duration_seconds, error_kind, error_message, error_traceback, error_code, \
@@ -371,6 +372,9 @@ statements! {
         FROM jsonb_each(?1)";
     /// id, claim, lines
     INSERT_LOGS = "INSERT INTO execution_logs (execution_id, claim, lines) \
+        SELECT value ->> 0, value ->> 1, jsonb_extract(value, '$[2]') FROM jsonb_each(?1)";
+    /// id, claim, calls
+    INSERT_HTTP = "INSERT INTO execution_http (execution_id, claim, calls) \
         SELECT value ->> 0, value ->> 1, jsonb_extract(value, '$[2]') FROM jsonb_each(?1)";
     /// id, due, started, progress
     RETRY = "UPDATE live_executions SET state = 'retryable', incarnation = NULL, due_at = j.value ->> 1, \
@@ -490,6 +494,32 @@ statements! {
     DROP_SCHEDULE = "DELETE FROM task_schedules WHERE config_id = ?1";
 
     // ---- plugins
+    PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id = ?1 AND task_type = ?2";
+    SET_PLUGIN_CONFIG = "INSERT INTO plugin_config (tenant_id, task_type, key, value, updated_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (tenant_id, task_type, key) DO UPDATE SET \
+        value = excluded.value, updated_at = excluded.updated_at";
+    UNSET_PLUGIN_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = ?1 AND task_type = ?2 AND key = ?3";
+    CONFIGURED_TYPES = "SELECT DISTINCT tenant_id, task_type FROM plugin_config ORDER BY 1, 2";
+
+    // ---- secrets
+    SECRETS = "SELECT name, version, key_id, created_at, updated_at FROM secrets \
+        WHERE tenant_id = ?1 ORDER BY name LIMIT ?2 OFFSET ?3";
+    SECRET = "SELECT name, version, key_id, created_at, updated_at FROM secrets \
+        WHERE tenant_id = ?1 AND name = ?2";
+    SEALED = "SELECT s.tenant_id, s.name, s.version, s.key_id, s.sealed FROM json_each(?2) j \
+        CROSS JOIN secrets s ON s.tenant_id = ?1 AND s.name = j.value ORDER BY s.name";
+    PUT_SECRET = "INSERT INTO secrets (tenant_id, name, version, key_id, sealed, created_at, updated_at) \
+        VALUES (?1, ?2, 1, ?3, ?4, ?5, ?5) ON CONFLICT (tenant_id, name) DO UPDATE SET \
+        version = version + 1, key_id = excluded.key_id, sealed = excluded.sealed, \
+        updated_at = excluded.updated_at RETURNING name, version, key_id, created_at, updated_at";
+    DELETE_SECRET = "DELETE FROM secrets WHERE tenant_id = ?1 AND name = ?2";
+    SECRET_KEYS = "SELECT DISTINCT key_id FROM secrets ORDER BY key_id";
+    /// ?2, ?3 the one before
+    UNDER_OTHER_KEYS = "SELECT tenant_id, name, version, key_id, sealed FROM secrets \
+        WHERE key_id <> ?1 AND (tenant_id, name) > (?2, ?3) ORDER BY tenant_id, name LIMIT ?4";
+    RESEAL = "UPDATE secrets SET key_id = ?4, sealed = ?5 WHERE tenant_id = ?1 AND name = ?2 AND version = ?3";
+
+    // ---- types
     INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
         VALUES (?1, ?2, ?3, ?3) ON CONFLICT DO NOTHING";
     TYPE = types!("WHERE y.tenant_id = ?1 AND y.task_type = ?2");
@@ -543,6 +573,8 @@ statements! {
     TENANT_BREAKERS = "DELETE FROM type_breakers WHERE tenant_id = ?1";
     TENANT_ANSWERS = "DELETE FROM request_answers WHERE tenant_id = ?1";
     TENANT_AUDIT = "DELETE FROM audit_log WHERE tenant_id = ?1";
+    TENANT_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = ?1";
+    TENANT_SECRETS = "DELETE FROM secrets WHERE tenant_id = ?1";
     DROP_TENANT = "DELETE FROM tenants WHERE id = ?1";
     TOKEN = tokens!("WHERE t.id = ?1");
     TOKENS = tokens!("WHERE (t.tenant_id = ?1 OR (?2 AND t.tenant_id IS NULL)) AND t.id > ?3 ORDER BY t.id LIMIT ?4");
@@ -579,6 +611,8 @@ statements! {
         SELECT id, ended_claim, attempt, state, started_at, completed_at, error_kind, \
         error_message, error_traceback, error_code, json(error_details), json(usage), plugin_digest, host \
         FROM task_executions WHERE id = ?1 AND ended_claim IS NOT NULL ORDER BY 2";
+    HTTP = "SELECT l.claim, json(j.value) FROM execution_http l, jsonb_each(l.calls) j \
+        WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT ?2 OFFSET ?3";
     LOGS = "SELECT l.claim, json(j.value) FROM execution_logs l, jsonb_each(l.lines) j \
         WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT ?2 OFFSET ?3";
 }

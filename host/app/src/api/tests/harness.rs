@@ -12,6 +12,7 @@ use horarium_core::registry::Registry;
 use horarium_core::runner::{
     Attempt, AttemptEnd, ComponentSource, Inspection, Intake, Outcome, PendingCompile, Runner,
 };
+use horarium_core::secrets::{KeySource, Keyring, SecretKey};
 use horarium_core::service::{Context, HostPolicy, LiveRuns, Plugins, Services};
 use horarium_core::store::Store;
 use horarium_core::store::memory::MemoryStore;
@@ -47,6 +48,21 @@ impl Clock for StandingClock {
     }
     async fn sleep(&self, _span: Duration) {
         std::future::pending().await
+    }
+}
+
+/// Keys that are kept nowhere.
+#[derive(Default)]
+struct KeyShelf(Mutex<Vec<SecretKey>>);
+
+impl KeySource for KeyShelf {
+    fn read(&self) -> Result<Vec<SecretKey>, String> {
+        Ok(self.0.lock().expect("not poisoned").clone())
+    }
+
+    fn write(&self, keys: &[SecretKey]) -> Result<(), String> {
+        *self.0.lock().expect("not poisoned") = keys.to_vec();
+        Ok(())
     }
 }
 
@@ -222,6 +238,7 @@ impl Harness {
                 engine_memory: Some(64 << 20),
             }),
             live: runs.clone(),
+            keyring: Arc::new(Keyring::open_source(KeyShelf::default()).expect("no keys yet")),
             requests: Arc::default(),
         });
         let ready = Arc::new(AtomicBool::new(true));

@@ -6,6 +6,7 @@ mod errors;
 mod harness;
 mod lists;
 mod plugins;
+mod secrets;
 mod sockets;
 mod tasks;
 

@@ -65,6 +65,7 @@ impl Harness {
                 host: None,
             },
             logs: control.log.lines_from(0),
+            calls: control.calls(),
             state: None,
             progress: None,
             pause_after_failures: None,

@@ -443,6 +443,7 @@ impl Side {
                     item.pause_after_failures = pause.then_some(2);
                     if *logs {
                         item.logs = vec![super::lab::line(&claimed, 0, "line")];
+                        item.calls = vec![super::lab::call(&claimed, 0, "https://a.example/")];
                         item.progress = Some(Progress {
                             fraction: None,
                             message: "last".into(),
@@ -524,6 +525,7 @@ impl Side {
             let _ = writeln!(text, "{:?}", store.execution(TENANT, id).await);
             let _ = writeln!(text, "{:?}", store.attempts(TENANT, id).await);
             let _ = writeln!(text, "{:?}", store.logs(TENANT, id, &page).await);
+            let _ = writeln!(text, "{:?}", store.http_calls(TENANT, id, &page).await);
             let _ = writeln!(text, "{listed:?}");
         }
         text

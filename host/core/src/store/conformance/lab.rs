@@ -5,7 +5,8 @@ use crate::store::{
     EnqueueReceipt, FireOrder, FireReceipt, NewExecution, Release, Store, Swept,
 };
 use horarium_model::execution::{
-    AttemptOutcome, AttemptRecord, Execution, LogLevel, LogLine, LogSource, State, Trigger,
+    AttemptOutcome, AttemptRecord, Execution, HttpCall, LogLevel, LogLine, LogSource, State,
+    Trigger,
 };
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::schedule::Overlap;
@@ -383,6 +384,7 @@ pub(super) fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End)
         end,
         record,
         logs: Vec::new(),
+        calls: Vec::new(),
         state: None,
         progress: None,
         pause_after_failures: None,
@@ -422,6 +424,22 @@ pub(super) fn record(now: Timestamp, claimed: &Claimed, outcome: AttemptOutcome)
 /// A success with an empty object.
 pub(super) fn ok() -> End {
     End::Succeeded(Arc::from("{}"))
+}
+
+/// A request of a claim.
+pub(super) fn call(claimed: &Claimed, call: u64, url: &str) -> HttpCall {
+    HttpCall {
+        call,
+        attempt: claimed.claim,
+        at: at(1),
+        method: "GET".into(),
+        url: url.into(),
+        status: call.is_multiple_of(2).then_some(200),
+        request_bytes: 5,
+        response_bytes: 1 << 40,
+        duration_seconds: Some(0.25),
+        error: (!call.is_multiple_of(2)).then(|| "denied".into()),
+    }
 }
 
 /// A log line.

@@ -19,6 +19,7 @@ mod rules_hosts;
 mod rules_limits;
 mod rules_schedule;
 mod rules_state;
+mod rules_vault;
 mod rules_waiting;
 mod scene;
 
@@ -39,6 +40,7 @@ pub use rules_hosts::*;
 pub use rules_limits::*;
 pub use rules_schedule::*;
 pub use rules_state::*;
+pub use rules_vault::*;
 pub use rules_waiting::*;
 pub(crate) use scene::NoGuests;
 
@@ -165,6 +167,10 @@ macro_rules! conformance_rules {
             types_are_listed_by_name
             executions_are_listed_by_filter_and_cursor
             logs_and_attempts_are_kept_in_order
+            http_calls_are_kept_in_order
+            settings_of_a_type_are_kept
+            secrets_are_kept_sealed
+            secrets_are_sealed_anew_under_compare_and_set
             json_comes_back_equal
             instants_keep_their_microseconds
             tenants_do_not_see_each_other

@@ -51,7 +51,7 @@ fn ready(activate: bool) -> FinishVersion {
     }
 }
 
-async fn add(lab: &Lab, task_type: &str, bytes: &[u8]) -> PluginVersion {
+pub(super) async fn add(lab: &Lab, task_type: &str, bytes: &[u8]) -> PluginVersion {
     lab.store
         .add_version(at(3), version(task_type, bytes), bytes.to_vec())
         .await

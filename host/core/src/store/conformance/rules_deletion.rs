@@ -83,6 +83,7 @@ pub async fn deleting_may_take_the_history(store: Arc<dyn Store>) {
     let ended = lab.running(Some(config.id), at(0)).await;
     let mut item = lab.completion(at(1), &ended, ok());
     item.logs = vec![super::lab::line(&ended, 0, "hello")];
+    item.calls = vec![super::lab::call(&ended, 0, "https://a.example/")];
     lab.complete(at(1), item).await;
     let kept = lab.running(Some(other.id), at(1)).await;
     lab.finish(at(1), &kept, ok()).await;
@@ -102,6 +103,8 @@ pub async fn deleting_may_take_the_history(store: Arc<dyn Store>) {
         assert!(lab.attempts(gone).await.is_empty());
         let logs = lab.store.logs(TENANT, gone, &Page::first(9)).await;
         assert!(logs.expect("answers").items.is_empty());
+        let calls = lab.store.http_calls(TENANT, gone, &Page::first(9)).await;
+        assert!(calls.expect("answers").items.is_empty());
         assert_eq!(
             lab.cancel(at(4), gone).await,
             crate::store::CancelReceipt::NotFound

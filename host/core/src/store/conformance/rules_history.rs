@@ -1,6 +1,6 @@
 //! Reading what ran.
 
-use super::lab::{Lab, TENANT, at, line, ok, spec};
+use super::lab::{Lab, TENANT, at, call, line, ok, spec};
 use crate::store::{End, ExecutionFilter, NewExecution, Page, Store};
 use horarium_model::execution::{AttemptOutcome, LogLine, State, Trigger};
 use horarium_model::{DEFAULT_TENANT, ErrorKind, TaskId};
@@ -188,6 +188,40 @@ pub async fn logs_and_attempts_are_kept_in_order(store: Arc<dyn Store>) {
     assert!(lab.attempts(unknown).await.is_empty());
     let none = lab.store.logs(TENANT, unknown, &Page::first(5)).await;
     assert!(none.expect("lists").items.is_empty());
+}
+
+/// Requests by claim and number, the cursor counts requests.
+pub async fn http_calls_are_kept_in_order(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let first = lab.running(None, at(0)).await;
+    let mut item = lab.completion(at(1), &first, End::Retry(at(2)));
+    item.calls = vec![call(&first, 0, "https://a.example/?k=[secret k]")];
+    let mut calls = item.calls.clone();
+    lab.complete(at(1), item).await;
+    lab.store.sweep_due(at(2), 9).await.expect("sweeps");
+    let second = lab.claim_one(at(2)).await;
+    let mut item = lab.completion(at(3), &second, ok());
+    item.calls = (0..6)
+        .map(|n| call(&second, n, "http://ü.example"))
+        .collect();
+    calls.extend(item.calls.clone());
+    lab.complete(at(3), item).await;
+    let mut read = Vec::new();
+    let mut page = Page::first(3);
+    loop {
+        let listing = lab.store.http_calls(TENANT, first.task_id, &page).await;
+        let listing = listing.expect("lists");
+        read.extend(listing.items);
+        page.after = listing.next;
+        if listing.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read, calls);
+    for (tenant, task) in [(TENANT + 1, first.task_id), (TENANT, lab.task_id())] {
+        let none = lab.store.http_calls(tenant, task, &Page::first(5)).await;
+        assert!(none.expect("lists").items.is_empty());
+    }
 }
 
 /// Parameters and results are equal to what was given, small and large, and the claim's text too.

@@ -101,6 +101,7 @@ impl Scene {
             wakes: wakes.clone(),
             policy: Arc::new(HostPolicy::default()),
             live: Arc::new(NoRuns),
+            keyring: Arc::default(),
             requests: Arc::default(),
         });
         Self {

@@ -259,6 +259,8 @@ impl Inner {
             self.audit
                 .retain(|_, entry| entry.tenant_id != Some(tenant));
             self.rates.retain(|(of, _), _| *of != tenant);
+            self.plugin_config.retain(|(of, _), _| *of != tenant);
+            self.secrets.retain(|(of, _), _| *of != tenant);
             self.breakers.retain(|(of, _), _| *of != tenant);
             self.answers.retain(|(of, _), _| *of != tenant);
             self.types.retain(|(of, _), _| *of != tenant);

@@ -2,7 +2,7 @@
 
 use super::{Inner, MemoryStore};
 use crate::store::{ExecutionFilter, History, Listing, Page, StoreResult};
-use horarium_model::execution::{AttemptRecord, Execution, LogLine};
+use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 
 #[async_trait::async_trait]
@@ -63,17 +63,34 @@ impl History for MemoryStore {
             .visible(tenant, task_id)
             .and_then(|id| inner.logs.get(&id))
             .map_or(&[][..], Vec::as_slice);
-        let seen = usize::try_from(page.after.unwrap_or(0)).unwrap_or(0);
-        let items: Vec<LogLine> = lines
-            .iter()
-            .skip(seen)
-            .take(page.limit as usize)
-            .cloned()
-            .collect();
-        let end = seen + items.len();
-        let next = (end < lines.len()).then(|| i64::try_from(end).unwrap_or(i64::MAX));
-        Ok(Listing { items, next })
+        Ok(counted(lines.iter().cloned(), page))
     }
+
+    async fn http_calls(
+        &self,
+        tenant: TenantId,
+        task_id: TaskId,
+        page: &Page,
+    ) -> StoreResult<Listing<HttpCall>> {
+        let inner = self.lock();
+        let calls = inner
+            .visible(tenant, task_id)
+            .and_then(|id| inner.calls.get(&id))
+            .map_or(&[][..], Vec::as_slice);
+        Ok(counted(calls.iter().cloned(), page))
+    }
+}
+
+/// A page of what is counted rather than keyed.
+pub(super) fn counted<T>(all: impl Iterator<Item = T>, page: &Page) -> Listing<T> {
+    let seen = usize::try_from(page.after.unwrap_or(0)).unwrap_or(0);
+    let limit = page.limit as usize;
+    let mut items: Vec<T> = all.skip(seen).take(limit + 1).collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let end = seen + items.len();
+    let next = more.then(|| i64::try_from(end).unwrap_or(i64::MAX));
+    Listing { items, next }
 }
 
 impl Inner {

@@ -131,6 +131,7 @@ impl Inner {
         self.by_task.remove(&(shown.tenant_id, shown.task_id));
         self.attempts.remove(&shown.id);
         self.logs.remove(&shown.id);
+        self.calls.remove(&shown.id);
     }
 
     /// Ends an execution without an attempt that would account for it.

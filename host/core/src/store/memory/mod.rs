@@ -9,6 +9,7 @@ mod history;
 mod live;
 mod operations;
 mod queue;
+mod vault;
 
 use super::chain::Parent;
 use super::{
@@ -18,7 +19,7 @@ use super::{
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
-use horarium_model::execution::{AttemptRecord, Execution, LogLine, State};
+use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{
     ConfigId, DEFAULT_TENANT, DEFAULT_TENANT_ID, ExecutionId, TaskConfig, TaskId, TenantId,
@@ -126,10 +127,13 @@ struct Inner {
     by_task: BTreeMap<(TenantId, TaskId), ExecutionId>,
     attempts: BTreeMap<ExecutionId, Vec<AttemptRecord>>,
     logs: BTreeMap<ExecutionId, Vec<LogLine>>,
+    calls: BTreeMap<ExecutionId, Vec<HttpCall>>,
     hosts: BTreeMap<i64, Host>,
     types: BTreeMap<(TenantId, String), TaskType>,
     versions: BTreeMap<(TenantId, String, String), (i64, PluginVersion)>,
     bytes: BTreeMap<String, Vec<u8>>,
+    plugin_config: BTreeMap<(TenantId, String), BTreeMap<String, String>>,
+    secrets: BTreeMap<(TenantId, String), vault::SecretRow>,
     /// Answers by request key, with the instant they were given.
     answers: BTreeMap<(TenantId, String), (Timestamp, KeptAnswer)>,
     /// Ended in the operation under way, with a chain.

@@ -257,6 +257,9 @@ impl Inner {
         if !item.logs.is_empty() {
             self.logs.entry(item.id).or_default().extend(item.logs);
         }
+        if !item.calls.is_empty() {
+            self.calls.entry(item.id).or_default().extend(item.calls);
+        }
         let shown = &mut row.shown;
         shown.error_kind = settled.error_kind;
         shown.error_message = settled.error_message;
