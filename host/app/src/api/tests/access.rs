@@ -147,6 +147,13 @@ async fn another_tenants_id_answers_404_on_every_route() {
         .json("PUT", &format!("{path}/state/k"), &put)
         .await
         .expect(200);
+    for path in [
+        "/v1/secrets/password",
+        "/v1/task-types/hello/config/k",
+    ] {
+        let set = server.json("PUT", path, &put).await;
+        assert!(set.status < 300, "{}", set.text);
+    }
     let types = server.get("/v1/task-types/hello").await.expect(200).body;
     let digest = types["active_digest"].as_str().expect("active").to_owned();
     let (token_id, _) = server.token("default", Role::Viewer, &json!({})).await;
@@ -232,6 +239,7 @@ async fn another_tenants_id_answers_404_on_every_route() {
         .get(&format!("/v1/executions/{task_id}"))
         .await
         .expect(200);
+    server.get("/v1/secrets/password").await.expect(200);
 }
 
 #[tokio::test]
