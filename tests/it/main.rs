@@ -17,6 +17,7 @@ mod deletion;
 mod dev;
 mod embedded;
 mod enqueue;
+mod guests;
 mod hostile;
 mod isolation;
 mod limits;

@@ -21,8 +21,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     servers::ensure()?;
-    println!("test: building the plugins, which the host's tests run");
-    plugins::run(&plugins::Arguments::default())?;
+    println!("test: building the host and its tests");
+    build()?;
+    println!("test: building the plugins of every kind, which the host's tests run");
+    let all = plugins::Arguments {
+        all: true,
+        ..plugins::Arguments::default()
+    };
+    plugins::run(&all)?;
 
     let nextest = has_nextest();
     let mut command = cargo();
