@@ -38,7 +38,11 @@ fn main() -> Result<()> {
         ("JS", js.to_vec()),
         (
             "PYTHON",
-            vec!["python/requirements.txt", "python/plugin.py"],
+            vec![
+                "python/pyproject.toml",
+                "python/requirements.txt",
+                "python/plugin.py",
+            ],
         ),
         ("C", vec!["c/Makefile", "c/plugin.c"]),
         ("COMMAND", vec!["command/Cargo.toml", "command/src/main.rs"]),

@@ -127,30 +127,56 @@ pub struct TypeConcurrency {
     pub backlog: Option<u32>,
 }
 
-impl TypeConcurrency {
-    /// Reads `{"max", "backlog"}`, null for none, over what is in force: a key that is absent stays.
+/// A change of what bounds a type: what is not named stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TypeConcurrencyChange {
+    /// How many run at once from now on, none for no bound.
+    pub max: Option<Option<u32>>,
+    /// How many may wait from now on, none for no bound.
+    pub backlog: Option<Option<u32>>,
+}
+
+impl TypeConcurrencyChange {
+    /// Reads `{"max", "backlog"}`, null for no bound; a key that is absent stays.
     ///
     /// # Errors
     /// Every problem found.
-    pub fn changed_by(self, body: &serde_json::Value, at: &str) -> Result<Self, Invalid> {
+    pub fn read(body: &serde_json::Value, at: &str) -> Result<Self, Invalid> {
         Fields::read(body, at, |fields| {
-            let mut bound = |key, most, old: Option<u32>| match body.get(key) {
+            let mut bound = |key, most| match body.get(key) {
                 Some(serde_json::Value::Null) => {
                     fields.value(key);
-                    None
+                    Some(None)
                 }
-                Some(_) => fields.integer(key, 1, most).map(|n| n as u32),
+                Some(_) => Some(fields.integer(key, 1, most).map(|n| n as u32)),
                 None => {
                     // Known all the same, so that what is near it is told.
                     fields.value(key);
-                    old
+                    None
                 }
             };
             Self {
-                max: bound("max", 100_000, self.max),
-                backlog: bound("backlog", 10_000_000, self.backlog),
+                max: bound("max", 100_000),
+                backlog: bound("backlog", 10_000_000),
             }
         })
+    }
+
+    /// What is in force after the change.
+    pub fn of(self, old: TypeConcurrency) -> TypeConcurrency {
+        TypeConcurrency {
+            max: self.max.unwrap_or(old.max),
+            backlog: self.backlog.unwrap_or(old.backlog),
+        }
+    }
+}
+
+impl From<TypeConcurrency> for TypeConcurrencyChange {
+    fn from(all: TypeConcurrency) -> Self {
+        Self {
+            max: Some(all.max),
+            backlog: Some(all.backlog),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::rows::Cells;
 use horarium_core::store::{
-    Bucket, ClaimRequest, Claimed, Lanes, RateBound, SUSPECT_AFTER_LOST, StoreResult,
+    Bucket, ClaimRequest, Claimed, LaneBound, Lanes, OpenBreaker, RateBound, SUSPECT_AFTER_LOST,
+    StoreResult,
 };
 use horarium_model::Timestamp;
 use horarium_model::concurrency::Rate;
@@ -10,6 +11,70 @@ use std::collections::{HashMap, HashSet};
 
 /// A run key or a rate's key, with its tenant.
 pub(crate) type Key = (i64, String);
+
+/// A row of `LANE_BOUNDS`.
+pub(crate) fn lane_bound<'r>(r: &mut impl Cells<'r>) -> StoreResult<LaneBound> {
+    Ok(LaneBound {
+        lane: r.number("lane")?,
+        weight: r.number("weight")?,
+        tenant_max: r.opt_number("max_running")?,
+        type_max: r.opt_number("max_running")?,
+        breaker: {
+            let probe_at = r.opt_instant("probe_at")?;
+            let probing = r.flag("probe_id")?;
+            probe_at.map(|probe_at| OpenBreaker { probe_at, probing })
+        },
+    })
+}
+
+/// A bucket whose time has come to look at what waits for it.
+pub(crate) struct ReadyRate {
+    pub(crate) key: Key,
+    bucket: Bucket,
+    /// What it holds now.
+    pub(crate) tokens: i64,
+}
+
+impl ReadyRate {
+    /// A row of `RATES_READY`.
+    pub(crate) fn read<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<Self> {
+        let key = (r.int("tenant_id")?, r.owned("rate_key")?);
+        let full_at = r.int("full_at")?;
+        let rate = Rate {
+            count: r.number("rate_count")?,
+            seconds: r.number("rate_seconds")?,
+        };
+        let bucket = Bucket {
+            full_at,
+            ..Bucket::new(rate)
+        };
+        let tokens = bucket.tokens(now);
+        Ok(Self {
+            key,
+            bucket,
+            tokens,
+        })
+    }
+
+    /// The run key whose executions share the bucket, when tokens are left for more than `found`: those that
+    /// nothing throttled wants are for what waits for it.
+    pub(crate) fn rest(&self, found: i64) -> Option<(&str, i64)> {
+        let rest = self.tokens - found;
+        Some((
+            RateBound::run_key_of(&self.key.1).filter(|_| rest > 0)?,
+            rest,
+        ))
+    }
+
+    /// When it is looked at the next time: never, when nothing waits for it.
+    pub(crate) fn next_look(&self, now: Timestamp, something_waits: bool) -> Option<i64> {
+        match (self.tokens, something_waits) {
+            (0, _) => Some(self.bucket.ready_at(now)),
+            (_, true) => Some(self.bucket.look_again_at(now)),
+            (_, false) => None,
+        }
+    }
+}
 
 /// An available execution and what decides whether it may run now.
 pub(crate) struct Candidate {

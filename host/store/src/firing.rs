@@ -1,5 +1,6 @@
 //! What a batch of fire orders writes, decided alike for every database.
 
+use crate::rows::{Cells, schedule_state};
 use horarium_core::store::rules::{self, FireStep, Firing};
 use horarium_core::store::{Backlogs, FireOrder, FireReceipt, NewExecution, StoreResult};
 use horarium_model::config::{ScheduleState, SkipStreak};
@@ -72,7 +73,52 @@ pub(crate) struct Position {
     pub(crate) moved: bool,
 }
 
+/// What lives of configs, from rows of `LIVE_COUNTS`: a config, whether they run, how many.
+pub(crate) fn live_counts(
+    rows: impl IntoIterator<Item = (ConfigId, bool, i64)>,
+) -> HashMap<ConfigId, LiveCount> {
+    let mut counts: HashMap<ConfigId, LiveCount> = HashMap::new();
+    for (id, running, count) in rows {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let of_config = counts.entry(id).or_default();
+        match running {
+            true => of_config.running = count,
+            false => of_config.waiting = count,
+        }
+    }
+    counts
+}
+
+/// How many wait, of all.
+pub(crate) fn all_waiting<'a>(counts: impl Iterator<Item = &'a LiveCount>) -> u32 {
+    counts.fold(0, |sum, live| sum.saturating_add(live.waiting))
+}
+
 impl Position {
+    /// A row of `SCHEDULES`.
+    pub(crate) fn read<'r>(
+        r: &mut impl Cells<'r>,
+        live: &HashMap<ConfigId, LiveCount>,
+    ) -> StoreResult<(ConfigId, Self)> {
+        let id = r.place().id;
+        let tenant_id = r.int("tenant_id")?;
+        let position = Self {
+            version: r.int("version")?,
+            paused: r.flag("paused")?,
+            state: schedule_state(r)?,
+            of: SkippedOf {
+                config_id: id,
+                tenant_id,
+                task_type: r.owned("task_type")?,
+                priority: r.number("priority")?,
+                max_attempts: r.number("max_attempts")?,
+            },
+            live: live.get(&id).copied().unwrap_or_default(),
+            moved: false,
+        };
+        Ok((id, position))
+    }
+
     fn admits(&self, order: &FireOrder) -> bool {
         self.of.tenant_id == order.tenant_id
             && !self.paused

@@ -2,12 +2,14 @@
 //! state is committed, how many failures a config has in a row.
 
 use crate::columns::{AttemptRow, progress_text};
+use crate::rows::Cells;
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules::{self, Settled};
 use horarium_core::store::{
-    BreakerRow, Completion, CompletionReceipt, End, Health, StoreResult, TakenOver,
+    BreakerRow, Completion, CompletionReceipt, End, FAILED_AFTER_LOST, Health, Release,
+    StoreResult, TakenOver,
 };
-use horarium_model::execution::{HttpCall, LogLine, State};
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State};
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,6 +43,12 @@ pub(crate) struct RunningRow {
 }
 
 impl RunningRow {
+    /// Whether this is the end of exactly what runs. A database that lost its last transactions may give a row
+    /// id anew.
+    fn is_ended_by(&self, item: &Completion, alive: &HashSet<i64>) -> bool {
+        self.is_owned(item.claim, item.incarnation, alive) && self.task_id == item.task_id
+    }
+
     /// Whether it runs under exactly this claim of a living host.
     pub(crate) fn is_owned(&self, claim: u32, incarnation: i64, alive: &HashSet<i64>) -> bool {
         self.claim == claim && self.incarnation == incarnation && alive.contains(&incarnation)
@@ -140,9 +148,7 @@ impl<'a> Verdicts<'a> {
         for item in items {
             let owned = running
                 .get(&item.id)
-                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive))
-                // A database that lost its last transactions may give a row id anew.
-                && running.get(&item.id).is_some_and(|row| row.task_id == item.task_id);
+                .is_some_and(|row| row.is_ended_by(item, alive));
             let Some(row) = running.remove(&item.id).filter(|_| owned) else {
                 verdicts.receipts.push(CompletionReceipt::Stale);
                 continue;
@@ -359,9 +365,13 @@ impl Breakers {
     pub(crate) fn concerned(
         items: &[Completion],
         running: &HashMap<i64, RunningRow>,
+        alive: &HashSet<i64>,
     ) -> Vec<(i64, String)> {
         let concerned = |item: &Completion| {
             let row = running.get(&item.id)?;
+            if !row.is_ended_by(item, alive) {
+                return None;
+            }
             let broke = matches!(Health::of(item), Health::Broke(_));
             (broke || row.troubled).then(|| (row.tenant_id, row.task_type.clone()))
         };
@@ -404,6 +414,99 @@ pub(crate) struct GivenBack {
     pub(crate) hopeless: bool,
     pub(crate) due_at: Option<Timestamp>,
     pub(crate) started_at: Option<Timestamp>,
+}
+
+/// A run whose host is gone.
+pub(crate) struct LostRun {
+    tenant: i64,
+    lost: u32,
+    cancelled: bool,
+    run_key: Option<String>,
+    id: i64,
+    record: AttemptRecord,
+}
+
+impl LostRun {
+    /// A row of `LOST_RUNS`, save for what it tells of the config.
+    pub(crate) fn read<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<Self> {
+        let claim: u32 = r.number("claim")?;
+        let attempt: u32 = r.number("attempt")?;
+        let lost = r.number("lost")?;
+        let started_at = r.opt_instant("started_at")?;
+        let cancelled = r.flag("cancel_requested_at")?;
+        let host = r.opt_owned("host")?;
+        Ok(Self {
+            tenant: r.int("tenant_id")?,
+            lost,
+            cancelled,
+            run_key: r.opt_owned("run_key")?,
+            id: r.place().id,
+            record: rules::lost_record(now, attempt, claim, started_at, host),
+        })
+    }
+}
+
+/// Claims that are given back, and what is written of them.
+#[derive(Default)]
+pub(crate) struct GivingBack<'a> {
+    pub(crate) claims: Vec<GivenBack>,
+    /// Attempts that the rows of their executions do not describe, with their tenants.
+    pub(crate) attempts: Vec<(i64, AttemptRow<'a>)>,
+    /// Tenant and run key of each place that became free.
+    pub(crate) freed: Vec<(i64, String)>,
+}
+
+impl<'a> GivingBack<'a> {
+    /// Those that their owners give back.
+    pub(crate) fn released(
+        items: &'a [Release],
+        mut running: HashMap<i64, RunningRow>,
+        alive: &HashSet<i64>,
+    ) -> Self {
+        let mut back = Self::default();
+        for item in items {
+            let owned = running
+                .get(&item.id)
+                .is_some_and(|row| row.is_owned(item.claim, item.incarnation, alive));
+            let Some(row) = running.remove(&item.id).filter(|_| owned) else {
+                continue;
+            };
+            let record = item.record.as_ref();
+            back.claims.push(GivenBack {
+                id: item.id,
+                cancelled: row.cancel_requested,
+                orphan: row.orphan,
+                hopeless: false,
+                due_at: item.due_at,
+                started_at: record.map(|record| record.started_at),
+            });
+            let attempt = record.map(|record| (row.tenant_id, AttemptRow::new(item.id, record)));
+            back.attempts.extend(attempt);
+            back.freed
+                .extend(row.run_key.map(|key| (row.tenant_id, key)));
+        }
+        back
+    }
+
+    /// Those of hosts that are gone, each with whether its config is gone too.
+    pub(crate) fn lost(runs: impl Iterator<Item = (&'a LostRun, bool)>) -> Self {
+        let mut back = Self::default();
+        for (run, orphan) in runs {
+            back.claims.push(GivenBack {
+                id: run.id,
+                cancelled: run.cancelled,
+                orphan,
+                hopeless: run.lost + 1 >= FAILED_AFTER_LOST,
+                due_at: None,
+                started_at: Some(run.record.started_at),
+            });
+            back.attempts
+                .push((run.tenant, AttemptRow::new(run.id, &run.record)));
+            back.freed
+                .extend(run.run_key.clone().map(|key| (run.tenant, key)));
+        }
+        back
+    }
 }
 
 /// The row of a claim that was given back.

@@ -3,97 +3,22 @@
 
 use horarium_core::store::conformance::{Lab, at};
 use horarium_core::store::{
-    Catalog, ClaimRequest, Claimed, Completion, CompletionReceipt, ConfigFilter, End,
-    EnqueueReceipt, ExecutionFilter, History, NewExecution, Page, Queue, Store, StoreError,
+    Catalog, Completion, CompletionReceipt, ConfigFilter, End, EnqueueReceipt, ExecutionFilter,
+    History, NewExecution, Page, Queue, Store, StoreError,
 };
 use horarium_core::wake::Hint;
-use horarium_model::execution::{AttemptOutcome, AttemptRecord, State};
+use horarium_model::execution::State;
 use horarium_model::{DEFAULT_TENANT_ID, TaskId};
 use horarium_store::testing::Cluster;
 use horarium_store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 
-fn options() -> PostgresOptions {
-    PostgresOptions {
-        migrate: true,
-        connections: 8,
-        ..PostgresOptions::default()
-    }
-}
-
-async fn open(cluster: &Cluster, database: &str, options: PostgresOptions) -> PostgresStore {
-    let store = PostgresStore::connect(&cluster.url(database), options).await;
-    store.expect("connects")
-}
-
-/// A new database with a store, and a lab on it.
-async fn lab(cluster: &Cluster, options: PostgresOptions) -> (String, PostgresStore, Lab) {
-    let database = cluster.database().await;
-    let store = open(cluster, &database, options).await;
-    let lab = Lab::new(Arc::new(store.clone())).await;
-    (database, store, lab)
-}
-
-fn request(incarnation: i64, limit: u32) -> ClaimRequest {
-    ClaimRequest {
-        now: at(100),
-        incarnation,
-        types: Arc::from([(DEFAULT_TENANT_ID, "echo".to_owned())]),
-        limit,
-    }
-}
-
-fn success(claimed: &Claimed, incarnation: i64) -> Completion {
-    Completion {
-        id: claimed.id,
-        task_id: claimed.task_id,
-        claim: claimed.claim,
-        incarnation,
-        end: End::Succeeded(Arc::from("{}")),
-        record: AttemptRecord {
-            attempt: claimed.attempt,
-            claim: claimed.claim,
-            outcome: AttemptOutcome::Succeeded,
-            started_at: at(100),
-            completed_at: at(101),
-            error_kind: None,
-            error_message: None,
-            error_traceback: None,
-            error_code: None,
-            error_details: None,
-            usage: None,
-            limits: None,
-            timeout_seconds: None,
-            plugin_digest: None,
-            host: None,
-        },
-        logs: Vec::new(),
-        calls: Vec::new(),
-        state: None,
-        progress: None,
-        pause_after_failures: None,
-        chained: claimed.chained,
-    }
-}
-
-/// No two transactions ever waited for each other.
-async fn no_deadlocks(cluster: &Cluster, database: &str) {
-    let mut connection = cluster.connect(database).await;
-    // The counters of a session are told when it idles or ends.
-    let sql = "SELECT pg_stat_force_next_flush(); \
-        SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    let rows = sqlx::raw_sql(sql)
-        .fetch_all(&mut connection)
-        .await
-        .expect("answers");
-    let deadlocks: i64 = rows.last().expect("a row").get(0);
-    assert_eq!(deadlocks, 0, "deadlocks");
-}
+mod hosts;
+use hosts::{lab, no_deadlocks, open, options, request, success, until_waiting};
 
 /// Rule E3: four claimers on two hosts, 600 executions of three keys that allow one, two and five, and of
 /// none. At no time does more of a key run than it allows; each runs once; nothing is forgotten.
@@ -695,12 +620,4 @@ async fn connections_that_fell_silent_are_given_up() {
     // So does the one that only listens, after some seconds of silence.
     let missed = tokio::time::timeout(bound, heard(&mut hints, Hint::Missed)).await;
     missed.expect("it listens again");
-}
-
-/// Waits until a statement waits for a lock.
-async fn until_waiting(cluster: &Cluster, database: &str) {
-    let query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    while cluster.number(database, query).await == 0 {
-        tokio::task::yield_now().await;
-    }
 }

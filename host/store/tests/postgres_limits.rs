@@ -137,7 +137,7 @@ async fn a_type_bound_is_exact_over_eight_hosts() {
         max: Some(3),
         backlog: None,
     };
-    let set = first.set_type_concurrency(at(0), DEFAULT_TENANT_ID, ECHO, concurrency);
+    let set = first.set_type_concurrency(at(0), DEFAULT_TENANT_ID, ECHO, concurrency.into());
     set.await.expect("set");
     let runs = runs(900);
     for start in (0..runs).step_by(1000) {

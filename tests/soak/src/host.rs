@@ -181,18 +181,23 @@ impl Host {
         kill(pid, signal).with_context(|| format!("{signal} to {}", self.member.name))
     }
 
-    /// `kill -9`.
-    pub(crate) fn kill(&self) -> Result<()> {
-        self.count_stale();
-        self.signal(Signal::SIGKILL)?;
-        self.reap()
+    /// `kill -9`; when that was.
+    pub(crate) fn kill(&self) -> Result<Instant> {
+        self.end(Signal::SIGKILL)
     }
 
-    /// SIGTERM, and the wait for its end.
-    pub(crate) fn stop(&self) -> Result<()> {
+    /// SIGTERM, and the wait for its end; when the signal was sent.
+    pub(crate) fn stop(&self) -> Result<Instant> {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&self, signal: Signal) -> Result<Instant> {
+        // Asks it, which may take its time.
         self.count_stale();
-        self.signal(Signal::SIGTERM)?;
-        self.reap()
+        let sent = Instant::now();
+        self.signal(signal)?;
+        self.reap()?;
+        Ok(sent)
     }
 
     fn reap(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `db copy`: a whole database into another one.
 
-use super::db::{make_folder, runtime, shown};
+use super::db::{runtime, shown};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Style, Table, progress_bar};
 use super::serve::settings;
@@ -33,9 +33,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let settings = settings(global, arguments.config.as_deref(), Vec::new())?;
     let from = parse("--from", &arguments.from)?;
     let to = parse("--to", &arguments.to)?;
-    if let DatabaseUrl::Sqlite(path) = &to {
-        make_folder(path)?;
-    }
     let bar = progress_bar(0);
     if let Ok(style) =
         ProgressStyle::with_template("{msg:24} [{bar:30}] {human_pos} of {human_len} rows")

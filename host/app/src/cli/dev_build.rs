@@ -35,9 +35,12 @@ pub(crate) fn commands(language: Language, name: &str) -> Vec<String> {
 /// The component they make, seen from there.
 pub(crate) fn output(language: Language, name: &str) -> String {
     match language {
-        Language::Rust | Language::Command => {
-            format!("target/wasm32-wasip2/release/{name}.wasm")
-        }
+        // Cargo names a library after its crate, which holds no dash, and a program after its package.
+        Language::Rust => format!(
+            "target/wasm32-wasip2/release/{}.wasm",
+            name.replace('-', "_")
+        ),
+        Language::Command => format!("target/wasm32-wasip2/release/{name}.wasm"),
         Language::Js | Language::Python | Language::C => format!("{name}.wasm"),
     }
 }
@@ -100,7 +103,9 @@ fn recognise(directory: &Path) -> Result<(Language, String), Failure> {
     } else if let Some(manifest) = read("package.json") {
         quoted(&manifest, "\"name\": \"").map(|name| (Language::Js, name))
     } else if directory.join("plugin.py").exists() {
-        directory_name(directory).map(|name| (Language::Python, name))
+        let named = read("pyproject.toml").and_then(|text| quoted(&text, "name = \""));
+        let name = named.or_else(|| directory_name(directory));
+        name.map(|name| (Language::Python, name))
     } else if let Some(makefile) = read("Makefile") {
         let name = makefile.lines().find_map(|line| line.split_once(".wasm:"));
         name.map(|(name, _)| (Language::C, name.to_owned()))
@@ -167,14 +172,24 @@ mod tests {
     fn what_was_written_is_recognised() {
         for language in Language::value_variants() {
             let directory = tempfile::tempdir().expect("a directory");
-            let directory = directory.path().join("mine");
-            templates::write(&directory, &templates::project(*language, "mine"), false)
-                .expect("written");
+            let directory = directory.path().join("elsewhere");
+            templates::write(
+                &directory,
+                &templates::project(*language, "my-plugin"),
+                false,
+            )
+            .expect("written");
             assert_eq!(
                 recognise(&directory).expect("recognised"),
-                (*language, "mine".to_owned())
+                (*language, "my-plugin".to_owned())
             );
-            assert!(!commands(*language, "mine").is_empty());
+            assert!(!commands(*language, "my-plugin").is_empty());
+            let file = match language {
+                Language::Rust => "target/wasm32-wasip2/release/my_plugin.wasm",
+                Language::Command => "target/wasm32-wasip2/release/my-plugin.wasm",
+                Language::Js | Language::Python | Language::C => "my-plugin.wasm",
+            };
+            assert_eq!(output(*language, "my-plugin"), file);
         }
         let empty = tempfile::tempdir().expect("a directory");
         assert!(recognise(empty.path()).is_err());

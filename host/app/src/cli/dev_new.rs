@@ -28,6 +28,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
             "`{name}` names a crate or package too, which holds no dot"
         )));
     }
+    if let Some(why) = reserved(arguments.lang, name) {
+        return Err(Failure::refused(format!(
+            "`{name}` cannot be the name of a crate: {why}; choose another one, the plugin's files and its task \
+             type are called so"
+        )));
+    }
     let directory = arguments.dir.as_deref().unwrap_or(Path::new(name));
     let tree = templates::project(arguments.lang, name);
     let files = templates::write(directory, &tree, false)?;
@@ -38,6 +44,30 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         print(&next_steps(name, arguments.lang, directory))?;
     }
     Ok(Exit::Done)
+}
+
+/// Why Cargo would not build a crate of this name, or nothing could be built with it.
+fn reserved(language: Language, name: &str) -> Option<&'static str> {
+    let is_crate = matches!(language, Language::Rust | Language::Command);
+    match name {
+        _ if !is_crate => None,
+        "as" | "async" | "await" | "become" | "box" | "break" | "const" | "continue" | "crate"
+        | "do" | "dyn" | "else" | "enum" | "extern" | "false" | "final" | "fn" | "for" | "gen"
+        | "if" | "impl" | "in" | "let" | "loop" | "macro" | "match" | "mod" | "move" | "mut"
+        | "override" | "priv" | "pub" | "ref" | "return" | "self" | "static" | "struct"
+        | "super" | "trait" | "true" | "try" | "type" | "typeof" | "unsafe" | "unsized" | "use"
+        | "virtual" | "where" | "while" | "yield" => Some("it is a keyword of Rust"),
+        "alloc" | "core" | "proc_macro" | "proc-macro" | "std" | "test" => {
+            Some("Rust's own libraries are called so")
+        }
+        "build" | "deps" | "examples" | "incremental" => {
+            Some("Cargo keeps what it builds in directories called so")
+        }
+        "horarium-task" | "horarium_task" | "schemars" | "serde" => {
+            Some("the plugin depends on the crate of that name")
+        }
+        _ => None,
+    }
 }
 
 fn next_steps(name: &str, language: Language, directory: &Path) -> String {
@@ -66,4 +96,28 @@ fn next_steps(name: &str, language: Language, directory: &Path) -> String {
         directory.display(),
         directory.display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_refused_where_they_name_a_crate() {
+        for name in ["fn", "test", "deps", "serde"] {
+            assert!(reserved(Language::Rust, name).is_some(), "{name}");
+            assert!(reserved(Language::Command, name).is_some(), "{name}");
+            assert_eq!(reserved(Language::C, name), None);
+        }
+        assert_eq!(reserved(Language::Rust, "my-plugin"), None);
+    }
+
+    #[test]
+    fn the_next_command_names_the_file_that_is_built() {
+        let steps = next_steps("my-plugin", Language::Rust, Path::new("x"));
+        assert!(
+            steps.contains("register my-plugin target/wasm32-wasip2/release/my_plugin.wasm"),
+            "{steps}"
+        );
+    }
 }

@@ -10,7 +10,7 @@ use horarium_model::grant::Grant;
 use horarium_model::input::Fields;
 use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{
-    PluginVersion, TaskType, TypeConcurrency, VersionState, check_name,
+    PluginVersion, TaskType, TypeConcurrency, TypeConcurrencyChange, VersionState, check_name,
 };
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Invalid, Problem, TenantId};
@@ -337,14 +337,14 @@ impl Plugins {
             known
         })?;
         let now = self.cx.clock.now();
-        let old = self.show(tenant, name).await?.concurrency;
-        let wanted = match body.get("concurrency").filter(|_| concurrency) {
-            Some(change) => old.changed_by(change, "/concurrency")?,
-            None => TypeConcurrency::default(),
+        self.show(tenant, name).await?;
+        let change = match body.get("concurrency").filter(|_| concurrency) {
+            Some(change) => TypeConcurrencyChange::read(change, "/concurrency")?,
+            None => TypeConcurrency::default().into(),
         };
         let store = &self.cx.store;
         let changed = store
-            .set_type_concurrency(now, tenant, name, wanted)
+            .set_type_concurrency(now, tenant, name, change)
             .await?;
         self.catalog_changed().await?;
         Ok(changed)

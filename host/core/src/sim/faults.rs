@@ -5,7 +5,7 @@ use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{
     ConfigId, ErrorKind, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
 };

@@ -5,7 +5,7 @@ use crate::scheduler::new_task_id;
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
 use horarium_model::firing::Fire;
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;

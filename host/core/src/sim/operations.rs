@@ -40,7 +40,7 @@ macro_rules! catalog_operations {
             finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
             activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
             set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
-            set_type_concurrency(now: Timestamp, tenant: TenantId, task_type: &str, concurrency: TypeConcurrency) -> TaskType;
+            set_type_concurrency(now: Timestamp, tenant: TenantId, task_type: &str, change: TypeConcurrencyChange) -> TaskType;
             reset_breaker(now: Timestamp, tenant: TenantId, task_type: &str) -> TaskType;
             set_tenant_bounds(tenant: TenantId, bounds: TenantBounds) -> ();
             task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;

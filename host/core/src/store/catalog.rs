@@ -5,7 +5,7 @@ use crate::runner::StateEntry;
 use horarium_model::config::SkipStreak;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::schedule::SchedulerType;
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -138,7 +138,8 @@ pub trait Catalog: Send + Sync + 'static {
         disabled: bool,
     ) -> StoreResult<TaskType>;
 
-    /// Replaces the bounds on all executions of a type together (rule E3). They hold for the claims and
+    /// Changes the bounds on all executions of a type together (rule E3), each by itself: of two changes at once none
+    /// is lost. They hold for the claims and
     /// enqueues that begin later; what runs or waits already stays.
     ///
     /// # Errors
@@ -148,7 +149,7 @@ pub trait Catalog: Send + Sync + 'static {
         now: Timestamp,
         tenant: TenantId,
         task_type: &str,
-        concurrency: TypeConcurrency,
+        change: TypeConcurrencyChange,
     ) -> StoreResult<TaskType>;
 
     /// Closes the breaker of a type and forgets its failures.

@@ -99,13 +99,17 @@ impl<'a> Lanes<'a> {
 
     /// Applies bounds and what runs, for a claim of at most `wanted`. May be called again with fresher ones.
     pub fn bound(&mut self, bounds: &[LaneBound], running: &Running, now: Timestamp, wanted: u32) {
-        for (tenant, share) in &mut self.shares {
-            let of_tenant = running.iter().filter(|((of, _), _)| of == tenant);
+        for share in self.shares.values_mut() {
             *share = Share {
                 weight: 1,
-                running: of_tenant.map(|(_, count)| *count).sum(),
+                running: 0,
                 room: wanted,
             };
+        }
+        for ((tenant, _), count) in running {
+            if let Some(share) = self.shares.get_mut(tenant) {
+                share.running += count;
+            }
         }
         for lane in &mut self.lanes {
             *lane = Lane {

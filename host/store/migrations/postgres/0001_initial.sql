@@ -4,8 +4,9 @@
 -- Row locks are always taken in this order (and within a table by the key named), so that no two
 -- transactions wait for each other: task_schedules (config_id), task_configs (id), tenants (id), task_types,
 -- live_executions (id), type_breakers, run_keys (tenant_id, run_key), meta. Whoever holds one of those after
--- live_executions takes further live_executions only with SKIP LOCKED. hosts are never locked beside anything
--- else.
+-- live_executions takes further live_executions only with SKIP LOCKED. Who learns late of something that comes
+-- before (a chain) tries it with SKIP LOCKED; if somebody has it, the transaction is run anew and takes it first.
+-- hosts are never locked beside anything else.
 
 -- The database's clock: what leases are measured by.
 CREATE FUNCTION database_now() RETURNS bigint LANGUAGE sql VOLATILE

@@ -205,6 +205,8 @@ pub async fn copy(
         CopyPlace::Sqlite(path) => Box::new(SqliteEnd::source(path).await?),
         CopyPlace::Postgres(url, options) => Box::new(PostgresEnd::source(url, options).await?),
     };
+    // Nothing is made for a source that cannot be copied.
+    source.at_rest().await?;
     let mut target: Box<dyn End> = match to {
         CopyPlace::Sqlite(path) => Box::new(SqliteEnd::target(path).await?),
         CopyPlace::Postgres(url, options) => Box::new(PostgresEnd::target(url, options).await?),
@@ -224,7 +226,6 @@ async fn run(
     restart: bool,
     told: &mut (dyn FnMut(CopyProgress) + Send),
 ) -> StoreResult<CopyReport> {
-    source.at_rest().await?;
     let numbers = source.numbers().await?;
     let mut rows = Vec::with_capacity(TABLES.len());
     for table in TABLES {

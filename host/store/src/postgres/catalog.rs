@@ -7,7 +7,7 @@ use horarium_core::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
     KeyedRequest, Listing, Page, StoreResult, TenantBounds,
 };
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -197,15 +197,11 @@ impl Catalog for PostgresStore {
         now: Timestamp,
         tenant: TenantId,
         task_type: &str,
-        concurrency: TypeConcurrency,
+        change: TypeConcurrencyChange,
     ) -> StoreResult<TaskType> {
         let name = task_type.to_owned();
         write!(self, [name], |tx| plugins::set_concurrency(
-            tx,
-            now,
-            tenant,
-            &name,
-            concurrency
+            tx, now, tenant, &name, change
         ))
     }
 

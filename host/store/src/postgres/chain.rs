@@ -1,21 +1,23 @@
 //! Chains (rule E7): the rows that the ends of this transaction set off.
 //!
 //! A target whose overlap rule or backlog cap looks at what lives is decided under the lock of its schedule, as its slots
-//! are. Whoever records ends takes these locks first ([`serial_targets`]); everybody else, who learns of a
-//! chain only when its parent is locked, takes them without waiting and begins anew if they are held.
+//! are; none is deleted meanwhile, and who caps its backlog is locked too. Whoever records ends takes these locks
+//! first ([`ahead`]); everybody else, who learns of a chain only when its parent is locked, takes them without
+//! waiting and begins anew if they are held (`super::ahead`).
 
+use super::ahead::{Ahead, late};
 use super::keys::{self, Key};
-use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
+use super::tx::{PgResult, Tx, query, query_as};
 use super::{backlog, configs, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys as keys_of, kinds, number, plan};
 use crate::columns::micros;
+use crate::firing::all_waiting;
 use horarium_core::store::Waiter;
 use horarium_core::store::chain::Parent;
 use horarium_model::execution::{State, Trigger};
-use horarium_model::firing::LiveCount;
 use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, ErrorKind, TaskConfig, TaskId, TenantId, Timestamp};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// What the end of executions still asks for.
 #[derive(Default)]
@@ -33,17 +35,11 @@ impl Ends {
         self.parents.extend(other.parents);
     }
 
-    /// Runs the chains, then frees the keys, whose locks come last. `locked` are schedules that are locked
-    /// already.
-    pub(super) async fn finish(
-        mut self,
-        tx: &mut Tx,
-        now: Timestamp,
-        locked: &HashSet<ConfigId>,
-    ) -> PgResult<()> {
+    /// Runs the chains, then frees the keys, whose locks come last.
+    pub(super) async fn finish(mut self, tx: &mut Tx, now: Timestamp) -> PgResult<()> {
         while !self.parents.is_empty() {
             let parents = std::mem::take(&mut self.parents);
-            let facts = facts(tx, &parents, locked).await?;
+            let facts = facts(tx, &parents).await?;
             let (mut segments, count) = plan(now, &parents, facts);
             let ids = enqueue::execution_ids(tx, count).await?;
             number(&mut segments, &ids);
@@ -55,8 +51,8 @@ impl Ends {
     }
 }
 
-/// Targets of these live executions that are decided under the lock of their schedule.
-pub(super) async fn serial_targets(tx: &mut Tx, executions: &[i64]) -> PgResult<Vec<ConfigId>> {
+/// What the chains of these live executions will want locked, whatever their ends.
+pub(super) async fn ahead(tx: &mut Tx, executions: &[i64]) -> PgResult<Ahead> {
     let rows: Vec<(TenantId, String)> = query_as(sql::CHAINS_OF)
         .bind(executions)
         .fetch_all(tx.connection())
@@ -74,11 +70,22 @@ pub(super) async fn serial_targets(tx: &mut Tx, executions: &[i64]) -> PgResult<
         }
     }
     let (_, found) = targets(tx, &parents).await?;
-    Ok(found
-        .iter()
-        .filter(|c| is_serial(c))
-        .map(|c| c.id)
-        .collect())
+    Ok(Ahead {
+        capped: backlog::caps(tx, found.iter().map(Waiter::from))
+            .await?
+            .capped(),
+        ..locks(&found)
+    })
+}
+
+/// The locks of the targets themselves.
+fn locks(targets: &[TaskConfig]) -> Ahead {
+    let serial = targets.iter().filter(|config| is_serial(config));
+    Ahead {
+        schedules: serial.map(|config| config.id).collect(),
+        configs: targets.iter().map(|config| config.id).collect(),
+        ..Ahead::default()
+    }
 }
 
 fn is_serial(config: &TaskConfig) -> bool {
@@ -102,44 +109,33 @@ async fn targets(tx: &mut Tx, parents: &[Parent]) -> PgResult<(Facts, Vec<TaskCo
 }
 
 /// Everything the steps of the parents depend on.
-async fn facts(tx: &mut Tx, parents: &[Parent], locked: &HashSet<ConfigId>) -> PgResult<Facts> {
-    let (mut facts, mut found) = targets(tx, parents).await?;
+async fn facts(tx: &mut Tx, parents: &[Parent]) -> PgResult<Facts> {
+    let (mut facts, found) = targets(tx, parents).await?;
     if found.is_empty() {
         return Ok(facts);
     }
+    late(tx, locks(&found)).await?;
     let ids: Vec<ConfigId> = found.iter().map(|config| config.id).collect();
-    let wanted = found
-        .iter()
-        .filter(|c| is_serial(c) && !locked.contains(&c.id));
-    let wanted: Vec<ConfigId> = wanted.map(|config| config.id).collect();
-    if !wanted.is_empty() {
-        let got: Vec<i64> = query_scalar(sql::TRY_LOCK_SCHEDULES)
-            .bind(&wanted)
-            .fetch_all(tx.connection())
-            .await?;
-        if got.len() < wanted.len() {
-            return Err(Fault::Again);
-        }
-        found = configs::by_ids(tx.connection(), &ids).await?;
-    }
-    let alive: Vec<(i64, i64)> = query_as(sql::CONFIGS_ALIVE)
-        .bind(&ids)
-        .fetch_all(tx.connection())
-        .await?;
-    let alive: HashSet<ConfigId> = alive.into_iter().map(|(id, _)| id).collect();
-    found.retain(|config| alive.contains(&config.id));
+    // As they are now that they are locked.
+    let found = configs::by_ids(tx.connection(), &ids).await?;
     let mut of_kind = HashMap::new();
     for kind in kinds(&found) {
         let (tenant, task_type, pin) = &kind;
         let known = plugins::in_force(tx.connection(), *tenant, task_type, pin.as_deref()).await?;
         of_kind.insert(kind, known);
     }
-    let live = enqueue::live_counts(tx, &ids).await?;
-    facts.live = live
-        .into_iter()
-        .map(|(id, (waiting, running))| (id, LiveCount { waiting, running }))
-        .collect();
-    facts.backlogs = backlog::lock(tx, found.iter().map(Waiter::from)).await?;
+    facts.live = enqueue::live_counts(tx, &ids).await?;
+    let waiting = all_waiting(facts.live.values());
+    let caps = backlog::caps(tx, found.iter().map(Waiter::from)).await?;
+    late(
+        tx,
+        Ahead {
+            capped: caps.capped(),
+            ..Ahead::default()
+        },
+    )
+    .await?;
+    facts.backlogs = caps.count(tx, waiting).await?;
     facts.add(found, &of_kind);
     Ok(facts)
 }

@@ -9,11 +9,9 @@ use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
-use crate::choose::{Candidate, Choice, Known};
+use crate::choose::{Candidate, Choice, Known, lane_bound};
 use crate::columns::micros;
-use horarium_core::store::{
-    ClaimRequest, Claims, LaneBound, Lanes, OpenBreaker, Running, StoreResult,
-};
+use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
 use sqlx::postgres::PgRow;
 use std::collections::{BTreeMap, HashSet};
 
@@ -44,6 +42,8 @@ struct Work<'a> {
     looked_at: usize,
     /// Rows were locked and neither taken nor marked.
     unused: bool,
+    /// Something found no token.
+    throttled: bool,
     /// Something was taken or marked: the next transaction will not meet it.
     moved: bool,
 }
@@ -62,11 +62,14 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part>
         highest: None,
         looked_at: 0,
         unused: false,
+        throttled: false,
         moved: false,
     };
     let finished = walk(tx, &mut work).await?;
     let used = work.known.used_rates(request.now);
     keys::save_rates(tx, &used).await?;
+    // Every host's scheduler is to look when there are tokens again.
+    tx.tidings.schedule |= work.throttled;
     // What was locked and left may have been missed by another host meanwhile.
     tx.tidings.enqueued |= work.unused;
     Ok(Part {
@@ -121,20 +124,7 @@ async fn bounds(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Vec<LaneBound>>
         .bind(names)
         .fetch_all(tx.connection())
         .await?;
-    let read = |row| -> StoreResult<LaneBound> {
-        let mut r = Reader::plain(row, "task_types");
-        Ok(LaneBound {
-            lane: r.number("lane")?,
-            weight: r.number("weight")?,
-            tenant_max: r.opt_number("max_running")?,
-            type_max: r.opt_number("max_running")?,
-            breaker: {
-                let probe_at = r.opt_instant("probe_at")?;
-                let probing = r.flag("probe_id")?;
-                probe_at.map(|probe_at| OpenBreaker { probe_at, probing })
-            },
-        })
-    };
+    let read = |row| lane_bound(&mut Reader::plain(row, "task_types"));
     Ok(rows.iter().map(read).collect::<StoreResult<_>>()?)
 }
 
@@ -374,6 +364,7 @@ async fn write(tx: &mut Tx, work: &mut Work<'_>, started: usize) -> PgResult<usi
             .execute(tx.connection())
             .await?;
     }
+    work.throttled |= !choice.throttled.is_empty();
     for (ids, why) in [
         (std::mem::take(&mut choice.blocked), 1),
         (std::mem::take(&mut choice.throttled), 2),

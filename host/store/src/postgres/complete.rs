@@ -1,10 +1,10 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
-use super::chain::{Ends, serial_targets};
+use super::chain::{self, Ends};
 use super::enqueue::chunks;
 use super::rows::{Cells as _, Reader};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
-use super::{breakers, end, jsonb, sql};
+use super::{ahead, breakers, end, jsonb, sql};
 use crate::columns::{Measured, micros, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
@@ -147,7 +147,7 @@ pub(super) async fn complete_many(
     let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
     let (running, alive) = lock_running(tx, &ids).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
-    let breakers = breakers::lock(tx, &Breakers::concerned(items, &running)).await?;
+    let breakers = breakers::lock(tx, &Breakers::concerned(items, &running, &alive)).await?;
     let verdicts = Verdicts::decide(items, running, &alive, states, breakers, now)?;
     let changed = verdicts.failures.changed();
     if !all && changed.iter().any(|(config, _)| !locked.contains(config)) {
@@ -159,14 +159,14 @@ pub(super) async fn complete_many(
     let ends = write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;
     let paused = write_failures(tx, now, verdicts.failures).await?;
-    ends.finish(tx, now, &locked).await?;
+    ends.finish(tx, now).await?;
     if paused || turned {
         super::configs::bump_epoch(tx).await?;
     }
     Ok(verdicts.receipts)
 }
 
-/// Locks the schedules that the ends of `writers` write to, and those under which chains are decided.
+/// Locks the schedules that the ends of `writers` write to, and what chains look at. Which schedules those are.
 async fn lock_schedules(
     tx: &mut Tx,
     items: &[Completion],
@@ -174,19 +174,18 @@ async fn lock_schedules(
 ) -> PgResult<HashSet<ConfigId>> {
     let chained = items.iter().filter(|item| item.chained);
     let chained: Vec<i64> = chained.map(|item| item.id).collect();
-    let targets = match chained.is_empty() {
+    if !chained.is_empty() {
+        let wanted = chain::ahead(tx, &chained).await?;
+        tx.ahead.extend(wanted);
+    }
+    let written: Vec<i64> = match writers.is_empty() {
         true => Vec::new(),
-        false => serial_targets(tx, &chained).await?,
+        false => {
+            let of = query_scalar(sql::CONFIGS_OF_LIVE).bind(writers);
+            of.fetch_all(tx.connection()).await?
+        }
     };
-    let locking = match (writers.is_empty(), targets.is_empty()) {
-        (true, true) => return Ok(HashSet::new()),
-        (false, true) => query_scalar(sql::LOCK_SCHEDULES_OF).bind(writers),
-        _ => query_scalar(sql::LOCK_SCHEDULES_AND)
-            .bind(writers)
-            .bind(targets),
-    };
-    let locked: Vec<i64> = locking.fetch_all(tx.connection()).await?;
-    Ok(locked.into_iter().collect())
+    ahead::lock(tx, &written).await
 }
 
 /// Writes the rows; returns what is still to be done for them.

@@ -1,9 +1,9 @@
 //! The deletion of configs: the tombstone at once, the history in batches.
 
-use super::configs::{bump_epoch, found, lock_schedule, write_streaks};
+use super::configs::{bump_epoch, found, write_streaks};
 use super::end::{end_bare, forget, lock_live_of};
-use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
+use super::{ahead, sql};
 use crate::columns::micros;
 use horarium_core::store::{Deleted, HistoryOnDelete, rules};
 use horarium_model::execution::State;
@@ -17,7 +17,7 @@ pub(super) async fn delete(
     id: ConfigId,
     history: HistoryOnDelete,
 ) -> PgResult<Deleted> {
-    lock_schedule(tx, id).await?;
+    ahead::lock(tx, &[id]).await?;
     let config = found(tx.connection(), tenant, id).await?;
     // Waits for whoever is enqueueing for it.
     query(sql::LOCK_CONFIG)

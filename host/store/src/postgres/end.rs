@@ -3,20 +3,17 @@
 use super::chain::Ends;
 use super::complete::{configs, lock_running};
 use super::enqueue::floor;
-use super::keys::{self, Key};
+use super::keys;
 use super::rows::{Cells as _, Reader};
-use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
+use super::{ahead, sql};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
-use crate::settle::{GivenBack, Returned};
+use crate::settle::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
-use horarium_core::store::{
-    CancelReceipt, FAILED_AFTER_LOST, Release, StoreResult, Swept, TakenOver, rules,
-};
-use horarium_model::execution::{AttemptRecord, State};
+use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, rules};
+use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
 use serde_json::Value;
-use std::collections::HashSet;
 
 /// Lost runs taken over in one transaction.
 pub(super) const TAKE_OVER_BATCH: i64 = 256;
@@ -73,7 +70,7 @@ pub(super) async fn end_bare(
     message: &str,
 ) -> PgResult<()> {
     let ends = end_rows(tx, now, ids, state, kind, message).await?;
-    ends.finish(tx, now, &HashSet::new()).await
+    ends.finish(tx, now).await
 }
 
 /// Removes what is kept beside executions, by tenant and id, that leave no history.
@@ -115,6 +112,7 @@ pub(super) async fn lock_live_of(tx: &mut Tx, config: ConfigId) -> PgResult<Live
 
 /// `Queue::sweep_due`.
 pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResult<Swept> {
+    ahead::lock(tx, &[]).await?;
     let available = query(sql::SWEEP_AVAILABLE);
     let expired: Vec<i64> = query_scalar(sql::EXPIRED)
         .bind(micros(now))
@@ -129,7 +127,7 @@ pub(super) async fn sweep_due(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResu
         .execute(tx.connection())
         .await?
         .rows_affected();
-    ends.finish(tx, now, &HashSet::new()).await?;
+    ends.finish(tx, now).await?;
     tx.tidings.enqueued |= available > 0;
     Ok(Swept {
         available,
@@ -145,6 +143,7 @@ pub(super) async fn cancel(
     tenant: TenantId,
     task_id: TaskId,
 ) -> PgResult<CancelReceipt> {
+    ahead::lock(tx, &[]).await?;
     let live = query(sql::LOCK_LIVE)
         .bind(tenant)
         .bind(task_id.to_string())
@@ -187,17 +186,16 @@ async fn ended(tx: &mut Tx, tenant: TenantId, task_id: TaskId) -> PgResult<Cance
     Ok(CancelReceipt::NotFound)
 }
 
-/// Gives claims back; `lost` is added to their count of lost hosts. Returns how many became what; `freed` are
-/// the keys of all of them.
+/// Gives claims back; `lost` is added to their count of lost hosts. Returns how many became what.
 async fn give_back(
     tx: &mut Tx,
     now: Timestamp,
-    claims: &[GivenBack],
+    back: GivingBack<'_>,
     lost: i32,
-    freed: Vec<Key>,
 ) -> PgResult<TakenOver> {
-    let returned = Returned::decide(now, claims);
-    if claims.is_empty() {
+    insert_attempts(tx, &back.attempts).await?;
+    let returned = Returned::decide(now, &back.claims);
+    if back.claims.is_empty() {
         return Ok(returned.counts());
     }
     let rows = &returned.rows;
@@ -224,38 +222,23 @@ async fn give_back(
         // Their keys are among those of the batch.
         parents.extend(end_rows(tx, now, ids, state, kind, message).await?.parents);
     }
-    let ends = Ends { freed, parents };
-    ends.finish(tx, now, &HashSet::new()).await?;
+    let ends = Ends {
+        freed: back.freed,
+        parents,
+    };
+    ends.finish(tx, now).await?;
     Ok(returned.counts())
 }
 
 /// `Queue::release`.
 pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> PgResult<u64> {
+    ahead::lock(tx, &[]).await?;
     let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
-    let (mut running, alive) = lock_running(tx, &ids).await?;
-    let (mut claims, mut attempts, mut freed) = (Vec::new(), Vec::new(), Vec::new());
-    for item in items {
-        let owned = running
-            .get(&item.id)
-            .is_some_and(|row| row.is_owned(item.claim, item.incarnation, &alive));
-        let Some(row) = running.remove(&item.id).filter(|_| owned) else {
-            continue;
-        };
-        claims.push(GivenBack {
-            id: item.id,
-            cancelled: row.cancel_requested,
-            orphan: row.orphan,
-            hopeless: false,
-            due_at: item.due_at,
-            started_at: item.record.as_ref().map(|record| record.started_at),
-        });
-        let record = item.record.as_ref();
-        attempts.extend(record.map(|record| (row.tenant_id, AttemptRow::new(item.id, record))));
-        freed.extend(row.run_key.map(|key| (row.tenant_id, key)));
-    }
-    insert_attempts(tx, &attempts).await?;
-    give_back(tx, now, &claims, 0, freed).await?;
-    Ok(claims.len() as u64)
+    let (running, alive) = lock_running(tx, &ids).await?;
+    let back = GivingBack::released(items, running, &alive);
+    let count = back.claims.len() as u64;
+    give_back(tx, now, back, 0).await?;
+    Ok(count)
 }
 
 /// Keeps attempts, with their tenants, that the row of their execution does not describe.
@@ -278,72 +261,26 @@ pub(super) async fn insert_attempts(
     Ok(())
 }
 
-/// A run whose host is gone.
-struct LostRun {
-    tenant: i64,
-    config_id: Option<ConfigId>,
-    lost: u32,
-    cancelled: bool,
-    run_key: Option<String>,
-    id: i64,
-    record: AttemptRecord,
-}
-
-async fn lost_runs(tx: &mut Tx, now: Timestamp) -> PgResult<Vec<LostRun>> {
+/// `Queue::take_over`, one batch of it: runs that another host is taking over at this moment are left to
+/// it. Returns the counts and whether there may be more.
+pub(super) async fn take_over(tx: &mut Tx, now: Timestamp) -> PgResult<(TakenOver, bool)> {
+    ahead::lock(tx, &[]).await?;
     let rows = query(sql::LOST_RUNS)
         .bind(TAKE_OVER_BATCH)
         .fetch_all(tx.connection())
         .await?;
-    let read = |row| -> StoreResult<LostRun> {
+    let read = |row| -> StoreResult<(LostRun, Option<ConfigId>)> {
         let mut r = Reader::new(row, "live_executions")?;
-        let claim: u32 = r.number("claim")?;
-        let attempt: u32 = r.number("attempt")?;
-        let lost = r.number("lost")?;
-        let started_at = r.opt_instant("started_at")?;
-        let cancelled = r.flag("cancel_requested_at")?;
-        let config_id = r.opt_int("config_id")?;
-        let host = r.opt_owned("host")?;
-        Ok(LostRun {
-            tenant: r.int("tenant_id")?,
-            config_id,
-            lost,
-            cancelled,
-            run_key: r.opt_owned("run_key")?,
-            id: r.id(),
-            record: rules::lost_record(now, attempt, claim, started_at, host),
-        })
+        Ok((LostRun::read(&mut r, now)?, r.opt_int("config_id")?))
     };
-    Ok(rows.iter().map(read).collect::<StoreResult<_>>()?)
-}
-
-/// `Queue::take_over`, one batch of it: runs that another host is taking over at this moment are left to
-/// it. Returns the counts and whether there may be more.
-pub(super) async fn take_over(tx: &mut Tx, now: Timestamp) -> PgResult<(TakenOver, bool)> {
-    let runs = lost_runs(tx, now).await?;
+    let runs: Vec<_> = rows.iter().map(read).collect::<StoreResult<_>>()?;
     let more = i64::try_from(runs.len()).unwrap_or(i64::MAX) >= TAKE_OVER_BATCH;
-    let configs = configs(tx, runs.iter().filter_map(|run| run.config_id)).await?;
+    let configs = configs(tx, runs.iter().filter_map(|(_, config)| *config)).await?;
     let orphan = |id: ConfigId| configs.get(&id).is_none_or(|config| config.deleted);
-    let claims: Vec<GivenBack> = runs
+    let lost = runs
         .iter()
-        .map(|run| GivenBack {
-            id: run.id,
-            cancelled: run.cancelled,
-            orphan: run.config_id.is_some_and(orphan),
-            hopeless: run.lost + 1 >= FAILED_AFTER_LOST,
-            due_at: None,
-            started_at: Some(run.record.started_at),
-        })
-        .collect();
-    let attempts: Vec<(i64, AttemptRow<'_>)> = runs
-        .iter()
-        .map(|run| (run.tenant, AttemptRow::new(run.id, &run.record)))
-        .collect();
-    insert_attempts(tx, &attempts).await?;
-    let freed = runs
-        .iter()
-        .filter_map(|run| Some((run.tenant, run.run_key.clone()?)))
-        .collect();
-    let taken = give_back(tx, now, &claims, 1, freed).await?;
+        .map(|(run, config)| (run, config.is_some_and(orphan)));
+    let taken = give_back(tx, now, GivingBack::lost(lost), 1).await?;
     Ok((taken, more))
 }
 

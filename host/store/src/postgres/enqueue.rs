@@ -3,9 +3,10 @@
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
 use super::{answers, backlog, jsonb, sql};
 use crate::columns::{micros, opt_micros};
-use crate::firing::Fresh;
+use crate::firing::{self, Fresh};
 use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, Waiter, rules};
 use horarium_model::execution::State;
+use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -189,29 +190,19 @@ pub(super) fn floor<'a>(task_ids: impl Iterator<Item = &'a TaskId>) -> i64 {
         .unwrap_or(i64::MIN)
 }
 
-/// How many executions of each config live: (waiting, running).
+/// How many executions of each config live.
 pub(super) async fn live_counts(
     tx: &mut Tx,
     configs: &[ConfigId],
-) -> PgResult<HashMap<ConfigId, (u32, u32)>> {
-    let mut counts: HashMap<ConfigId, (u32, u32)> = HashMap::new();
+) -> PgResult<HashMap<ConfigId, LiveCount>> {
     if configs.is_empty() {
-        return Ok(counts);
+        return Ok(HashMap::new());
     }
     let rows: Vec<(i64, bool, i64)> = query_as(sql::LIVE_COUNTS)
         .bind(configs)
         .fetch_all(tx.connection())
         .await?;
-    for (id, running, count) in rows {
-        let entry = counts.entry(id).or_default();
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        if running {
-            entry.1 += count;
-        } else {
-            entry.0 += count;
-        }
-    }
-    Ok(counts)
+    Ok(firing::live_counts(rows))
 }
 
 /// New ids, rising.
@@ -260,7 +251,9 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<Enq
     let alive = configs_alive(tx, items).await?;
     let known = known_tasks(tx, now, items).await?;
     let live = live_counts(tx, &watched).await?;
-    let mut backlogs = backlog::lock(tx, items.iter().map(Waiter::from)).await?;
+    let caps = backlog::caps(tx, items.iter().map(Waiter::from)).await?;
+    caps.capped().lock(tx).await?;
+    let mut backlogs = caps.count(tx, 0).await?;
     let refusals = rules::refusals(
         items,
         |item| known.contains(&(item.tenant_id, item.task_id)),

@@ -2,16 +2,15 @@
 //! of several hosts that saw the same slot one moves it and the others find it moved.
 
 use super::chain::Ends;
-use super::rows::{self, Cells as _, Reader};
+use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query};
-use super::{backlog, end, enqueue, sql};
+use super::{ahead, backlog, end, enqueue, sql};
 use crate::columns::{micros, opt_micros};
-use crate::firing::{FirePlan, Position, Skip, SkippedOf};
-use horarium_core::store::{FireOrder, FireReceipt, Waiter, rules};
+use crate::firing::{FirePlan, Position, Skip, all_waiting};
+use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter, rules};
 use horarium_model::execution::State;
-use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Writes streaks as `skipped` rows.
 pub(super) async fn write_skips(tx: &mut Tx, now: Timestamp, skips: &[Skip]) -> PgResult<()> {
@@ -54,16 +53,15 @@ pub(super) async fn fire_due(
     orders: &[FireOrder],
 ) -> PgResult<Vec<FireReceipt>> {
     let mut positions = positions(tx, orders).await?;
-    let mut backlogs = backlog::lock(
-        tx,
-        orders.iter().map(|order| Waiter::from(&*order.template)),
-    )
-    .await?;
+    let waiters = orders.iter().map(|order| Waiter::from(&*order.template));
+    let caps = backlog::caps(tx, waiters).await?;
+    caps.capped().lock(tx).await?;
+    let waiting = all_waiting(positions.values().map(|position| &position.live));
+    let mut backlogs = caps.count(tx, waiting).await?;
     let mut plan = FirePlan::decide(orders, &mut positions, &mut backlogs)?;
     let ids = enqueue::execution_ids(tx, plan.ids).await?;
     plan.number(&ids);
     let mut receipts = plan.receipts;
-    let locked: HashSet<ConfigId> = positions.keys().copied().collect();
     let mut ends = Ends::default();
     for segment in plan.segments {
         write_skips(tx, now, &segment.skips).await?;
@@ -82,7 +80,7 @@ pub(super) async fn fire_due(
         }
     }
     advance(tx, &positions).await?;
-    ends.finish(tx, now, &locked).await?;
+    ends.finish(tx, now).await?;
     Ok(receipts)
 }
 
@@ -115,37 +113,14 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> PgResult<HashMap<Config
     let mut ids: Vec<ConfigId> = orders.iter().map(|o| o.seen.config_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    query(sql::LOCK_SCHEDULES)
-        .bind(&ids)
-        .execute(tx.connection())
-        .await?;
+    ahead::lock(tx, &ids).await?;
     let live = enqueue::live_counts(tx, &ids).await?;
     let found = query(sql::SCHEDULES)
         .bind(&ids)
         .fetch_all(tx.connection())
         .await?;
-    let mut positions = HashMap::with_capacity(found.len());
-    for row in &found {
-        let mut r = Reader::new(row, "task_schedules")?;
-        let (waiting, running) = live.get(&r.id()).copied().unwrap_or_default();
-        let tenant_id = r.int("tenant_id")?;
-        let position = Position {
-            version: r.int("version")?,
-            paused: r.flag("paused")?,
-            state: rows::schedule_state(&mut r)?,
-            of: SkippedOf {
-                config_id: r.id(),
-                tenant_id,
-                task_type: r.owned("task_type")?,
-                priority: r.number("priority")?,
-                max_attempts: r.number("max_attempts")?,
-            },
-            live: LiveCount { waiting, running },
-            moved: false,
-        };
-        positions.insert(r.id(), position);
-    }
-    Ok(positions)
+    let read = |row| Position::read(&mut Reader::new(row, "task_schedules")?, &live);
+    Ok(found.iter().map(read).collect::<StoreResult<_>>()?)
 }
 
 async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> PgResult<()> {

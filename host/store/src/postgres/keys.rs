@@ -1,13 +1,13 @@
 //! Run keys and rates: their locks, and what a freed place or new tokens let in.
 
+use super::rows::Reader;
 use super::sql;
 use super::tx::{Fault, PgResult, Tx, query, query_as};
 pub(super) use crate::choose::Key;
-use crate::choose::UsedRate;
+use crate::choose::{ReadyRate, UsedRate};
 use crate::columns::micros;
-use horarium_core::store::{Bucket, RateBound};
+use horarium_core::store::StoreResult;
 use horarium_model::Timestamp;
-use horarium_model::concurrency::Rate;
 use std::collections::{BTreeMap, HashSet};
 
 /// What stands for the suspects of all tenants (rule E6).
@@ -102,88 +102,112 @@ pub(super) async fn save_rates(tx: &mut Tx, used: &[UsedRate]) -> PgResult<()> {
         .bind(column(|used| used.ready_at))
         .execute(tx.connection())
         .await?;
-    // Every host's scheduler is to look when there are tokens again.
-    tx.tidings.schedule = true;
     Ok(())
 }
 
 /// Lets claims look again at what waits for buckets that have tokens. How many buckets something waited for.
 /// Buckets that are in use are left to who uses them.
 pub(super) async fn refill(tx: &mut Tx, now: Timestamp, limit: u32) -> PgResult<u64> {
-    let ready: Vec<(i64, String, i64, i64, i64)> = query_as(sql::RATES_READY)
+    let rows = query(sql::RATES_READY)
         .bind(micros(now))
         .bind(i64::from(limit))
         .fetch_all(tx.connection())
         .await?;
-    if ready.is_empty() {
+    if rows.is_empty() {
         return Ok(0);
     }
-    let small = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
-    let buckets: Vec<(Key, Bucket)> = ready
-        .into_iter()
-        .map(|(tenant, key, full_at, count, seconds)| {
-            let rate = Rate {
-                count: small(count),
-                seconds: small(seconds),
-            };
-            let full = Bucket::new(rate);
-            ((tenant, key), Bucket { full_at, ..full })
-        })
-        .collect();
-    let (tenants, names) = columns(buckets.iter().map(|(key, _)| key));
-    let tokens: Vec<i64> = buckets.iter().map(|(_, b)| b.tokens(now)).collect();
+    let read = |row| ReadyRate::read(&mut Reader::plain(row, "run_keys"), now);
+    let ready: Vec<ReadyRate> = rows.iter().map(read).collect::<StoreResult<_>>()?;
+    let (tenants, names) = columns(ready.iter().map(|rate| &rate.key));
     let untied: Vec<Key> = query_as(sql::UNTHROTTLE)
         .bind(&tenants)
         .bind(&names)
-        .bind(&tokens)
+        .bind(ready.iter().map(|rate| rate.tokens).collect::<Vec<_>>())
         .fetch_all(tx.connection())
         .await?;
     let mut found: BTreeMap<Key, i64> = BTreeMap::new();
     for key in untied {
         *found.entry(key).or_default() += 1;
     }
-    let waited = spend_rest(tx, now, &buckets, &tokens, &found).await?;
-    let mut refilled = 0;
-    let ready_at: Vec<Option<i64>> = buckets
+    let mut waited: HashSet<Key> = found.keys().cloned().collect();
+    spend_rest(tx, now, &ready, &found, &mut waited).await?;
+    let let_go = waited.len() as u64;
+    tx.tidings.enqueued |= let_go > 0;
+    still_waiting(tx, &ready, &mut waited).await?;
+    let next = ready
         .iter()
-        .zip(&tokens)
-        .map(|((key, bucket), tokens)| {
-            let some = found.contains_key(key) || waited.contains(key);
-            refilled += u64::from(some);
-            match (tokens, some) {
-                (0, _) => Some(bucket.ready_at(now)),
-                (_, true) => Some(bucket.look_again_at(now)),
-                (_, false) => None,
-            }
-        })
-        .collect();
+        .map(|rate| rate.next_look(now, waited.contains(&rate.key)));
     query(sql::RATES_READY_AT)
         .bind(&tenants)
         .bind(&names)
-        .bind(ready_at)
+        .bind(next.collect::<Vec<_>>())
         .execute(tx.connection())
         .await?;
-    tx.tidings.enqueued |= refilled > 0;
-    Ok(refilled)
+    Ok(let_go)
 }
 
 /// Tokens that nothing throttled wants are for what waits for the run key that shares the bucket.
 async fn spend_rest(
     tx: &mut Tx,
     now: Timestamp,
-    buckets: &[(Key, Bucket)],
-    tokens: &[i64],
+    ready: &[ReadyRate],
     found: &BTreeMap<Key, i64>,
-) -> PgResult<HashSet<Key>> {
-    let mut waited = HashSet::new();
-    for ((key, _), tokens) in buckets.iter().zip(tokens) {
-        let rest = tokens - found.get(key).copied().unwrap_or(0);
-        if let Some(run_key) = RateBound::run_key_of(&key.1).filter(|_| rest > 0) {
-            let run_key = (key.0, run_key.to_owned());
+    waited: &mut HashSet<Key>,
+) -> PgResult<()> {
+    for rate in ready {
+        let taken = found.get(&rate.key).copied().unwrap_or(0);
+        if let Some((run_key, rest)) = rate.rest(taken) {
+            let run_key = (rate.key.0, run_key.to_owned());
             if unblock(tx, now, &BTreeMap::from([(&run_key, rest)])).await? > 0 {
-                waited.insert(key.clone());
+                waited.insert(rate.key.clone());
             }
         }
     }
-    Ok(waited)
+    Ok(())
+}
+
+/// Adds the buckets of which nothing was let go and something waits all the same: others had it locked, and it is
+/// not known what they do with it.
+async fn still_waiting(
+    tx: &mut Tx,
+    ready: &[ReadyRate],
+    waited: &mut HashSet<Key>,
+) -> PgResult<()> {
+    let open = ready
+        .iter()
+        .filter(|rate| rate.tokens > 0 && !waited.contains(&rate.key));
+    let open: Vec<&ReadyRate> = open.collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let (tenants, names) = columns(open.iter().map(|rate| &rate.key));
+    let run_keys: Vec<Option<&str>> = open
+        .iter()
+        .map(|rate| rate.rest(0).map(|(run_key, _)| run_key))
+        .collect();
+    let waiting: Vec<Key> = query_as(sql::WAITING_FOR_RATES)
+        .bind(tenants)
+        .bind(names)
+        .bind(run_keys)
+        .fetch_all(tx.connection())
+        .await?;
+    waited.extend(waiting);
+    Ok(())
+}
+
+/// Looks again at what waits for a place that is free. Who freed it passes over what others hold at that moment,
+/// and who held it may have changed nothing. How many are looked at again.
+pub(super) async fn unstick(tx: &mut Tx, now: Timestamp) -> PgResult<u64> {
+    let stuck: Vec<(i64, String, i64)> =
+        query_as(sql::STUCK_KEYS).fetch_all(tx.connection()).await?;
+    if stuck.is_empty() {
+        return Ok(0);
+    }
+    let stuck: BTreeMap<Key, i64> = stuck
+        .into_iter()
+        .map(|(tenant, key, places)| ((tenant, key), places))
+        .collect();
+    lock(tx, &mut stuck.keys().cloned().collect()).await?;
+    let counts = stuck.iter().map(|(key, places)| (key, *places));
+    unblock(tx, now, &counts.collect()).await
 }

@@ -3,6 +3,7 @@
 //! same order (see the migration).
 
 mod access;
+mod ahead;
 mod answers;
 mod backlog;
 mod breakers;
@@ -45,6 +46,7 @@ use horarium_model::Timestamp;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -114,6 +116,8 @@ struct Shared {
     begin: Arc<str>,
     options: PostgresOptions,
     notifier: Notifier,
+    /// When this host last looked for what is stuck, in microseconds.
+    unstuck_at: AtomicI64,
 }
 
 impl PostgresStore {
@@ -136,6 +140,7 @@ impl PostgresStore {
                 begin: connect::begin(&options).into(),
                 options,
                 notifier,
+                unstuck_at: AtomicI64::new(i64::MIN),
             }),
         };
         store.tidy().await?;

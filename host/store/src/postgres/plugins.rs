@@ -7,7 +7,7 @@ use crate::columns::{cut_counted, micros, seen};
 use horarium_core::store::{
     FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange, VersionState};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
 
@@ -257,14 +257,16 @@ pub(super) async fn set_concurrency(
     now: Timestamp,
     tenant: TenantId,
     task_type: &str,
-    concurrency: TypeConcurrency,
+    change: TypeConcurrencyChange,
 ) -> PgResult<TaskType> {
     existing_type(tx, tenant, task_type).await?;
     query(sql::SET_TYPE_BOUNDS)
         .bind(tenant)
         .bind(task_type)
-        .bind(concurrency.max.map(i64::from))
-        .bind(concurrency.backlog.map(i64::from))
+        .bind(change.max.is_some())
+        .bind(change.max.flatten().map(i64::from))
+        .bind(change.backlog.is_some())
+        .bind(change.backlog.flatten().map(i64::from))
         .bind(micros(now))
         .execute(tx.connection())
         .await?;

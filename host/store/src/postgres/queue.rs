@@ -3,7 +3,8 @@
 use super::rows::{self, Cells as _, Reader};
 use super::tx::query;
 use super::{
-    PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, sql, task_state,
+    PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, keys, sql,
+    task_state,
 };
 use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
@@ -15,7 +16,24 @@ use horarium_core::store::{
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How often each host looks for what is stuck. Microseconds.
+const UNSTICK_EVERY: i64 = 60_000_000;
+
+impl PostgresStore {
+    /// Whether this host has not looked for what is stuck for a while. It is taken to do so now.
+    fn is_time_to_unstick(&self, now: Timestamp) -> bool {
+        let (last, now) = (&self.shared.unstuck_at, micros(now));
+        let seen = last.load(Ordering::Relaxed);
+        // A clock that was set back looks at once.
+        let is_new = seen <= now && now < seen.saturating_add(UNSTICK_EVERY);
+        !is_new
+            && last
+                .compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
 
 #[async_trait::async_trait]
 impl Queue for PostgresStore {
@@ -88,8 +106,14 @@ impl Queue for PostgresStore {
     }
 
     async fn sweep_due(&self, now: Timestamp, limit: u32) -> StoreResult<Swept> {
-        self.write(move |tx| Box::pin(end::sweep_due(tx, now, limit)))
-            .await
+        let swept = self
+            .write(move |tx| Box::pin(end::sweep_due(tx, now, limit)))
+            .await?;
+        if self.is_time_to_unstick(now) {
+            self.write(move |tx| Box::pin(keys::unstick(tx, now)))
+                .await?;
+        }
+        Ok(swept)
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {

@@ -2,7 +2,7 @@
 
 use crate::columns::Place;
 use crate::rows;
-pub(super) use crate::rows::{Cells, schedule_state};
+pub(super) use crate::rows::Cells;
 use horarium_core::store::{DueSchedule, StoreResult};
 use horarium_model::TaskConfig;
 use horarium_model::execution::{AttemptRecord, Execution};

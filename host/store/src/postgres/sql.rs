@@ -210,18 +210,14 @@ statements! {
     // ---- locks
     LOCK_SCHEDULES = "SELECT config_id FROM task_schedules WHERE config_id = ANY ($1) \
         ORDER BY config_id FOR NO KEY UPDATE";
-    /// Of the configs of live executions.
-    LOCK_SCHEDULES_OF = "SELECT config_id FROM task_schedules WHERE config_id IN ( \
-        SELECT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL) \
-        ORDER BY config_id FOR NO KEY UPDATE";
-    /// The same, and these configs.
-    LOCK_SCHEDULES_AND = "SELECT config_id FROM task_schedules WHERE config_id IN ( \
-        SELECT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL \
-        UNION SELECT unnest($2::bigint[])) ORDER BY config_id FOR NO KEY UPDATE";
+    /// Of live executions, which never change theirs.
+    CONFIGS_OF_LIVE = "SELECT DISTINCT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL";
     /// Against deletion alone.
     CONFIGS_ALIVE = "SELECT id, tenant_id FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
         ORDER BY id FOR KEY SHARE";
-    /// Of those, the ones nobody else holds.
+    TRY_CONFIGS_ALIVE = "SELECT id FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
+        ORDER BY id FOR KEY SHARE SKIP LOCKED";
+    /// The ones nobody else holds.
     TRY_LOCK_SCHEDULES = "SELECT config_id FROM task_schedules WHERE config_id = ANY ($1) \
         ORDER BY config_id FOR NO KEY UPDATE SKIP LOCKED";
     /// Frozen steps of live executions, which never change.
@@ -348,6 +344,9 @@ statements! {
     LOCK_TENANTS = "SELECT 1 FROM tenants WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
     LOCK_TYPES = "SELECT 1 FROM task_types WHERE (tenant_id, task_type) IN ( \
         SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE";
+    TRY_LOCK_TENANTS = "SELECT 1 FROM tenants WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
+    TRY_LOCK_TYPES = "SELECT 1 FROM task_types WHERE (tenant_id, task_type) IN ( \
+        SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE SKIP LOCKED";
     LOCK_BREAKERS = "SELECT 1 FROM type_breakers WHERE (tenant_id, task_type) IN ( \
         SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE";
     /// `$3` how many of each are looked at, `$4` running and `$5` weight of its tenant; `$6` how many are wanted
@@ -410,6 +409,25 @@ statements! {
                 SELECT b.id FROM live_executions b WHERE b.blocked = 2 AND b.tenant_id = f.tenant_id \
                 AND b.rate_key = f.rate_key ORDER BY b.queue_key, b.id LIMIT f.tokens FOR UPDATE SKIP LOCKED) w)) \
         RETURNING tenant_id, rate_key";
+    /// Tenants, rates, and the run keys that share their buckets: those for which something waits.
+    WAITING_FOR_RATES = "SELECT f.tenant_id, f.rate_key FROM unnest($1::bigint[], $2::text[], $3::text[]) f(tenant_id, rate_key, run_key) \
+        WHERE (SELECT 1 FROM live_executions b WHERE b.blocked = 2 AND b.tenant_id = f.tenant_id \
+            AND b.rate_key = f.rate_key LIMIT 1) IS NOT NULL \
+        OR (SELECT 1 FROM live_executions b WHERE b.blocked = 1 AND b.tenant_id = f.tenant_id \
+            AND b.run_key = f.run_key LIMIT 1) IS NOT NULL";
+    /// Run keys that have a place and something that waits for it, and how many places. The keys are found one after
+    /// another in the index.
+    STUCK_KEYS = "WITH RECURSIVE keys AS ( \
+            (SELECT b.tenant_id, b.run_key, b.run_max FROM live_executions b WHERE b.blocked = 1 \
+                ORDER BY b.tenant_id, b.run_key LIMIT 1) \
+            UNION ALL \
+            SELECT n.tenant_id, n.run_key, n.run_max FROM keys k CROSS JOIN LATERAL ( \
+                SELECT b.tenant_id, b.run_key, b.run_max FROM live_executions b WHERE b.blocked = 1 \
+                AND (b.tenant_id, b.run_key) > (k.tenant_id, k.run_key) \
+                ORDER BY b.tenant_id, b.run_key LIMIT 1) n) \
+        SELECT f.tenant_id, f.run_key, f.places FROM (SELECT k.tenant_id, k.run_key, k.run_max - ( \
+            SELECT count(*) FROM live_executions l WHERE l.tenant_id = k.tenant_id AND l.run_key = k.run_key \
+            AND l.run_key IS NOT NULL AND l.state = 'running') AS places FROM keys k) f WHERE f.places > 0";
     /// Tenants, keys, how many of each and each type; `$4` = now. The types are found one after another in
     /// the index, because what a host cannot load must not stand before what it can.
     UNBLOCK = "WITH RECURSIVE kinds AS ( \
@@ -521,7 +539,7 @@ statements! {
         UPDATE live_executions l SET progress = k.progress::jsonb FROM locked k WHERE l.id = k.id";
     /// What runs under any incarnation that is not alive.
     LOST_RUNS = "SELECT l.id, l.claim, l.attempt, l.lost, l.started_at, l.cancel_requested_at IS NOT NULL, \
-        l.config_id, (SELECT h.name FROM hosts h WHERE h.incarnation = l.incarnation), l.tenant_id, l.run_key \
+        (SELECT h.name FROM hosts h WHERE h.incarnation = l.incarnation), l.tenant_id, l.run_key, l.config_id \
         FROM live_executions l WHERE l.state = 'running' \
         AND l.incarnation <> ALL (ARRAY(SELECT incarnation FROM hosts WHERE stopped_at IS NULL)) \
         ORDER BY l.id LIMIT $1 FOR UPDATE OF l SKIP LOCKED";
@@ -643,7 +661,9 @@ statements! {
     ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
     ACTIVATE = "UPDATE task_types SET active_digest = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
     DISABLE = "UPDATE task_types SET disabled = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
-    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = $3, backlog = $4, updated_at = $5 \
+    /// `$3`, `$5`: whether the bound after it is changed
+    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = CASE WHEN $3 THEN $4 ELSE max_running END, \
+        backlog = CASE WHEN $5 THEN $6 ELSE backlog END, updated_at = $7 \
         WHERE tenant_id = $1 AND task_type = $2";
     SET_TENANT_BOUNDS = "UPDATE tenants SET weight = $2, max_running = $3, backlog = $4 WHERE id = $1 AND deleted_at IS NULL";
     VERSION = versions!("WHERE tenant_id = $1 AND task_type = $2 AND digest = $3");

@@ -175,6 +175,14 @@ async fn hot_statements_use_their_indexes() {
             "live_executions_run_key",
         ),
         ("suspects", sql::SUSPECT_RUNS, "", "live_executions_suspect"),
+        ("stuck keys", sql::STUCK_KEYS, "", "live_executions_blocked"),
+        (
+            "waiting for rates",
+            sql::WAITING_FOR_RATES,
+            "ARRAY[1]::bigint[], ARRAY['k2'], ARRAY[NULL]::text[]",
+            "live_executions_throttled",
+        ),
+        ("configs", sql::CONFIGS_OF_LIVE, ids, "live_executions_pkey"),
         ("lock keys", sql::LOCK_KEYS, keys, "run_keys_pkey"),
         (
             "unblock",

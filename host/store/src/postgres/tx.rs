@@ -1,5 +1,6 @@
 //! Transactions: begun, run to their end, repeated where the database says so.
 
+use super::ahead::Ahead;
 use super::{PostgresStore, Shared};
 use futures_util::future::BoxFuture;
 use horarium_core::store::{StoreError, StoreResult};
@@ -154,6 +155,8 @@ pub(super) struct Tx {
     /// Begun and not ended: nobody else may have the connection.
     is_open: bool,
     pub(super) tidings: Tidings,
+    /// What the last try found locked by others too late to wait for it.
+    pub(super) ahead: Ahead,
 }
 
 impl Drop for Tx {
@@ -200,6 +203,7 @@ async fn begin(shared: &Shared) -> PgResult<Tx> {
             inner: shared.pool.acquire().await?,
             is_open: true,
             tidings: Tidings::default(),
+            ahead: Ahead::default(),
         };
         match in_time(shared.options.connect_timeout, tx.statement(&shared.begin)).await {
             Ok(()) => return Ok(tx),
@@ -212,11 +216,12 @@ async fn begin(shared: &Shared) -> PgResult<Tx> {
     }
 }
 
-async fn run<T, F>(shared: &Shared, operation: &F) -> PgResult<T>
+async fn run<T, F>(shared: &Shared, operation: &F, ahead: &mut Ahead) -> PgResult<T>
 where
     F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, PgResult<T>>,
 {
     let mut tx = begin(shared).await?;
+    tx.ahead = std::mem::take(ahead);
     let done = in_time(operation_limit(shared), async {
         let answer = operation(&mut tx).await?;
         tx.statement("COMMIT").await?;
@@ -230,6 +235,7 @@ where
             Ok(answer)
         }
         Err(fault) => {
+            *ahead = std::mem::take(&mut tx.ahead);
             // Of a lost connection nothing can be rolled back; the server does it.
             if !fault.is_lost_connection() {
                 match in_time(shared.options.connect_timeout, tx.statement("ROLLBACK")).await {
@@ -252,9 +258,9 @@ impl PostgresStore {
     {
         let shared = self.shared.clone();
         detached(&self.shared, async move {
-            let mut tried = 1;
+            let (mut tried, mut ahead) = (1, Ahead::default());
             loop {
-                match run(&shared, &operation).await {
+                match run(&shared, &operation, &mut ahead).await {
                     Err(fault) if fault.is_passing() && tried < TRIES => {
                         tracing::debug!(?fault, tried, "a transaction is run anew");
                         // Whom we met is done after a moment; each waits for a different one.

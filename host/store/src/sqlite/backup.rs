@@ -1,6 +1,8 @@
 //! Copies of a whole database file: taken while a server runs on it, and put back.
 
-use super::file::{DbStatus, Lock, beside, check_header, check_version, opening, refuse};
+use super::file::{
+    DbStatus, Lock, beside, check_header, check_version, folder_of, opening, refuse, unusable,
+};
 use super::{db, file};
 use horarium_core::store::{StoreError, StoreResult};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -232,15 +234,4 @@ fn unless_missing(path: &Path, done: std::io::Result<()>) -> StoreResult<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(path, &error)),
         _ => Ok(()),
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-fn unusable(path: &Path, error: &std::io::Error) -> StoreError {
-    StoreError::Unavailable(format!("cannot write {}: {error}", path.display()))
 }

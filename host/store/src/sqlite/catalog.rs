@@ -6,7 +6,7 @@ use horarium_core::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
     KeyedRequest, Listing, Page, StoreResult, TenantBounds,
 };
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use sqlx::Row;
 use std::collections::BTreeMap;
@@ -190,15 +190,11 @@ impl Catalog for SqliteStore {
         now: Timestamp,
         tenant: TenantId,
         task_type: &str,
-        concurrency: TypeConcurrency,
+        change: TypeConcurrencyChange,
     ) -> StoreResult<TaskType> {
         let name = task_type.to_owned();
         write!(self, [name], |tx| plugins::set_concurrency(
-            tx,
-            now,
-            tenant,
-            &name,
-            concurrency
+            tx, now, tenant, &name, change
         ))
     }
 

@@ -4,10 +4,10 @@ use super::writer::Tx;
 use super::{backlog, configs, db, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys, kinds, number, plan};
 use crate::columns::{micros, text};
+use crate::firing::all_waiting;
 use horarium_core::store::chain::Parent;
 use horarium_core::store::{StoreResult, Waiter};
 use horarium_model::execution::{State, Trigger};
-use horarium_model::firing::LiveCount;
 use horarium_model::{ErrorKind, Timestamp};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -106,12 +106,9 @@ async fn facts(tx: &mut Tx, parents: &[Parent]) -> StoreResult<Facts> {
         let known = plugins::in_force(tx.read(), *tenant, task_type, pin.as_deref()).await?;
         of_kind.insert(kind, known);
     }
-    let live = enqueue::live_counts(tx, &ids).await?;
-    facts.live = live
-        .into_iter()
-        .map(|(id, (waiting, running))| (id, LiveCount { waiting, running }))
-        .collect();
-    facts.backlogs = backlog::read(tx, found.iter().map(Waiter::from)).await?;
+    facts.live = enqueue::live_counts(tx, &ids).await?;
+    let waiting = all_waiting(facts.live.values());
+    facts.backlogs = backlog::read(tx, found.iter().map(Waiter::from), waiting).await?;
     facts.add(found, &of_kind);
     Ok(facts)
 }

@@ -3,11 +3,9 @@
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, rates, sql};
-use crate::choose::{Candidate, Choice, Key, Known};
+use crate::choose::{Candidate, Choice, Key, Known, lane_bound};
 use crate::columns::{micros, text};
-use horarium_core::store::{
-    ClaimRequest, Claims, LaneBound, Lanes, OpenBreaker, Running, StoreResult,
-};
+use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
 use sqlx::Row;
 use std::collections::{HashMap, HashSet};
 
@@ -72,21 +70,8 @@ async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest, types: &str) -> Store
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    let mut bounds = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let mut r = Reader::plain(row, "task_types");
-        bounds.push(LaneBound {
-            lane: r.number("lane")?,
-            weight: r.number("weight")?,
-            tenant_max: r.opt_number("max_running")?,
-            type_max: r.opt_number("max_running")?,
-            breaker: {
-                let probe_at = r.opt_instant("probe_at")?;
-                let probing = r.flag("probe_id")?;
-                probe_at.map(|probe_at| OpenBreaker { probe_at, probing })
-            },
-        });
-    }
+    let read = |row| lane_bound(&mut Reader::plain(row, "task_types"));
+    let bounds: Vec<LaneBound> = rows.iter().map(read).collect::<StoreResult<_>>()?;
     if lanes.needs_counts(&bounds) {
         let rows = sqlx::query(sql::RUNNING_OF_TYPES)
             .fetch_all(tx.read())

@@ -45,9 +45,6 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
             paused: false,
             state_version: 0,
         };
-        let _attempt: i64 = r.get("attempt")?;
-        let _lost: i64 = r.get("lost")?;
-        let _started_at: Option<i64> = r.get("started_at")?;
         found.failures = r.number("failures_in_a_row")?;
         found.paused = r.get("paused")?;
         found.state_version = r.get("state_version")?;
@@ -95,7 +92,7 @@ pub(super) async fn complete_many(
     let running = running(tx, &ids).await?;
     let alive = super::hosts::alive(tx).await?;
     let states = read_states(tx, States::new(items, &running)).await?;
-    let breakers = breakers::read(tx, &Breakers::concerned(items, &running)).await?;
+    let breakers = breakers::read(tx, &Breakers::concerned(items, &running, &alive)).await?;
     let verdicts = Verdicts::decide(items, running, &alive, states, breakers, now)?;
     let parents = write_batch(tx, verdicts.batch).await?;
     write_states(tx, now, verdicts.states).await?;

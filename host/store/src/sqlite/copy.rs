@@ -232,6 +232,8 @@ impl SqliteEnd {
 
     /// A file that is made if it does not exist.
     pub(crate) async fn target(path: &Path) -> StoreResult<Self> {
+        let folder = file::folder_of(path);
+        std::fs::create_dir_all(folder).map_err(|error| file::unusable(folder, &error))?;
         let lock = Lock::take(path)?;
         let options = SqliteOptions {
             migrate: false,

@@ -4,11 +4,9 @@ use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{chain, db, sql};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
-use crate::settle::{GivenBack, Returned};
+use crate::settle::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
-use horarium_core::store::{
-    CancelReceipt, FAILED_AFTER_LOST, Release, StoreResult, Swept, TakenOver, rules,
-};
+use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
 use serde_json::Value;
@@ -185,11 +183,14 @@ pub(super) async fn cancel(
 pub(super) async fn give_back(
     tx: &mut Tx,
     now: Timestamp,
-    claims: &[GivenBack],
+    back: GivingBack<'_>,
     lost: u32,
 ) -> StoreResult<TakenOver> {
-    let returned = Returned::decide(now, claims);
-    if claims.is_empty() {
+    let attempts: Vec<AttemptRow<'_>> = back.attempts.into_iter().map(|(_, row)| row).collect();
+    insert_attempts(tx, &attempts).await?;
+    tx.freed.extend(back.freed);
+    let returned = Returned::decide(now, &back.claims);
+    if back.claims.is_empty() {
         return Ok(returned.counts());
     }
     let rows: Vec<(i64, &str, Option<i64>, Option<i64>)> = returned
@@ -221,38 +222,11 @@ pub(super) async fn give_back(
 /// `Queue::release`.
 pub(super) async fn release(tx: &mut Tx, now: Timestamp, items: &[Release]) -> StoreResult<u64> {
     let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
-    let mut running = super::complete::running(tx, &ids).await?;
+    let running = super::complete::running(tx, &ids).await?;
     let alive = super::hosts::alive(tx).await?;
-    let mut claims = Vec::new();
-    let mut attempts = Vec::new();
-    for item in items {
-        let Some(row) = running
-            .get(&item.id)
-            .filter(|row| row.is_owned(item.claim, item.incarnation, &alive))
-        else {
-            continue;
-        };
-        if let Some(key) = &row.run_key {
-            tx.freed.insert((row.tenant_id, key.clone()));
-        }
-        claims.push(GivenBack {
-            id: item.id,
-            cancelled: row.cancel_requested,
-            orphan: row.orphan,
-            hopeless: false,
-            due_at: item.due_at,
-            started_at: item.record.as_ref().map(|record| record.started_at),
-        });
-        attempts.extend(
-            item.record
-                .as_ref()
-                .map(|record| AttemptRow::new(item.id, record)),
-        );
-        running.remove(&item.id);
-    }
-    insert_attempts(tx, &attempts).await?;
-    let count = claims.len() as u64;
-    give_back(tx, now, &claims, 0).await?;
+    let back = GivingBack::released(items, running, &alive);
+    let count = back.claims.len() as u64;
+    give_back(tx, now, back, 0).await?;
     Ok(count)
 }
 
@@ -282,35 +256,11 @@ pub(super) async fn take_over(tx: &mut Tx, now: Timestamp, mine: i64) -> StoreRe
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    let mut claims = Vec::with_capacity(rows.len());
-    let mut records = Vec::with_capacity(rows.len());
-    for row in &rows {
+    let read = |row| -> StoreResult<(LostRun, bool)> {
         let mut r = Reader::new(row, "live_executions")?;
-        let claim: u32 = r.number("claim")?;
-        let attempt: u32 = r.number("attempt")?;
-        let lost: u32 = r.number("lost")?;
-        let started_at = r.opt_instant("started_at")?;
-        let cancelled: bool = r.get("cancel_requested_at")?;
-        let orphan: bool = r.get("config_id")?;
-        let host: Option<String> = r.get("host")?;
-        let tenant: i64 = r.get("tenant_id")?;
-        let key: Option<String> = r.get("run_key")?;
-        tx.freed.extend(key.map(|key| (tenant, key)));
-        let record = rules::lost_record(now, attempt, claim, started_at, host);
-        claims.push(GivenBack {
-            id: r.place.id,
-            cancelled,
-            orphan,
-            hopeless: lost + 1 >= FAILED_AFTER_LOST,
-            due_at: None,
-            started_at: Some(record.started_at),
-        });
-        records.push((r.place.id, record));
-    }
-    let attempts: Vec<AttemptRow<'_>> = records
-        .iter()
-        .map(|(id, record)| AttemptRow::new(*id, record))
-        .collect();
-    insert_attempts(tx, &attempts).await?;
-    give_back(tx, now, &claims, 1).await
+        Ok((LostRun::read(&mut r, now)?, r.flag("config_id")?))
+    };
+    let runs: Vec<_> = rows.iter().map(read).collect::<StoreResult<_>>()?;
+    let lost = runs.iter().map(|(run, orphan)| (run, *orphan));
+    give_back(tx, now, GivingBack::lost(lost), 1).await
 }

@@ -3,11 +3,12 @@
 use super::writer::Tx;
 use super::{answers, backlog, db, sql};
 use crate::columns::{micros, opt_micros, raw, text};
-use crate::firing::Fresh;
+use crate::firing::{self, Fresh};
 use horarium_core::store::{
     Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, Waiter, rules,
 };
 use horarium_model::execution::State;
+use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -110,33 +111,20 @@ pub(super) async fn insert(
     Ok(placed)
 }
 
-/// How many executions of each config live: (waiting, running).
+/// How many executions of each config live.
 pub(super) async fn live_counts(
     tx: &mut Tx,
     configs: &[ConfigId],
-) -> StoreResult<HashMap<ConfigId, (u32, u32)>> {
-    let mut counts: HashMap<ConfigId, (u32, u32)> = HashMap::new();
+) -> StoreResult<HashMap<ConfigId, LiveCount>> {
     if configs.is_empty() {
-        return Ok(counts);
+        return Ok(HashMap::new());
     }
-    let rows = sqlx::query(sql::LIVE_COUNTS)
+    let rows: Vec<(i64, bool, i64)> = sqlx::query_as(sql::LIVE_COUNTS)
         .bind(text(&configs)?)
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    for row in rows {
-        let id: i64 = row.try_get(0).map_err(db)?;
-        let running: bool = row.try_get(1).map_err(db)?;
-        let count: i64 = row.try_get(2).map_err(db)?;
-        let entry = counts.entry(id).or_default();
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        if running {
-            entry.1 = count;
-        } else {
-            entry.0 = count;
-        }
-    }
-    Ok(counts)
+    Ok(firing::live_counts(rows))
 }
 
 /// `Queue::enqueue`.
@@ -159,7 +147,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
     let watched: HashSet<ConfigId> = watched.filter_map(|item| item.config_id).collect();
     let watched: Vec<ConfigId> = watched.into_iter().collect();
     let live = live_counts(tx, &watched).await?;
-    let mut backlogs = backlog::read(tx, items.iter().map(Waiter::from)).await?;
+    let mut backlogs = backlog::read(tx, items.iter().map(Waiter::from), 0).await?;
     let refusals = rules::refusals(
         items,
         |item| known.contains(&(item.tenant_id, item.task_id)),

@@ -10,6 +10,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,6 +80,17 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+pub(super) fn unusable(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Unavailable(format!("cannot write {}: {error}", path.display()))
+}
+
 pub(super) fn refuse(path: &Path, what: impl std::fmt::Display) -> StoreError {
     StoreError::Invalid(Invalid::one("", format!("{}: {what}", path.display())))
 }
@@ -90,6 +102,7 @@ pub(super) async fn open_writer(
 ) -> StoreResult<SqliteConnection> {
     check_header(path)?;
     refuse_foreign(path).await?;
+    make(path)?;
     let synchronous = match options.durability {
         Durability::Full => SqliteSynchronous::Full,
         Durability::Normal => SqliteSynchronous::Normal,
@@ -119,6 +132,17 @@ pub(super) async fn open_writer(
         apply(&mut connection, version).await?;
     }
     Ok(connection)
+}
+
+/// Makes the file of a new database, for its owner alone, as are those that SQLite makes beside it.
+fn make(path: &Path) -> StoreResult<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(
+            StoreError::Unavailable(format!("cannot open {}: {error}", path.display())),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Before anything writes, as opening for writing itself does: a newer database stays as it is.

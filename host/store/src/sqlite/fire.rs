@@ -3,16 +3,15 @@
 use super::backlog;
 use super::end;
 use super::enqueue;
-use super::rows::{self, Cells as _, Reader};
+use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{chain, db, sql};
 use crate::columns::{micros, opt_micros, text};
-use crate::firing::{FirePlan, Position, Skip, SkippedOf};
+use crate::firing::{FirePlan, Position, Skip, all_waiting};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter};
 use horarium_model::execution::State;
-use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -74,11 +73,9 @@ pub(super) async fn fire_due(
     orders: &[FireOrder],
 ) -> StoreResult<Vec<FireReceipt>> {
     let mut positions = positions(tx, orders).await?;
-    let mut backlogs = backlog::read(
-        tx,
-        orders.iter().map(|order| Waiter::from(&*order.template)),
-    )
-    .await?;
+    let waiters = orders.iter().map(|order| Waiter::from(&*order.template));
+    let waiting = all_waiting(positions.values().map(|position| &position.live));
+    let mut backlogs = backlog::read(tx, waiters, waiting).await?;
     let mut plan = FirePlan::decide(orders, &mut positions, &mut backlogs)?;
     let ids: Vec<i64> = (0..plan.ids).map(|_| tx.next_execution()).collect();
     plan.number(&ids);
@@ -143,28 +140,8 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<Con
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    let mut positions = HashMap::with_capacity(found.len());
-    for row in &found {
-        let mut r = Reader::new(row, "task_schedules")?;
-        let (waiting, running) = live.get(&r.place.id).copied().unwrap_or_default();
-        let tenant_id = r.get("tenant_id")?;
-        let position = Position {
-            version: r.get("version")?,
-            paused: r.get("paused")?,
-            state: rows::schedule_state(&mut r)?,
-            of: SkippedOf {
-                config_id: r.place.id,
-                tenant_id,
-                task_type: r.get("task_type")?,
-                priority: r.number("priority")?,
-                max_attempts: r.number("max_attempts")?,
-            },
-            live: LiveCount { waiting, running },
-            moved: false,
-        };
-        positions.insert(r.place.id, position);
-    }
-    Ok(positions)
+    let read = |row| Position::read(&mut Reader::new(row, "task_schedules")?, &live);
+    found.iter().map(read).collect()
 }
 
 /// See `ADVANCE_SCHEDULES`.

@@ -6,7 +6,7 @@ use crate::columns::{cut_counted, micros, seen, text};
 use horarium_core::store::{
     FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
+use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange, VersionState};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -251,14 +251,16 @@ pub(super) async fn set_concurrency(
     now: Timestamp,
     tenant: TenantId,
     task_type: &str,
-    concurrency: TypeConcurrency,
+    change: TypeConcurrencyChange,
 ) -> StoreResult<TaskType> {
     existing_type(tx, tenant, task_type).await?;
     sqlx::query(sql::SET_TYPE_BOUNDS)
         .bind(tenant)
         .bind(task_type)
-        .bind(concurrency.max)
-        .bind(concurrency.backlog)
+        .bind(change.max.is_some())
+        .bind(change.max.flatten())
+        .bind(change.backlog.is_some())
+        .bind(change.backlog.flatten())
         .bind(micros(now))
         .execute(tx.write())
         .await

@@ -1,11 +1,11 @@
 //! The buckets of rates, and what waits for them.
 
-use super::rows::{Cells as _, Reader};
+use super::rows::Reader;
 use super::writer::Tx;
 use super::{db, sql};
-use crate::choose::{Key, UsedRate};
+use crate::choose::{Key, ReadyRate, UsedRate};
 use crate::columns::{micros, text};
-use horarium_core::store::{Bucket, RateBound, StoreResult};
+use horarium_core::store::StoreResult;
 use horarium_model::Timestamp;
 use horarium_model::concurrency::Rate;
 use sqlx::Row;
@@ -63,36 +63,20 @@ pub(super) async fn refill(tx: &mut Tx, now: Timestamp, limit: u32) -> StoreResu
         .map_err(db)?;
     let mut refilled = 0;
     for row in &ready {
-        let mut r = Reader::plain(row, "rates");
-        let (tenant, key) = (r.int("tenant_id")?, r.owned("rate_key")?);
-        let full_at = r.int("full_at")?;
-        let rate = Rate {
-            count: r.number("rate_count")?,
-            seconds: r.number("rate_seconds")?,
-        };
-        let bucket = Bucket {
-            full_at,
-            ..Bucket::new(rate)
-        };
-        let tokens = bucket.tokens(now);
+        let rate = ReadyRate::read(&mut Reader::plain(row, "rates"), now)?;
+        let (tenant, key) = &rate.key;
         let mut found = 0;
-        if tokens > 0 {
-            found = untie(tx, now, sql::UNTHROTTLE, tenant, &key, tokens).await?;
-            if let Some(run_key) = RateBound::run_key_of(&key).filter(|_| found < tokens) {
-                let left = tokens - found;
-                found += untie(tx, now, sql::UNBLOCK_KEY, tenant, run_key, left).await?;
+        if rate.tokens > 0 {
+            found = untie(tx, now, sql::UNTHROTTLE, *tenant, key, rate.tokens).await?;
+            if let Some((run_key, rest)) = rate.rest(found) {
+                found += untie(tx, now, sql::UNBLOCK_KEY, *tenant, run_key, rest).await?;
             }
         }
         refilled += u64::from(found > 0);
-        let ready_at = match (tokens, found) {
-            (0, _) => Some(bucket.ready_at(now)),
-            (_, 0) => None,
-            _ => Some(bucket.look_again_at(now)),
-        };
         sqlx::query(sql::RATE_READY_AT)
             .bind(tenant)
-            .bind(&key)
-            .bind(ready_at)
+            .bind(key)
+            .bind(rate.next_look(now, found > 0))
             .execute(tx.write())
             .await
             .map_err(db)?;

@@ -4,7 +4,7 @@
 use crate::columns::Place;
 use crate::rows;
 pub(super) use crate::rows::Cells;
-pub(super) use crate::rows::{overlap_word, schedule_state};
+pub(super) use crate::rows::overlap_word;
 use horarium_core::store::{DueSchedule, StoreResult};
 use horarium_model::TaskConfig;
 use horarium_model::execution::{AttemptRecord, Execution, State};

@@ -336,7 +336,7 @@ statements! {
     RUNNING = "SELECT l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, \
         l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), \
-        coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, l.attempt, l.lost, l.started_at, \
+        coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, \
         coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0), l.task_type, \
         EXISTS (SELECT 1 FROM type_breakers b WHERE b.tenant_id = l.tenant_id AND b.task_type = l.task_type), \
         json(l.chain), l.chain_depth \
@@ -412,7 +412,7 @@ statements! {
     PROGRESS = "UPDATE live_executions SET progress = jsonb_extract(j.value, '$[2]') \
         FROM jsonb_each(?1) j WHERE live_executions.id = j.value ->> 0 AND claim = j.value ->> 1 AND state = 'running'";
     LOST_RUNS = "SELECT l.id, l.claim, l.attempt, l.lost, l.started_at, l.cancel_requested_at IS NOT NULL, \
-        l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), h.name, l.tenant_id, l.run_key \
+        h.name, l.tenant_id, l.run_key, l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL) \
         FROM live_executions l LEFT JOIN hosts h ON h.incarnation = l.incarnation \
         LEFT JOIN task_configs c ON c.id = l.config_id \
         WHERE l.state = 'running' AND l.incarnation <> ?1 ORDER BY l.id";
@@ -527,7 +527,9 @@ statements! {
     ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
     ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
-    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = ?3, backlog = ?4, updated_at = ?5 \
+    /// `?3`, `?5`: whether the bound after it is changed
+    SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = CASE WHEN ?3 THEN ?4 ELSE max_running END, \
+        backlog = CASE WHEN ?5 THEN ?6 ELSE backlog END, updated_at = ?7 \
         WHERE tenant_id = ?1 AND task_type = ?2";
     SET_TENANT_BOUNDS = "UPDATE tenants SET weight = ?2, max_running = ?3, backlog = ?4 WHERE id = ?1 AND deleted_at IS NULL";
     VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \

@@ -264,7 +264,7 @@ async fn transact(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Option<S
     }
     tx.statement("BEGIN IMMEDIATE")
         .await
-        .map_err(|error| Some(error.to_string()))?;
+        .map_err(|error| Some(detail(error)))?;
     for job in jobs {
         let good = job.run(tx).await;
         if !good {
@@ -274,9 +274,17 @@ async fn transact(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Option<S
     }
     if let Err(error) = tx.statement("COMMIT").await {
         tx.roll_back().await;
-        return Err(Some(error.to_string()));
+        return Err(Some(detail(error)));
     }
     Ok(())
+}
+
+/// What happened, without the words that whoever hears of it puts before.
+fn detail(error: StoreError) -> String {
+    match error {
+        StoreError::Unavailable(detail) => detail,
+        other => other.to_string(),
+    }
 }
 
 async fn finish(mut tx: Tx) -> StoreResult<()> {

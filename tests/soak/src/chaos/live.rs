@@ -38,8 +38,7 @@ pub(super) fn live(stage: &Stage, episode: &Episode) -> Result<Told> {
             let seat = &stage.hosts[at];
             let before = incarnation(stage, seat);
             seat.set_there(false);
-            let begun = Instant::now();
-            begin(seat, episode)?;
+            let begun = begin(seat, episode)?;
             if let Some((incarnation, ran)) = before {
                 told.ran = ran;
                 if episode.kind.is_taken_over() {
@@ -54,17 +53,17 @@ pub(super) fn live(stage: &Stage, episode: &Episode) -> Result<Told> {
     Ok(told)
 }
 
-fn begin(seat: &Seat, episode: &Episode) -> Result<()> {
+/// Brings the trouble; since when it lasts.
+fn begin(seat: &Seat, episode: &Episode) -> Result<Instant> {
+    let begun = Instant::now();
     match episode.kind {
-        Kind::Killed => seat.host.kill(),
-        Kind::Replaced => seat.host.stop(),
-        Kind::StoppedLong | Kind::StoppedShortly => seat.host.signal(Signal::SIGSTOP),
-        Kind::CutOffLong | Kind::CutOffShortly => {
-            seat.link.cut();
-            Ok(())
-        }
-        Kind::DatabaseRestarted => Ok(()),
+        Kind::Killed => return seat.host.kill(),
+        Kind::Replaced => return seat.host.stop(),
+        Kind::StoppedLong | Kind::StoppedShortly => seat.host.signal(Signal::SIGSTOP)?,
+        Kind::CutOffLong | Kind::CutOffShortly => seat.link.cut(),
+        Kind::DatabaseRestarted => {}
     }
+    Ok(begun)
 }
 
 /// Makes good what [`begin`] did, whether or not it is over.

@@ -147,10 +147,7 @@ async fn another_tenants_id_answers_404_on_every_route() {
         .json("PUT", &format!("{path}/state/k"), &put)
         .await
         .expect(200);
-    for path in [
-        "/v1/secrets/password",
-        "/v1/task-types/hello/config/k",
-    ] {
+    for path in ["/v1/secrets/password", "/v1/task-types/hello/config/k"] {
         let set = server.json("PUT", path, &put).await;
         assert!(set.status < 300, "{}", set.text);
     }

@@ -93,6 +93,7 @@ macro_rules! conformance_rules {
             chains_meet_full_backlogs
             a_slot_that_meets_a_full_backlog_is_skipped
             a_slot_without_a_place_cancels_nothing
+            a_cancel_below_a_lowered_cap_makes_no_room
             a_breaker_opens_probes_and_closes
             a_breaker_counts_what_breaks_in_a_row
             suspects_run_one_at_a_time

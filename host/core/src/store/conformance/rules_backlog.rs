@@ -2,11 +2,13 @@
 
 use super::lab::{Lab, TENANT, at};
 use super::rules_limits::{OTHER, claim, of_type, register};
+use crate::config_cache::{Overrides, new_execution};
 use crate::store::{
-    BacklogOf, End, Enqueue, EnqueueReceipt, Enqueued, FullBacklog, NewExecution, Store,
-    TenantBounds,
+    BacklogOf, End, Enqueue, EnqueueReceipt, Enqueued, ExecutionFilter, FullBacklog, NewExecution,
+    Page, Store, TenantBounds,
 };
-use horarium_model::execution::{SkipReason, State};
+use horarium_model::ConfigId;
+use horarium_model::execution::{SkipReason, State, Trigger};
 use horarium_model::schedule::Overlap;
 use horarium_model::task_type::TypeConcurrency;
 use serde_json::json;
@@ -47,7 +49,7 @@ pub async fn a_full_backlog_refuses(store: Arc<dyn Store>) {
     };
     let set = lab
         .store
-        .set_type_concurrency(at(0), TENANT, "few", concurrency);
+        .set_type_concurrency(at(0), TENANT, "few", concurrency.into());
     assert_eq!(set.await.expect("set").concurrency, concurrency);
     let items = (0..5).map(|n| of_type(&lab, "few", n)).collect();
     let receipts = lab.enqueue(at(9), items).await;
@@ -138,4 +140,56 @@ pub async fn a_slot_without_a_place_cancels_nothing(store: Arc<dyn Store>) {
     let beat = lab.store.heartbeat(at(601), lab.host).await;
     assert!(beat.expect("answers").cancels.is_empty());
     assert_eq!(lab.show(running.task_id).await.state, State::Running);
+}
+
+async fn waiting(lab: &Lab, config: ConfigId) -> usize {
+    let filter = ExecutionFilter {
+        config_id: Some(config),
+        states: vec![State::Available],
+        ..ExecutionFilter::default()
+    };
+    let page = Page::first(10);
+    let listed = lab.store.executions(TENANT, &filter, &page).await;
+    listed.expect("executions answers").items.len()
+}
+
+/// What is cancelled to make room makes none where more waits than may: the cap was lowered since.
+pub async fn a_cancel_below_a_lowered_cap_makes_no_room(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let changes = json!({"key": "then", "overlap": "cancel_running"});
+    let config = lab.config(changes).await;
+    let cron = lab.cron().await;
+    for due in [&config, &cron].map(|config| Some(config.id)) {
+        lab.put_due(due, at(50)).await;
+    }
+    for _ in 0..3 {
+        lab.put_due(None, at(50)).await;
+    }
+    let bounds = TenantBounds {
+        backlog: Some(2),
+        ..TenantBounds::default()
+    };
+    let set = lab.store.set_tenant_bounds(TENANT, bounds).await;
+    set.expect("set");
+    // Five wait where two may; one less is still too many.
+    let order = lab.order(cron.id, &[600], Overlap::CancelRunning).await;
+    let receipt = lab.fire(at(600), order).await;
+    assert_eq!((receipt.enqueued.len(), receipt.skipped), (0, 1));
+    assert_eq!(waiting(&lab, cron.id).await, 1);
+    // The same for what a chain sets off.
+    let first = lab.config(json!({"chain": [{"task": "then"}]})).await;
+    let (id, by) = (lab.task_id(), Trigger::Manual);
+    let parent = new_execution(&first, false, id, by, at(0), Overrides::default());
+    let none = TenantBounds::default();
+    let set = lab.store.set_tenant_bounds(TENANT, none).await;
+    set.expect("set");
+    lab.put(at(0), parent).await;
+    let claimed = lab.claim_one(at(0)).await;
+    let set = lab.store.set_tenant_bounds(TENANT, bounds).await;
+    set.expect("set");
+    lab.finish(at(700), &claimed, End::Succeeded(Arc::from("1")))
+        .await;
+    assert_eq!(waiting(&lab, config.id).await, 1);
+    let skipped = lab.skipped(config.id).await;
+    assert_eq!(skipped[0].skip_reason, Some(SkipReason::BacklogCap));
 }

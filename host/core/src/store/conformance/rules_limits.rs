@@ -5,7 +5,7 @@ use crate::store::{
     ClaimRequest, Claimed, EnqueueReceipt, NewExecution, RateBound, Store, TenantBounds,
 };
 use horarium_model::concurrency::Rate;
-use horarium_model::task_type::TypeConcurrency;
+use horarium_model::task_type::{TypeConcurrency, TypeConcurrencyChange};
 use horarium_model::{TaskId, TenantId, Timestamp};
 use std::sync::Arc;
 
@@ -143,7 +143,7 @@ pub async fn a_type_is_bounded(store: Arc<dyn Store>) {
     let set = |max| {
         let concurrency = TypeConcurrency { max, backlog: None };
         lab.store
-            .set_type_concurrency(at(0), TENANT, "few", concurrency)
+            .set_type_concurrency(at(0), TENANT, "few", concurrency.into())
     };
     let shown = set(Some(2)).await.expect("set");
     assert_eq!(shown.concurrency.max, Some(2));
@@ -169,9 +169,29 @@ pub async fn a_type_is_bounded(store: Arc<dyn Store>) {
     assert_eq!(claim(&lab, at(3), 50, types).await.len(), 3);
     set(None).await.expect("set");
     assert_eq!(claim(&lab, at(3), 50, types).await.len(), 50);
+    // Each bound is changed by itself: of two changes at once none is lost.
+    for change in [
+        TypeConcurrencyChange {
+            max: Some(Some(9)),
+            ..TypeConcurrencyChange::default()
+        },
+        TypeConcurrencyChange {
+            backlog: Some(Some(1000)),
+            ..TypeConcurrencyChange::default()
+        },
+    ] {
+        let changed = lab
+            .store
+            .set_type_concurrency(at(4), TENANT, "few", change)
+            .await;
+        changed.expect("set");
+    }
+    let known = lab.store.task_type(TENANT, "few").await.expect("answers");
+    let known = known.expect("there").concurrency;
+    assert_eq!((known.max, known.backlog), (Some(9), Some(1000)));
     let unknown = lab
         .store
-        .set_type_concurrency(at(0), TENANT, "nothing", TypeConcurrency::default())
+        .set_type_concurrency(at(0), TENANT, "nothing", TypeConcurrency::default().into())
         .await;
     assert!(unknown.is_err());
 }
@@ -326,7 +346,7 @@ pub async fn waits_tell_the_bounds(store: Arc<dyn Store>) {
     };
     let set = lab
         .store
-        .set_type_concurrency(at(0), TENANT, "few", concurrency);
+        .set_type_concurrency(at(0), TENANT, "few", concurrency.into());
     set.await.expect("set");
     let bounds = TenantBounds {
         max: Some(4),

@@ -8,7 +8,9 @@ use crate::store::{
 };
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::State;
-use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrency, VersionState};
+use horarium_model::task_type::{
+    PluginVersion, TaskType, TypeConcurrency, TypeConcurrencyChange, VersionState,
+};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -296,10 +298,11 @@ impl Catalog for MemoryStore {
         now: Timestamp,
         tenant: TenantId,
         task_type: &str,
-        concurrency: TypeConcurrency,
+        change: TypeConcurrencyChange,
     ) -> StoreResult<TaskType> {
-        self.lock()
-            .change_type(now, tenant, task_type, |row| row.concurrency = concurrency)
+        self.lock().change_type(now, tenant, task_type, |row| {
+            row.concurrency = change.of(row.concurrency);
+        })
     }
 
     async fn reset_breaker(
