@@ -15,6 +15,8 @@ fn drain_prints_its_figures() {
         "plain_per_second",
         "bare_per_second",
         "enqueue_per_second",
+        "enqueue_single_per_second",
+        "enqueue_batch_per_second",
         "drain_per_second",
     ] {
         assert!(figures[key].as_f64() > Some(0.0), "{key} in {figures:#}");

@@ -164,3 +164,74 @@ fn inspect_tells_world_imports_and_descriptor() {
     let human = horarium(&format!("dev inspect '{}'", file.display())).exits(0);
     assert!(human.stdout.contains("subreddit"), "{human:#?}");
 }
+
+#[test]
+fn cases_are_run_told_apart_and_blessed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cases = dir.path().join("cases");
+    std::fs::create_dir(&cases).expect("made");
+    let case = |name: &str, document: &Value| {
+        std::fs::write(cases.join(name), document.to_string()).expect("written");
+    };
+    let test = |name: &str, flags: &str| {
+        let file = plugin(name);
+        horarium(&format!(
+            "dev test '{}' '{}' --json {flags}",
+            file.display(),
+            cases.display()
+        ))
+    };
+    test("hello", "")
+        .exits(2)
+        .complains(&["there are no cases"]);
+    let ada = json!({"params": {"name": "Ada", "n": 10}});
+    case("ada.json", &ada);
+    case(
+        "wrong.json",
+        &json!({"params": {"n": 5}, "expect": {"result": {"greeting": "Hello, world!", "fib": 6}}}),
+    );
+    case(
+        "poor.json",
+        &json!({"limits": {"fuel": 1000}, "expect": {"error": {"kind": "out_of_fuel"}}}),
+    );
+    let told = test("hello", "").exits(1).json();
+    assert_eq!(
+        (&told["passed"], &told["failed"]),
+        (&json!(1), &json!(2)),
+        "{told:#}"
+    );
+    let wrong: Vec<&Value> = told["cases"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|case| &case["wrong"])
+        .collect();
+    let wanted = [
+        json!(["expects nothing yet"]),
+        json!([]),
+        json!(["/result/fib is 5, not 6"]),
+    ];
+    assert_eq!(wrong, wanted.iter().collect::<Vec<_>>());
+    let blessed = test("hello", "--bless").exits(0).json();
+    assert_eq!(blessed["cases"][0]["blessed"], true, "{blessed:#}");
+    test("hello", "").exits(0);
+    let kept = std::fs::read_to_string(cases.join("ada.json")).expect("read");
+    let kept: Value = serde_json::from_str(&kept).expect("JSON");
+    assert_eq!(kept["params"], ada["params"], "the rest stays");
+    assert_eq!(kept["expect"]["result"]["greeting"], "Hello, Ada!");
+
+    // Clocks and randomness are the same each time, without a word of it.
+    for name in ["ada.json", "wrong.json", "poor.json"] {
+        std::fs::remove_file(cases.join(name)).expect("removed");
+    }
+    case("now.json", &json!({}));
+    test("hostile/clocks", "--bless").exits(0);
+    test("hostile/clocks", "").exits(0);
+    case("now.json", &json!({"parms": {}, "config": {"a": 1}}));
+    test("hostile/clocks", "").exits(2).complains(&[
+        "now.json",
+        "/parms",
+        "did you mean `params`",
+        "/config/a",
+    ]);
+}

@@ -178,6 +178,23 @@ impl Client {
         self.send(Method::GET, path, query, &[], ())
     }
 
+    /// Every item of a list, page by page.
+    pub(crate) fn every(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let (mut items, mut cursor) = (Vec::new(), None);
+        loop {
+            let mut query = vec![("limit", "1000".to_owned())];
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let mut page = self.get(path, &query)?.json()?;
+            if let Value::Array(more) = page["items"].take() {
+                items.extend(more);
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(items),
+            }
+        }
+    }
+
     /// DELETE.
     pub(crate) fn delete(&self, path: &str, query: &Query<'_>) -> Result<Answer, Failure> {
         self.send(Method::DELETE, path, query, &[], ())

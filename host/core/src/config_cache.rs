@@ -43,9 +43,24 @@ impl CompiledConfig {
 
     /// Prepares what firing needs, ahead of time.
     pub async fn warm(&self, registry: &Registry) {
-        let (tenant, spec) = (self.config.tenant_id, &self.config.spec);
-        let version = registry.chosen(tenant, &spec.task_type, spec.plugin_version.as_deref());
+        let version = self.version(registry);
         self.frozen_parameters(registry, version.as_deref()).await;
+    }
+
+    /// Whether its parameters are frozen for the version that would run, so that firing waits for no schema.
+    pub fn is_frozen(&self, registry: &Registry) -> bool {
+        let version = self.version(registry);
+        let digest = version.as_ref().map(|version| &version.digest);
+        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        frozen
+            .as_ref()
+            .is_some_and(|frozen| frozen.digest.as_ref() == digest)
+    }
+
+    /// The version that would run.
+    fn version(&self, registry: &Registry) -> Option<Arc<PluginVersion>> {
+        let (tenant, spec) = (self.config.tenant_id, &self.config.spec);
+        registry.chosen(tenant, &spec.task_type, spec.plugin_version.as_deref())
     }
 
     /// The config's parameters as an execution freezes them: with the defaults of the version's schema.
@@ -116,12 +131,7 @@ pub async fn freeze(
     overrides: Overrides,
 ) -> NewExecution {
     let config = &compiled.config;
-    let spec = &config.spec;
-    let version = registry.chosen(
-        config.tenant_id,
-        &spec.task_type,
-        spec.plugin_version.as_deref(),
-    );
+    let version = compiled.version(registry);
     let parameters = match &overrides.parameters {
         Some(parameters) => parameters.clone(),
         None => {

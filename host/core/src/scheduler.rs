@@ -5,9 +5,13 @@ use crate::clock::Clock;
 use crate::config_cache::{CompiledConfig, ConfigCache, Overrides, freeze};
 use crate::observe::Observer;
 use crate::registry::Registry;
-use crate::store::{DueSchedule, FireOrder, FireReceipt, Store, StoreResult};
+use crate::store::{
+    DueSchedule, FireOrder, FireReceipt, NewExecution, Store, StoreError, StoreResult, chunks,
+};
 use crate::wake::Wakes;
+use futures_util::StreamExt;
 use horarium_model::config::ScheduleState;
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::SkipReason;
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::{TaskId, Timestamp, Trigger};
@@ -23,6 +27,17 @@ const BATCH: u32 = 1000;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// Between two looks for answers that nobody needs any more.
 const FORGET_EVERY_SECONDS: i64 = 600;
+/// Between two looks for instants computed with other zone data: a host of another release may still write them.
+const ZONES_EVERY_SECONDS: i64 = 86_400;
+/// Text of one call to the store. What is more goes in several, so that no statement outgrows a database.
+const CALL_BYTES: usize = 64 << 20;
+/// What an execution has besides its parameters and chain, roughly.
+const ROW_BYTES: usize = 512;
+/// Configs whose parameters are checked at the same time.
+const FREEZE_AT_ONCE: usize = 8;
+/// So long a round begins to check parameters that nobody checked before; the rest is due in the next one. A
+/// schema may ask for 200 ms of CPU, and what is due beside it must not wait for a thousand of those.
+const FREEZE_FOR: Duration = Duration::from_millis(250);
 /// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
 const AHEAD: Duration = Duration::from_secs(1);
 /// Pause after the store failed.
@@ -42,8 +57,21 @@ pub struct Scheduler {
     pub wakes: Arc<Wakes>,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
-    /// When old answers were last looked for, in seconds since 1970; 0 at first.
-    pub forgot_at: AtomicI64,
+    /// What it does now and then.
+    pub chores: Chores,
+}
+
+/// When a scheduler last did what is done now and then; in a new one never.
+#[derive(Debug, Default)]
+pub struct Chores {
+    /// Old answers were looked for, in seconds since 1970.
+    forgot_at: AtomicI64,
+    /// Every schedule was found to be of our zone data, in seconds since 1970.
+    zones_at: AtomicI64,
+    /// Schedules up to this id were found to be of it.
+    zones_after: AtomicI64,
+    /// What is due at this instant, in microseconds, was prepared.
+    ahead_of: AtomicI64,
 }
 
 impl Scheduler {
@@ -74,20 +102,34 @@ impl Scheduler {
             return std::future::pending().await;
         };
         self.clock.sleep_until(due - AHEAD).await;
-        if let Err(error) = self.look_ahead(due).await {
-            // Only the speed of the next round depends on it.
-            tracing::debug!(%error, "the scheduler could not look ahead");
+        let prepare = async {
+            if let Err(error) = self.look_ahead(due).await {
+                // Only the speed of the next round depends on it.
+                tracing::debug!(%error, "the scheduler could not look ahead");
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = prepare => {}
+            () = self.clock.sleep_until(due) => {}
         }
-        self.clock.sleep_until(due).await;
     }
 
     /// Brings the configs that fire at `until` or before into the cache, compiled and their parameters frozen.
+    /// Once for each instant, however often the scheduler is woken before it.
     async fn look_ahead(&self, until: Timestamp) -> StoreResult<()> {
+        let micros = until.timestamp_micros();
+        if self.chores.ahead_of.swap(micros, Ordering::Relaxed) == micros {
+            return Ok(());
+        }
         let soon = self.store.due_schedules(until, BATCH).await?;
         let wanted: Vec<_> = soon.iter().map(|d| (d.config_id, d.version)).collect();
-        for compiled in self.configs.get_many(&wanted).await?.values() {
-            compiled.warm(&self.registry).await;
-        }
+        let configs = self.configs.get_many(&wanted).await?;
+        futures_util::stream::iter(configs.into_values())
+            .for_each_concurrent(FREEZE_AT_ONCE, |compiled| async move {
+                compiled.warm(&self.registry).await;
+            })
+            .await;
         Ok(())
     }
 
@@ -107,7 +149,8 @@ impl Scheduler {
         }
         let purging = self.store.purge_deleted(BATCH).await?;
         let forgetting = self.forget_answers(now).await?;
-        if more || purging || forgetting {
+        let moving = self.follow_zone_data(now).await?;
+        if more || purging || forgetting || moving {
             return Ok(Round::More);
         }
         Ok(Round::Until(next))
@@ -117,44 +160,131 @@ impl Scheduler {
     async fn work(&self, now: Timestamp) -> StoreResult<bool> {
         let due = self.store.due_schedules(now, BATCH).await?;
         let full = due.len() == BATCH as usize;
-        if !due.is_empty() {
-            self.fire(due, now).await?;
-        }
+        let fired = match due.is_empty() {
+            true => Ok(true),
+            false => self.fire(due, now).await,
+        };
+        // Whatever became of the schedules: what waits for time is no part of them.
         let swept = self.store.sweep_due(now, BATCH).await?;
         if swept.available + swept.expired + swept.refilled > 0 {
             self.wakes.enqueued();
         }
         let swept = swept.available.max(swept.expired).max(swept.refilled);
-        Ok(full || swept >= u64::from(BATCH))
+        Ok(full || !fired? || swept >= u64::from(BATCH))
     }
 
     /// Answers to requests older than a day go, looked for now and then. Returns whether there are more.
     async fn forget_answers(&self, now: Timestamp) -> StoreResult<bool> {
-        let last = self.forgot_at.load(Ordering::Relaxed);
+        let last = self.chores.forgot_at.load(Ordering::Relaxed);
         if now.timestamp().saturating_sub(last) < FORGET_EVERY_SECONDS {
             return Ok(false);
         }
         let gone = self.store.purge_answers(now, BATCH).await?;
         let more = gone >= u64::from(BATCH);
         if !more {
-            self.forgot_at.store(now.timestamp(), Ordering::Relaxed);
+            self.chores
+                .forgot_at
+                .store(now.timestamp(), Ordering::Relaxed);
         }
         Ok(more)
     }
 
-    async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<()> {
+    /// Rule S13: instants to come that were computed with other zone data are computed anew, once after an
+    /// upgrade; slots that were decided stay as they are. Returns whether there are more.
+    async fn follow_zone_data(&self, now: Timestamp) -> StoreResult<bool> {
+        let last = self.chores.zones_at.load(Ordering::Relaxed);
+        if now.timestamp().saturating_sub(last) < ZONES_EVERY_SECONDS {
+            return Ok(false);
+        }
+        let more = self.recompute(ZONE_DATA, now).await?;
+        if !more {
+            self.chores
+                .zones_at
+                .store(now.timestamp(), Ordering::Relaxed);
+        }
+        Ok(more)
+    }
+
+    /// Decides anew a batch of the schedules that were written under other zone data than `zone_data`. Returns
+    /// whether there are more.
+    pub(crate) async fn recompute(&self, zone_data: &str, now: Timestamp) -> StoreResult<bool> {
+        let after = &self.chores.zones_after;
+        let old = self
+            .store
+            .schedules_by_other_zone_data(zone_data, after.load(Ordering::Relaxed), BATCH)
+            .await?;
+        let (Some(last), count) = (old.last().map(|one| one.config_id), old.len()) else {
+            after.store(0, Ordering::Relaxed);
+            return Ok(false);
+        };
+        // A look as any other, only before its time: what is not due gets a new instant and nothing else.
+        if self.fire(old, now).await? {
+            tracing::info!(
+                schedules = count,
+                zone_data,
+                "computed anew for other zone data"
+            );
+            after.store(last, Ordering::Relaxed);
+        }
+        Ok(true)
+    }
+
+    /// Decides schedules and has it carried out. What is ready goes first. Returns whether all were decided.
+    async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<bool> {
         let wanted: Vec<_> = due.iter().map(|d| (d.config_id, d.version)).collect();
         let configs = self.configs.get_many(&wanted).await?;
-        let mut orders = Vec::with_capacity(due.len());
-        for seen in due {
-            // A config that vanished or changed since is looked at again in the next round.
-            if let Some(compiled) = configs
-                .get(&seen.config_id)
-                .filter(|c| c.config.version == seen.version)
-            {
-                orders.push(self.order(seen, compiled, now).await);
+        // A config that vanished or changed since is looked at again in the next round.
+        let found = due.into_iter().filter_map(|seen| {
+            let compiled = configs.get(&seen.config_id)?.clone();
+            (compiled.config.version == seen.version).then_some((seen, compiled))
+        });
+        let (ready, fresh): (Vec<_>, Vec<_>) =
+            found.partition(|(_, compiled)| compiled.is_frozen(&self.registry));
+        let mut orders = Vec::with_capacity(ready.len());
+        for (seen, compiled) in ready {
+            orders.push(self.order(seen, &compiled, now).await);
+        }
+        let ready = self.carry_out(now, orders).await;
+        let (count, begun) = (fresh.len(), self.clock.monotonic());
+        let early = || self.clock.monotonic().saturating_sub(begun) < FREEZE_FOR;
+        let orders: Vec<FireOrder> = futures_util::stream::iter(fresh)
+            .take_while(|_| std::future::ready(early()))
+            .map(|(seen, compiled)| async move { self.order(seen, &compiled, now).await })
+            .buffered(FREEZE_AT_ONCE)
+            .collect()
+            .await;
+        let all = orders.len() == count;
+        self.carry_out(now, orders).await.and(ready)?;
+        Ok(all)
+    }
+
+    /// Hands orders to the store, in calls that no database finds too long.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; or when it cannot take some order, once all others were carried out.
+    async fn carry_out(&self, now: Timestamp, orders: Vec<FireOrder>) -> StoreResult<()> {
+        let mut outcome = Ok(());
+        for group in groups(orders) {
+            match self.hand_over(now, group.clone()).await {
+                Ok(()) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                // One that no database takes must not keep the others.
+                Err(_) if group.len() > 1 => {
+                    for order in group {
+                        let config_id = order.seen.config_id;
+                        if let Err(error) = self.hand_over(now, vec![order]).await {
+                            tracing::error!(config_id, %error, "the store cannot take what this schedule fires");
+                            outcome = Err(error);
+                        }
+                    }
+                }
+                Err(error) => outcome = Err(error),
             }
         }
+        outcome
+    }
+
+    async fn hand_over(&self, now: Timestamp, orders: Vec<FireOrder>) -> StoreResult<()> {
         let lateness: Vec<Vec<Fire>> = orders.iter().map(|o| o.plan.fires.clone()).collect();
         let receipts = self.store.fire_due(now, orders).await?;
         // Late is what others can see late: the executions are there from now on.
@@ -186,6 +316,7 @@ impl Scheduler {
             Overrides::default(),
         )
         .await;
+        let plan = plan.at_most((CALL_BYTES / size_of(&template)).max(2));
         let held = self
             .registry
             .is_disabled(config.tenant_id, &config.spec.task_type);
@@ -227,6 +358,17 @@ pub enum Round {
     More,
     /// Nothing before this instant; none when nothing waits for time.
     Until(Option<Timestamp>),
+}
+
+/// What an execution takes in a statement, in bytes, roughly.
+fn size_of(new: &NewExecution) -> usize {
+    ROW_BYTES + new.parameters.len() + new.chain.as_ref().map_or(0, |chain| chain.len())
+}
+
+/// Cuts orders into groups of at most [`CALL_BYTES`], each of at least one.
+fn groups(orders: Vec<FireOrder>) -> Vec<Vec<FireOrder>> {
+    let size = |order: &FireOrder| ROW_BYTES + order.plan.fires.len() * size_of(&order.template);
+    chunks(orders, CALL_BYTES, size)
 }
 
 /// A schedule that cannot be asked: nothing fires, nothing is looked at again until it is changed.

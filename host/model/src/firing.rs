@@ -64,6 +64,23 @@ pub struct Plan {
     pub made_up_all: bool,
 }
 
+impl Plan {
+    /// The same plan with about `count` fires at most, `count` being two or more. The others stay due: the next
+    /// look finds them, and never one alone, which would count as a slot on time instead of one made up.
+    #[must_use]
+    pub fn at_most(mut self, count: usize) -> Self {
+        let keep = match self.fires.len() {
+            all if all <= count => return self,
+            all if all - count == 1 => count - 1,
+            _ => count,
+        };
+        self.last_slot = keep.checked_sub(1).map(|last| self.fires[last].slot);
+        self.next_fire_at = Some(self.fires[keep].fires_at);
+        self.fires.truncate(keep);
+        self
+    }
+}
+
 impl Timetable {
     /// Compiles a schedule.
     ///
@@ -514,6 +531,33 @@ mod tests {
             skipped.last + chrono::Duration::minutes(10),
             plan.fires[0].slot
         );
+    }
+
+    #[test]
+    fn what_is_too_much_at_once_is_made_up_in_several_looks() {
+        let table = cron(CatchUp::All, 366 * 86_400);
+        let now = at("2026-01-01T02:00:30Z");
+        let whole = table.plan(&state("2026-01-01T00:00:00Z"), now, Overlap::Skip);
+        assert_eq!(whole.fires.len(), 12);
+        assert_eq!(whole.clone().at_most(12), whole);
+        // Ten of twelve leave two, eleven would leave one that counts as on time.
+        for (count, looks) in [(10, vec![10, 2]), (11, vec![10, 2]), (5, vec![5, 5, 2])] {
+            let (mut before, mut fired) = (state("2026-01-01T00:00:00Z"), Vec::new());
+            for expected in &looks {
+                assert!(
+                    before.next_fire_at.is_none_or(|next| next <= now),
+                    "{count}"
+                );
+                let plan = table.plan(&before, now, Overlap::Skip).at_most(count);
+                assert_eq!(plan.fires.len(), *expected, "{count}");
+                assert!(plan.made_up_all && plan.skipped.is_none(), "{count}");
+                before.last_slot = plan.last_slot;
+                before.next_fire_at = plan.next_fire_at;
+                fired.extend(plan.fires);
+            }
+            assert_eq!(fired, whole.fires, "{count}");
+            assert_eq!(before.next_fire_at, whole.next_fire_at, "{count}");
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::str::FromStr;
 
+/// Text in one statement; a batch with more goes in several.
+pub(crate) const STATEMENT_BYTES: usize = 16 << 20;
+
 /// An instant as it is stored.
 pub(crate) fn micros(instant: Timestamp) -> i64 {
     instant.timestamp_micros()

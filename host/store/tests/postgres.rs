@@ -1,7 +1,9 @@
 //! PostgreSQL keeps every rule that the conformance suite knows, directly and through a pooler; how it
 //! starts, and what it says when it cannot.
 
+use horarium_core::store::conformance::{Lab, at};
 use horarium_core::store::{Queue, StoreError, conformance};
+use horarium_model::cron::ZONE_DATA;
 use horarium_store::testing::{Bouncer, Cluster};
 use horarium_store::{PostgresOptions, PostgresStore};
 use std::sync::Arc;
@@ -305,4 +307,32 @@ async fn a_lock_that_is_held_too_long_is_unavailability() {
         store.queue_counts().await.expect("answers again");
         store.close().await;
     }
+}
+
+/// Rule S13: which zone data an instant was computed with is kept, and written with each new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedules_remember_their_zone_data() {
+    let cluster = Cluster::start();
+    let database = cluster.database().await;
+    let options = PostgresOptions {
+        migrate: true,
+        ..alone()
+    };
+    let store = PostgresStore::connect(&cluster.url(&database), options).await;
+    let store = store.expect("connects");
+    let lab = Lab::new(Arc::new(store.clone())).await;
+    let ids = lab.crons(2).await;
+    let age = "UPDATE task_schedules SET zone_data = '2019a'";
+    cluster.run(&database, age).await;
+    let old = async || {
+        let old = store.schedules_by_other_zone_data(ZONE_DATA, 0, 10).await;
+        let old = old.expect("lists").into_iter().map(|one| one.config_id);
+        old.collect::<Vec<_>>()
+    };
+    assert_eq!(old().await, ids);
+    let order = lab.fire_order(ids[0], 600).await;
+    let receipts = store.fire_due(at(600), vec![order]).await.expect("fires");
+    assert!(receipts[0].applied);
+    assert_eq!(old().await, ids[1..]);
+    store.close().await;
 }

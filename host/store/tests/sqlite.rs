@@ -1,9 +1,11 @@
 //! SQLite keeps every rule that the conformance suite knows, and what it has beside them: one process a
 //! file, files that are ours, and what survives.
 
+use horarium_core::store::conformance::Lab;
 use horarium_core::store::memory::MemoryStore;
 use horarium_core::store::{Queue, Store, StoreError};
 use horarium_model::Timestamp;
+use horarium_model::cron::ZONE_DATA;
 use horarium_store::{SqliteOptions, SqliteStore};
 use std::sync::Arc;
 
@@ -140,4 +142,36 @@ async fn the_memory_store_starts_out_alike() {
         sqlite.next_due().await.expect("due"),
         memory.next_due().await.expect("due")
     );
+}
+
+/// Rule S13: which zone data an instant was computed with is kept, and written with each new one.
+#[tokio::test]
+async fn schedules_remember_their_zone_data() {
+    use sqlx::{ConnectOptions, Connection};
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Arc::new(open(&folder).await);
+    let ids = Lab::new(store.clone()).await.crons(2).await;
+    store.close().await.expect("closes");
+    drop(store);
+    let file =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("horarium.db"));
+    let mut connection = file.connect().await.expect("connects");
+    sqlx::raw_sql("UPDATE task_schedules SET zone_data = '2019a'")
+        .execute(&mut connection)
+        .await
+        .expect("runs");
+    connection.close().await.expect("closes");
+    let store = Arc::new(open(&folder).await);
+    let lab = Lab::new(store.clone()).await;
+    let old = async || {
+        let old = store.schedules_by_other_zone_data(ZONE_DATA, 0, 10).await;
+        let old = old.expect("lists").into_iter().map(|one| one.config_id);
+        old.collect::<Vec<_>>()
+    };
+    assert_eq!(old().await, ids);
+    let order = lab.fire_order(ids[0], 600).await;
+    let receipts = store.fire_due(at(), vec![order]).await.expect("fires");
+    assert!(receipts[0].applied);
+    assert_eq!(old().await, ids[1..]);
+    store.close().await.expect("closes");
 }

@@ -87,7 +87,8 @@ fn no_part_of_a_request_carries_a_second_one() {
     assert_eq!(ran["state"], "succeeded", "{ran:#}");
     let tries = ran["result"]["tries"].as_array().expect("a list");
     assert_eq!(tries.len(), 20);
-    for asked in wire.got() {
+    // A connection that was given up before anything was sent carries nothing.
+    for asked in wire.got().into_iter().filter(|asked| !asked.is_empty()) {
         let (head, body) = asked.split_once("\r\n\r\n").unwrap_or((&asked, ""));
         let mut lines = head.split("\r\n");
         let first = lines.next().unwrap_or_default();

@@ -99,7 +99,7 @@ fn json_kind(headers: &HeaderMap) -> Result<JsonKind, ApiError> {
         Some("application/merge-patch+json") => Ok(JsonKind::MergePatch),
         Some("application/json-patch+json") => Ok(JsonKind::Patch),
         Some(other) => Err(ApiError::media_type(format!(
-            "the body is `{}`; send application/json",
+            "the body is `{}`; send application/json, or for a change application/merge-patch+json or application/json-patch+json",
             one_line(other, 60)
         ))),
     }

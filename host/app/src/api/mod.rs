@@ -80,6 +80,38 @@ pub struct ApiState {
     pub uploads: Uploads,
 }
 
+impl ApiState {
+    /// A host that answers and neither compiles nor runs anything, ready at once.
+    pub fn answering(
+        services: Services,
+        store: Arc<dyn Store>,
+        token: AdminToken,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            services,
+            gate: Gate::new(store.clone(), clock.clone(), Arc::default()),
+            store,
+            token,
+            attempts: Attempts::new(60),
+            metrics: Arc::new(Metrics::new()),
+            metrics_open: false,
+            host: HostFacts {
+                name: "answering".to_owned(),
+                version: env!("CARGO_PKG_VERSION"),
+                memory_bytes: 0,
+                started_at: clock.now(),
+            },
+            clock,
+            executor: None,
+            engine: None,
+            compiled: None,
+            ready: Arc::new(AtomicBool::new(true)),
+            uploads: Uploads::default(),
+        }
+    }
+}
+
 /// The address a request came from.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub std::net::IpAddr);

@@ -164,7 +164,7 @@ impl Assembled {
             clock: parts.clock,
             wakes: parts.wakes,
             observer: parts.observer,
-            forgot_at: Default::default(),
+            chores: Default::default(),
         };
         let (plugins, stop_fires) = (services.plugins.clone(), work.clone());
         // Registrations that a stopped host left half-way; each is checked anew, which takes its time.

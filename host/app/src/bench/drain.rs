@@ -2,7 +2,7 @@
 
 use super::lab::{Lab, LabHost};
 use super::statistics::{median, rounded};
-use super::{BenchError, Options, Stopwatch, cores, rates};
+use super::{BenchError, Options, Stopwatch, cores, rates, rest};
 use horarium_core::clock::Clock;
 use horarium_core::config_cache::{Overrides, freeze};
 use horarium_core::observe::{Observer, Recorded};
@@ -37,6 +37,7 @@ struct Run {
     bare: f64,
     enqueue: f64,
     drain: f64,
+    rest: rest::Enqueued,
 }
 
 impl Run {
@@ -58,6 +59,8 @@ impl Run {
             "plain_per_second": rounded(self.plain),
             "bare_per_second": rounded(self.bare),
             "enqueue_per_second": rounded(self.enqueue),
+            "enqueue_single_per_second": rounded(self.rest.single),
+            "enqueue_batch_per_second": rounded(self.rest.batch),
             "drain_per_second": rounded(self.drain),
             "drain_over_plain": rounded(self.drain_over_plain()),
             "bare_over_plain": rounded(self.bare_over_plain()),
@@ -100,12 +103,15 @@ async fn measure(
     let enqueue = fill(&host, tasks).await?;
     say("draining the queue");
     let drain = empty(lab, &host, tasks).await?;
+    say("enqueueing over REST");
+    let rest = rest::enqueue(&host).await?;
     host.close().await?;
     Ok(Run {
         plain,
         bare,
         enqueue,
         drain,
+        rest,
     })
 }
 
@@ -225,6 +231,10 @@ fn document(lab: &Lab, options: &DrainOptions, runs: &[Run]) -> Value {
         "plain_per_second": middle(|run| run.plain),
         "bare_per_second": middle(|run| run.bare),
         "enqueue_per_second": middle(|run| run.enqueue),
+        "enqueue_single_per_second": middle(|run| run.rest.single),
+        "enqueue_batch_per_second": middle(|run| run.rest.batch),
+        "enqueue_clients": rest::CLIENTS,
+        "enqueue_batch": rest::BATCH,
         "drain_per_second": middle(|run| run.drain),
         "drain_over_plain": middle(Run::drain_over_plain),
         "bare_over_plain": middle(Run::bare_over_plain),
@@ -250,6 +260,10 @@ mod tests {
             bare: 20_000.0,
             enqueue: 5_000.0,
             drain: 8_000.0,
+            rest: rest::Enqueued {
+                single: 4_000.0,
+                batch: 90_000.0,
+            },
         };
         let expected = f64::from(cores()) * 75.0;
         assert!((run.overhead_us() - expected).abs() < 1e-6);

@@ -309,7 +309,7 @@ impl LabHost {
             clock: parts.clock,
             wakes: parts.wakes,
             observer: parts.observer,
-            forgot_at: Default::default(),
+            chores: Default::default(),
         };
         let shutdown = executing.shutdown.clone();
         let firing = tokio::spawn(async move { scheduler.run(shutdown).await });

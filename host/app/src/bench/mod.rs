@@ -5,6 +5,7 @@ mod drain;
 mod lab;
 mod latency;
 mod rates;
+mod rest;
 mod schedule;
 mod statistics;
 

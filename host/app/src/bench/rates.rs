@@ -96,11 +96,7 @@ async fn rate(lab: &Lab, once: Once) -> Result<f64, BenchError> {
             })
         })
         .collect();
-    tokio::time::sleep(WARM_UP).await;
-    let before = done.load(Ordering::Relaxed);
-    let watch = Stopwatch::start();
-    tokio::time::sleep(SPAN).await;
-    let rate = watch.rate(done.load(Ordering::Relaxed) - before);
+    let rate = steady(&done).await;
     stop.store(true, Ordering::Relaxed);
     for worker in workers {
         worker
@@ -109,4 +105,13 @@ async fn rate(lab: &Lab, once: Once) -> Result<f64, BenchError> {
             .map_err(|error| BenchError::Refused(format!("the plugin failed: {error}")))?;
     }
     Ok(rate)
+}
+
+/// How many a second `done` counts once whoever counts it is warm.
+pub(super) async fn steady(done: &AtomicU64) -> f64 {
+    tokio::time::sleep(WARM_UP).await;
+    let before = done.load(Ordering::Relaxed);
+    let watch = Stopwatch::start();
+    tokio::time::sleep(SPAN).await;
+    watch.rate(done.load(Ordering::Relaxed) - before)
 }

@@ -151,6 +151,22 @@ fn render_drain(figures: &Value) -> String {
         )
         .add("enqueue", rate("enqueue_per_second"))
         .add(
+            "by single calls",
+            format!(
+                "{}, {} clients of REST",
+                rate("enqueue_single_per_second"),
+                figures["enqueue_clients"]
+            ),
+        )
+        .add(
+            "by one call",
+            format!(
+                "{}, {} of REST",
+                rate("enqueue_batch_per_second"),
+                figures["enqueue_batch"]
+            ),
+        )
+        .add(
             "drain",
             format!(
                 "{}, {:.2} x plain",
@@ -250,13 +266,16 @@ mod tests {
     #[test]
     fn figures_are_shown_against_plain() {
         let figures = json!({"plain_per_second": 15_000.0, "bare_per_second": 60_000.0, "bare_over_plain": 4.0,
-            "enqueue_per_second": 40_000.0, "drain_per_second": 12_000.0, "drain_over_plain": 0.8,
+            "enqueue_per_second": 40_000.0, "enqueue_single_per_second": 5_500.0, "enqueue_clients": 16,
+            "enqueue_batch_per_second": 90_000.0, "enqueue_batch": 10_000, "drain_per_second": 12_000.0, "drain_over_plain": 0.8,
             "overhead_us": 133.33, "tasks": 10, "workers": 2, "slots": 16, "store": "sqlite", "runs": [{}],
             "optimised": true});
         let text = render_drain(&figures);
         for part in [
             "15000 a second",
             "4.00 x plain",
+            "5500 a second, 16 clients",
+            "90000 a second, 10000 of REST",
             "0.80 x plain",
             "133.3 µs",
             "medians of 1",

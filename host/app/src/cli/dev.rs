@@ -3,7 +3,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::plugin_register::read_component;
-use super::{Global, dev_build, dev_inspect, dev_new, dev_run, dev_wit};
+use super::{Global, dev_build, dev_inspect, dev_new, dev_run, dev_test, dev_wit};
 use clap::Subcommand;
 use horarium::app::WORKER_ARGUMENT;
 use horarium_core::clock::SystemClock;
@@ -23,6 +23,8 @@ pub(crate) enum Verb {
     Build(dev_build::Arguments),
     /// Run a component once in the sandbox
     Run(Box<dev_run::Arguments>),
+    /// Run a component's test cases, with fixed clocks and randomness
+    Test(dev_test::Arguments),
     /// Show what a component is, needs and asks for
     Inspect(dev_inspect::Arguments),
     /// Write the contract with plugins as WIT
@@ -35,6 +37,7 @@ pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
         Verb::Build(arguments) => dev_build::run(global, &arguments),
         Verb::Wit(arguments) => dev_wit::run(global, &arguments),
         Verb::Run(arguments) => dev_run::run(global, &arguments),
+        Verb::Test(arguments) => dev_test::run(global, &arguments),
         Verb::Inspect(arguments) => dev_inspect::run(global, &arguments),
     }
 }

@@ -21,6 +21,7 @@ use horarium_model::limits::{DEFAULT_TIMEOUT_SECONDS, LimitOverrides};
 use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, Invalid, Limits, Problem, TaskId, Trigger};
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -64,34 +65,89 @@ pub(crate) struct Arguments {
     attempt: u32,
 }
 
-pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
-    let grants = grants(&arguments.grant)?;
-    let limits = limits(&arguments.limit)?;
-    let input = arguments.input.read()?;
-    let parameters = values::object_argument("--params", &arguments.params)?;
-    let given = given(arguments, &grants)?;
-    let networks = grants.iter().filter_map(|grant| match grant {
-        Grant::Http(grant) => grant.via,
-        _ => None,
-    });
-    // Whoever runs this decides what it may reach: there is no other operator here.
-    let taken = take_in(&arguments.file, networks.collect())?;
-    if !input.is_default() && taken.inspection.kind != COMMAND {
-        let detail =
-            "--args-from, --env-from and --stdin-from are for WASI programs; this is a task";
-        return Err(Failure::refused(detail));
-    }
-    let version = Arc::new(version(&taken, grants, limits, input));
-    let control = Arc::new(RunControl::new(
-        limits.complete().log_bytes,
-        arguments.attempt,
-    ));
-    let (outcome, spent) = attempt(&taken, &version, parameters, arguments, given, &control)?;
-    let logs = control.log.lines_from(0);
-    report(global, outcome, spent, &logs, &limits.complete())
+/// What an attempt gets, however it was said.
+pub(crate) struct Case {
+    pub(crate) parameters: Map<String, Value>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) given: Given,
+    pub(crate) limits: LimitOverrides,
+    pub(crate) input: ProgramInput,
+    /// Seconds it may take.
+    pub(crate) timeout: u32,
+    pub(crate) attempt: u32,
 }
 
-fn grants(texts: &[String]) -> Result<Vec<Grant>, Failure> {
+impl Case {
+    fn of(arguments: &Arguments) -> Result<Self, Failure> {
+        let grants = grants(&arguments.grant)?;
+        let limits = limits(&arguments.limit)?;
+        let input = arguments.input.read()?;
+        let parameters = values::object_argument("--params", &arguments.params)?;
+        let given = given(arguments, &grants)?;
+        Ok(Self {
+            parameters,
+            grants,
+            given,
+            limits,
+            input,
+            timeout: arguments.timeout,
+            attempt: arguments.attempt,
+        })
+    }
+
+    /// Networks its grants name. Whoever runs this decides what it may reach: there is no other operator here.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = IpNet> {
+        self.grants.iter().filter_map(|grant| match grant {
+            Grant::Http(grant) => grant.via,
+            _ => None,
+        })
+    }
+
+    /// Runs it once; its document as the contract has it (design section 8), and its log with all fields.
+    pub(crate) fn run(&self, taken: &Taken) -> Result<(Value, Vec<LogLine>), Failure> {
+        if !self.input.is_default() && taken.inspection.kind != COMMAND {
+            let detail =
+                "--args-from, --env-from and --stdin-from are for WASI programs; this is a task";
+            return Err(Failure::refused(detail));
+        }
+        let version = Arc::new(self.version(taken));
+        let limits = self.limits.complete();
+        let control = Arc::new(RunControl::new(limits.log_bytes, self.attempt));
+        let (outcome, spent) = attempt(taken, &version, self, &control)?;
+        let logs = control.log.lines_from(0);
+        Ok((document(outcome, spent, &logs), logs))
+    }
+
+    /// The component as if it had been registered.
+    fn version(&self, taken: &Taken) -> PluginVersion {
+        PluginVersion {
+            tenant_id: DEFAULT_TENANT_ID,
+            task_type: "dev".to_owned(),
+            digest: taken.inspection.digest.clone(),
+            state: VersionState::Ready,
+            error: None,
+            size_bytes: taken.inspection.size_bytes,
+            descriptor: taken.descriptor.clone(),
+            grants: self.grants.clone(),
+            limits: self.limits.clone(),
+            input: self.input.clone(),
+            activate: true,
+            grant_asked: false,
+            warnings: Vec::new(),
+            created_at: now(),
+        }
+    }
+}
+
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
+    let case = Case::of(arguments)?;
+    let taken = take_in(&arguments.file, case.networks().collect())?;
+    let (body, logs) = case.run(&taken)?;
+    report(global, &body, &logs, &case.limits.complete())
+}
+
+/// Grants as `--grant` takes them.
+pub(crate) fn grants(texts: &[String]) -> Result<Vec<Grant>, Failure> {
     let mut problems = Vec::new();
     let mut grants = Vec::new();
     for (index, text) in texts.iter().enumerate() {
@@ -106,7 +162,7 @@ fn grants(texts: &[String]) -> Result<Vec<Grant>, Failure> {
     }
 }
 
-/// What an operator would have given it.
+/// What an operator would have given it, by flags.
 fn given(arguments: &Arguments, grants: &[Grant]) -> Result<Given, Failure> {
     let mut config = BTreeMap::new();
     for text in &arguments.config {
@@ -116,7 +172,28 @@ fn given(arguments: &Arguments, grants: &[Grant]) -> Result<Given, Failure> {
     let mut secrets = Vec::new();
     for text in &arguments.secret {
         let (name, file) = pair("--secret", text, "NAME=FILE")?;
-        let name = secret_name(name).map_err(Failure::refused)?;
+        secrets.push((name.to_owned(), values::read_file(Path::new(file))?));
+    }
+    let at = arguments.at.as_deref();
+    let at = at.map(|text| values::instant(text, now())).transpose();
+    Ok(Given {
+        config: Arc::new(config),
+        secrets: run_secrets(secrets, grants)?.into(),
+        fixed: Fixed {
+            at: at.map_err(|detail| Failure::refused(format!("--at: {detail}")))?,
+            seed: arguments.seed,
+        },
+    })
+}
+
+/// Secrets with their values: each must be granted, and what is granted must have one.
+pub(crate) fn run_secrets(
+    values: Vec<(String, Vec<u8>)>,
+    grants: &[Grant],
+) -> Result<Vec<RunSecret>, Failure> {
+    let mut secrets = Vec::new();
+    for (name, value) in values {
+        let name = secret_name(&name).map_err(Failure::refused)?;
         if !grants
             .iter()
             .any(|grant| grant.secret() == Some(name.as_str()))
@@ -125,7 +202,7 @@ fn given(arguments: &Arguments, grants: &[Grant]) -> Result<Given, Failure> {
                 "--secret {name}: no grant names it; add --grant 'secret {name} in header:NAME to ORIGIN' or --grant 'secret {name} reveal'"
             )));
         }
-        let value = secret_value(&values::read_file(Path::new(file))?)
+        let value = secret_value(&value)
             .map_err(|detail| Failure::refused(format!("--secret {name}: the value {detail}")))?;
         secrets.push(RunSecret { name, value });
     }
@@ -135,16 +212,7 @@ fn given(arguments: &Arguments, grants: &[Grant]) -> Result<Given, Failure> {
             "the grant of the secret `{name}` needs its value: --secret {name}=FILE"
         )));
     }
-    let at = arguments.at.as_deref();
-    let at = at.map(|text| values::instant(text, now())).transpose();
-    Ok(Given {
-        config: Arc::new(config),
-        secrets: secrets.into(),
-        fixed: Fixed {
-            at: at.map_err(|detail| Failure::refused(format!("--at: {detail}")))?,
-            seed: arguments.seed,
-        },
-    })
+    Ok(secrets)
 }
 
 fn pair<'t>(flag: &str, text: &'t str, like: &str) -> Result<(&'t str, &'t str), Failure> {
@@ -179,37 +247,10 @@ fn limits(pairs: &[(String, u64)]) -> Result<LimitOverrides, Failure> {
     )?)
 }
 
-/// The component as if it had been registered.
-fn version(
-    taken: &Taken,
-    grants: Vec<Grant>,
-    limits: LimitOverrides,
-    input: ProgramInput,
-) -> PluginVersion {
-    PluginVersion {
-        tenant_id: DEFAULT_TENANT_ID,
-        task_type: "dev".to_owned(),
-        digest: taken.inspection.digest.clone(),
-        state: VersionState::Ready,
-        error: None,
-        size_bytes: taken.inspection.size_bytes,
-        descriptor: taken.descriptor.clone(),
-        grants,
-        limits,
-        input,
-        activate: true,
-        grant_asked: false,
-        warnings: Vec::new(),
-        created_at: now(),
-    }
-}
-
 fn attempt(
     taken: &Taken,
     version: &Arc<PluginVersion>,
-    parameters: Map<String, Value>,
-    arguments: &Arguments,
-    given: Given,
+    case: &Case,
     control: &Arc<RunControl>,
 ) -> Result<(RunOutcome, Duration), Failure> {
     let sandbox = &taken.sandbox;
@@ -220,7 +261,7 @@ fn attempt(
     };
     taken.runtime.block_on(async {
         let parameters = sandbox
-            .check_parameters(version, parameters.into())
+            .check_parameters(version, case.parameters.clone().into())
             .await
             .map_err(|Invalid(problems)| {
                 let under = |problem: Problem| Problem {
@@ -234,23 +275,23 @@ fn attempt(
             .await
             .map_err(Failure::refused)?;
         let attempt = Attempt {
-            task_id: task_id(given.fixed),
+            task_id: task_id(case.given.fixed),
             tenant_id: DEFAULT_TENANT_ID,
             config_id: None,
             task_name: "dev run".to_owned(),
             version: version.clone(),
             parameters: Arc::from(parameters.to_string()),
-            attempt: arguments.attempt,
-            max_attempts: arguments.attempt.max(1),
+            attempt: case.attempt,
+            max_attempts: case.attempt.max(1),
             slot: None,
             trigger: Trigger::Manual,
             parent_task_id: None,
             retry_of: None,
-            timeout: Duration::from_secs(arguments.timeout.into()),
+            timeout: Duration::from_secs(case.timeout.into()),
             limits: version.limits.complete(),
             grants: version.grants.as_slice().into(),
             state: version.uses_state().then(StateSnapshot::default),
-            given,
+            given: case.given.clone(),
         };
         let stop = stop_on_interrupt(control.clone());
         let clock = horarium_core::clock::SystemClock::new();
@@ -269,21 +310,16 @@ fn stop_on_interrupt(control: Arc<RunControl>) -> tokio::task::JoinHandle<()> {
     })
 }
 
-fn report(
-    global: &Global,
-    outcome: RunOutcome,
-    spent: Duration,
-    logs: &[LogLine],
-    limits: &Limits,
-) -> Outcome {
-    let body = document(outcome, spent, logs);
-    let succeeded = body["is_success"] == true;
+fn report(global: &Global, body: &Value, logs: &[LogLine], limits: &Limits) -> Outcome {
     if global.json {
         print(&format!("{body}\n"))?;
     } else {
-        print_human(&body, logs, limits)?;
+        print_human(body, logs, limits)?;
     }
-    Ok(if succeeded { Exit::Done } else { Exit::Failed })
+    Ok(match body["is_success"] == true {
+        true => Exit::Done,
+        false => Exit::Failed,
+    })
 }
 
 /// The document of the contract (design section 8).

@@ -117,7 +117,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         host::open_files(&settings),
     ]);
     findings.extend(host::engine(&settings));
-    findings.push(server::reachable(global));
+    findings.extend(server::findings(global));
     report(global, &findings)
 }
 

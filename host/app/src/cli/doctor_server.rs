@@ -3,17 +3,59 @@
 use super::Global;
 use super::doctor::{Finding, words};
 use super::failure::{Exit, Failure};
+use super::plugin_limit;
+use super::render::text_of;
+use serde_json::Value;
 
 const CHECK: &str = "server";
+const BREAKERS: &str = "breakers";
 
-/// Whether the server answers, is ready, and knows the token.
-pub(crate) fn reachable(global: &Global) -> Finding {
+/// Whether the server answers, is ready, and knows the token; and what it holds back.
+pub(crate) fn findings(global: &Global) -> Vec<Finding> {
     let asked = global.client().and_then(|client| {
         client.get("/readyz", &Vec::new())?;
         client.get("/v1/me", &Vec::new())?;
-        Ok(client.url().to_owned())
+        Ok(client)
     });
-    judge(asked, global.url.is_some())
+    let url = asked.as_ref().map(|client| client.url().to_owned());
+    let mut findings = vec![judge(url.map_err(Clone::clone), global.url.is_some())];
+    if let Ok(client) = asked {
+        let types = client.every("/v1/task-types");
+        findings.extend(types.map_or_else(
+            |failure| {
+                let advice = "look at the server's log";
+                vec![Finding::warn(BREAKERS, words(&failure), advice)]
+            },
+            |types| breakers(&types),
+        ));
+    }
+    findings
+}
+
+/// The task types of which nothing starts because they keep failing.
+fn breakers(types: &[Value]) -> Vec<Finding> {
+    let open = |of_type: &Value| {
+        let state = plugin_limit::open(of_type)?;
+        let name = text_of(of_type, "task_type");
+        let state = state.lines().next().unwrap_or_default();
+        let advice = format!(
+            "`horarium execution list --type {name} --state failed` shows what failed; mend or roll back the plugin, \
+             then `horarium plugin breaker {name} reset`"
+        );
+        Some(Finding::warn(
+            BREAKERS,
+            format!("{name} is held: {state}"),
+            advice,
+        ))
+    };
+    let open: Vec<Finding> = types.iter().filter_map(open).collect();
+    match open.is_empty() {
+        true => vec![Finding::ok(
+            BREAKERS,
+            "none is open: no plugin is held because it keeps failing",
+        )],
+        false => open,
+    }
 }
 
 fn judge(asked: Result<String, Failure>, named: bool) -> Finding {
@@ -46,6 +88,29 @@ fn judge(asked: Result<String, Failure>, named: bool) -> Finding {
 mod tests {
     use super::*;
     use crate::cli::doctor::Status;
+
+    #[test]
+    fn open_breakers_are_told_with_what_to_do() {
+        let closed = serde_json::json!({"task_type": "fine", "breaker": null});
+        let open = serde_json::json!({"task_type": "shaky", "breaker": {"failures": 20,
+            "opened_at": "2026-01-01T00:00:00Z", "probe_at": "2026-01-01T00:00:30Z", "pause_seconds": 30,
+            "error_kind": "trap", "error_message": "boom"}});
+        let [fine] = &breakers(std::slice::from_ref(&closed))[..] else {
+            panic!("one finding");
+        };
+        assert_eq!(fine.status, Status::Ok);
+        let [held] = &breakers(&[closed, open])[..] else {
+            panic!("one finding");
+        };
+        assert_eq!((held.check, held.status), ("breakers", Status::Warn));
+        assert!(
+            held.detail.starts_with("shaky is held: open since "),
+            "{held:?}"
+        );
+        assert!(held.detail.contains("20 attempts") && held.detail.contains("trap: boom"));
+        let advice = held.advice.as_deref().unwrap_or_default();
+        assert!(advice.contains("plugin breaker shaky reset"), "{advice}");
+    }
 
     #[test]
     fn a_missing_server_fails_only_when_it_was_named() {

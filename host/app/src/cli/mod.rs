@@ -12,6 +12,7 @@ mod dev_build;
 mod dev_inspect;
 mod dev_new;
 mod dev_run;
+mod dev_test;
 mod dev_wit;
 mod doctor;
 mod doctor_host;

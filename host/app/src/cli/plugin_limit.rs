@@ -113,7 +113,7 @@ pub(crate) fn describe(task_type: &Value) -> Facts {
 }
 
 /// An open breaker in words.
-fn open(task_type: &Value) -> Option<String> {
+pub(super) fn open(task_type: &Value) -> Option<String> {
     let breaker = task_type.get("breaker").filter(|b| b.is_object())?;
     let name = text_of(task_type, "task_type");
     let opened = instant_of(breaker, "opened_at").map(|at| words::from_now(at, now()));

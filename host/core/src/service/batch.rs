@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Most items of one batch.
 pub(super) const MAX_ITEMS: usize = 10_000;
 
+/// Most text that the parameters of one call have altogether: it is one transaction, and others wait for it.
+pub(super) const MAX_BYTES: usize = 256 << 20;
+
 /// What a batch says: its items, each read or refused.
 #[derive(Debug, Clone, Default)]
 pub struct BatchRequest {
@@ -58,9 +61,12 @@ impl BatchRequest {
 
 fn read_item(item: &Value, now: Timestamp) -> Result<(TaskRef, TriggerRequest), Invalid> {
     let read = Fields::read(item, "", |fields| {
-        let named = fields.value("task");
-        // The name the executions show it by.
-        let named = named.or(fields.value("config_id"));
+        // `config_id` is the name the executions show it by.
+        let (task, config) = (fields.value("task"), fields.value("config_id"));
+        if task.is_some() && config.is_some() {
+            fields.problem("config_id", "and `task` both name the task; give one");
+        }
+        let named = task.or(config);
         let task = match named {
             Some(Value::String(text)) if !text.is_empty() => Some(TaskRef::parse(text)),
             Some(Value::Number(n)) => n.as_i64().map(TaskRef::Id),
@@ -176,6 +182,7 @@ impl Executions {
         let tasks = super::Tasks(self.0.clone());
         let mut known: HashMap<TaskRef, Result<Arc<CompiledConfig>, String>> = HashMap::new();
         let mut prepared = Vec::with_capacity(request.items.len());
+        let mut bytes = 0;
         for item in request.items {
             let (task, request) = match item {
                 Ok(item) => item,
@@ -196,6 +203,10 @@ impl Executions {
                 Ok(compiled) => {
                     let by = Trigger::Batch;
                     let item = self.0.prepare(tenant, compiled, &request, by, now).await;
+                    bytes += item.as_ref().map_or(0, |new| new.parameters.len());
+                    if bytes > MAX_BYTES {
+                        return Err(too_large(prepared.len()).into());
+                    }
                     item.map_err(|Invalid(problems)| problems)
                 }
                 Err(detail) => Err(vec![Problem::at("/task", detail.clone())]),
@@ -203,6 +214,16 @@ impl Executions {
         }
         Ok(prepared)
     }
+}
+
+/// The refusal of a batch whose parameters are too much for one call from item `index` on.
+fn too_large(index: usize) -> Invalid {
+    let detail = format!(
+        "the parameters of the items before have {} MiB altogether, as much as one batch takes; send the rest in \
+         others",
+        MAX_BYTES >> 20
+    );
+    Invalid::one(format!("/items/{index}"), detail)
 }
 
 fn is_void(problems: &[Problem]) -> bool {

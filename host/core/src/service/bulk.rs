@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Most executions that one call touches.
 const MAX_ITEMS: usize = super::batch::MAX_ITEMS;
+/// Most text of parameters that one call enqueues.
+const MAX_BYTES: usize = super::batch::MAX_BYTES;
 /// Executions read or cancelled at the same time.
 const AT_ONCE: usize = 32;
 
@@ -290,29 +292,37 @@ impl Executions {
             Begun::Fresh(in_flight) => in_flight,
             Begun::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
-        let (found, next) = self.fitting(tenant, request).await?;
+        let (found, mut next) = self.fitting(tenant, request).await?;
         if request.dry_run {
             return Ok(Once::Done(fits(Bulk::Retry, found, next)));
         }
         let now = cx.clock.now();
-        let prepared = futures_util::stream::iter(found)
+        let count = found.len();
+        let mut prepared = futures_util::stream::iter(found)
             .map(|old| async move {
                 let item = self.again(tenant, old.task_id, now).await;
-                (old.task_id, item)
+                (old, item)
             })
-            .buffered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        let mut plans = Vec::with_capacity(prepared.len());
-        for (task_id, item) in prepared {
+            .buffered(AT_ONCE);
+        let (mut plans, mut bytes) = (Vec::with_capacity(count), 0);
+        while let Some((old, item)) = prepared.next().await {
             match item {
-                Ok(item) => plans.push((task_id, Ok(item))),
+                Ok(item) => {
+                    bytes += item.parameters.len();
+                    plans.push((old.task_id, Ok(item)));
+                }
                 Err(error @ (ServiceError::Unavailable(_) | ServiceError::Internal(_))) => {
                     return Err(error);
                 }
-                Err(refusal) => plans.push((task_id, Err(refusal.to_string()))),
+                Err(refusal) => plans.push((old.task_id, Err(refusal.to_string()))),
+            }
+            // The next call goes on behind the one that filled this.
+            if bytes >= MAX_BYTES && plans.len() < count {
+                next = Some(old.id);
+                break;
             }
         }
+        drop(prepared);
         let plans: Arc<Plans> = Arc::new(plans);
         let items: Vec<NewExecution> = plans.iter().flat_map(|(_, item)| item.clone()).collect();
         let answer = {

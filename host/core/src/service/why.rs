@@ -88,7 +88,10 @@ impl Tasks {
             reason,
             message,
             next_slot,
-            next_fire_at: next_slot.map(|slot| table.fires_at(slot)),
+            // A paused task does not fire then.
+            next_fire_at: next_slot
+                .filter(|_| !config.spec.paused)
+                .map(|slot| table.fires_at(slot)),
             slot,
         })
     }

@@ -1,15 +1,16 @@
 //! What must hold at the end of every history, whatever happened in it.
 
+use super::runner::Scope;
 use super::world::World;
 use crate::clock::Clock;
 use crate::store::{
     Catalog, ConfigFilter, ExecutionFilter, History, Page, Queue, QueueCounts, StoreError,
 };
+use horarium_model::execution::State;
 use horarium_model::firing::Timetable;
-use horarium_model::{
-    ConfigId, DEFAULT_TENANT_ID, Execution, State, TaskConfig, TaskId, Timestamp,
-};
+use horarium_model::{Execution, TaskConfig, TaskId, Timestamp};
 use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
 
 /// Checks a world whose host was stopped after everything had time to end. Returns what is wrong.
 ///
@@ -30,38 +31,47 @@ pub async fn check(world: &World) -> Result<Vec<String>, StoreError> {
     }
     one_end_each(&executions, &mut wrong);
     what_ran_was_recorded(world, &executions, &mut wrong);
-    for config in configs(world).await? {
-        slots_are_explained(world, &config, &executions, &mut wrong);
-        if !world.failed_over {
-            bounds_held(world, &config, &mut wrong);
-        }
+    let configs = configs(world).await?;
+    for config in &configs {
+        slots_are_explained(world, config, &executions, &mut wrong);
     }
+    chains_followed(world, &configs, &executions, &mut wrong);
+    if !world.failed_over {
+        bounds_held(world, &configs, &mut wrong);
+    }
+    let testimony = world.testimony.lock();
+    let testimony = testimony.unwrap_or_else(PoisonError::into_inner);
+    wrong.extend(testimony.wrong.iter().cloned());
     Ok(wrong)
 }
 
 async fn all_executions(world: &World) -> Result<Vec<Execution>, StoreError> {
     let mut all = Vec::new();
-    let mut page = Page::first(Page::MAX);
-    loop {
-        let listing = world
-            .store
-            .executions(DEFAULT_TENANT_ID, &ExecutionFilter::default(), &page)
-            .await?;
-        all.extend(listing.items);
-        match listing.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(all),
+    for tenant in world.tenants() {
+        let mut page = Page::first(Page::MAX);
+        loop {
+            let listing = world
+                .store
+                .executions(tenant, &ExecutionFilter::default(), &page)
+                .await?;
+            all.extend(listing.items);
+            match listing.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
         }
     }
+    Ok(all)
 }
 
 async fn configs(world: &World) -> Result<Vec<TaskConfig>, StoreError> {
-    let page = Page::first(Page::MAX);
-    Ok(world
-        .store
-        .configs(DEFAULT_TENANT_ID, &ConfigFilter::default(), &page)
-        .await?
-        .items)
+    let (filter, page) = (ConfigFilter::default(), Page::first(Page::MAX));
+    let mut all = Vec::new();
+    for tenant in world.tenants() {
+        let listing = world.store.configs(tenant, &filter, &page);
+        all.extend(listing.await?.items);
+    }
+    Ok(all)
 }
 
 fn one_end_each(executions: &[Execution], wrong: &mut Vec<String>) {
@@ -170,6 +180,42 @@ fn slots_are_explained(
     }
 }
 
+/// Rule E7: each end sets off each step that names it once, and no other. After a failover what was set off may be
+/// lost with its parent's end.
+fn chains_followed(
+    world: &World,
+    configs: &[TaskConfig],
+    executions: &[Execution],
+    wrong: &mut Vec<String>,
+) {
+    let mut children: HashMap<TaskId, usize> = HashMap::new();
+    for parent in executions.iter().filter_map(|e| e.parent_task_id) {
+        *children.entry(parent).or_default() += 1;
+    }
+    let chained: HashMap<_, _> = configs.iter().map(|config| (config.id, config)).collect();
+    for execution in executions {
+        let config = execution.config_id.and_then(|id| chained.get(&id));
+        let steps = config.map_or(&[][..], |config| &config.spec.chain);
+        let due = steps
+            .iter()
+            .filter(|step| step.on.contains(&execution.state));
+        let due = due.count();
+        let found = children.remove(&execution.task_id).unwrap_or(0);
+        if found != due && !(world.failed_over && found < due) {
+            wrong.push(format!(
+                "{} ended {} and set off {found} others instead of {due}",
+                execution.task_id, execution.state
+            ));
+        }
+    }
+    for parent in children
+        .keys()
+        .filter(|parent| !world.lost.contains(parent))
+    {
+        wrong.push(format!("{parent} set off another and never was"));
+    }
+}
+
 /// Checks a world whose hosts are well and have had some minutes: nothing due was left lying.
 ///
 /// # Errors
@@ -187,28 +233,40 @@ pub async fn check_due(world: &World) -> Result<Vec<String>, StoreError> {
             wrong.push(format!("{name}: a slot due at {next} was never looked at"));
         }
     }
+    if let Err(error) = world.reasons().await {
+        wrong.push(error);
+    }
     Ok(wrong)
 }
 
-fn bounds_held(world: &World, config: &TaskConfig, wrong: &mut Vec<String>) {
-    let diary = world
-        .diary
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let peak = peak_of(&diary.peak, config.id);
-    let bound = if config.spec.runs_alone(false) {
-        Some(1)
-    } else {
-        config.spec.concurrency.as_ref().and_then(|c| c.max)
-    };
-    if let Some(bound) = bound.filter(|bound| peak > *bound) {
-        wrong.push(format!(
-            "{}: {peak} ran at once, {bound} may",
-            config.spec.name
-        ));
+/// No limit was exceeded by what really ran: of a host, tenant, type, config, or key.
+fn bounds_held(world: &World, configs: &[TaskConfig], wrong: &mut Vec<String>) {
+    let diary = world.diary.lock().unwrap_or_else(PoisonError::into_inner);
+    let rules = world.rules.lock().unwrap_or_else(PoisonError::into_inner);
+    let names: HashMap<_, _> = configs
+        .iter()
+        .map(|config| (config.id, config.spec.name.as_str()))
+        .collect();
+    let name = |id| names.get(id).copied().unwrap_or("a config");
+    for (scope, peak) in &diary.peak {
+        let (bound, of) = match scope {
+            Scope::Host(number) => (Some(world.slots()), format!("host {number}")),
+            Scope::Tenant(tenant) => (rules.tenant(*tenant).max, format!("tenant {tenant}")),
+            Scope::Type(tenant, task_type) => (
+                rules.of_type(*tenant, task_type).max,
+                format!("{task_type} of tenant {tenant}"),
+            ),
+            Scope::Config(id) => {
+                let bound = rules.bound_of(*id).filter(|(_, by_key)| !by_key);
+                (bound.map(|(max, _)| max), name(id).to_owned())
+            }
+            Scope::Key(id, key) => (
+                rules.bound_of(*id).map(|(max, _)| max),
+                format!("{} with key {key}", name(id)),
+            ),
+        };
+        if let Some(bound) = bound.filter(|bound| peak > bound) {
+            wrong.push(format!("{of}: {peak} ran at once, {bound} may"));
+        }
     }
-}
-
-fn peak_of(peaks: &HashMap<ConfigId, u32>, id: ConfigId) -> u32 {
-    peaks.get(&id).copied().unwrap_or(0)
 }

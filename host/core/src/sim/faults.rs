@@ -25,7 +25,8 @@ pub struct FaultPlan {
     /// Probability that ends are reported as failed and arrive all the same, up to a minute later: after the
     /// host tried again, or after others took over.
     pub late: f64,
-    /// Whether the ends of some executions can never be written, as what no database takes.
+    /// Whether the ends of some executions can never be written, and several schedules only one by one: as what no
+    /// database takes.
     pub unwritable: bool,
 }
 
@@ -113,6 +114,9 @@ impl FaultyStore {
     }
 }
 
+/// Orders that such a database takes at once.
+const MOST_ORDERS: usize = 3;
+
 /// One execution of sixteen, unless its end is told as a failure of the host.
 fn cannot_be_written(item: &Completion) -> bool {
     item.task_id.as_u128() % 16 == 3 && item.record.error_kind != Some(ErrorKind::HostError)
@@ -124,6 +128,18 @@ macro_rules! faulty {
         impl Queue for FaultyStore {
             fn gives_leases(&self) -> bool {
                 self.inner.gives_leases()
+            }
+
+            async fn fire_due(
+                &self,
+                now: Timestamp,
+                orders: Vec<FireOrder>,
+            ) -> StoreResult<Vec<FireReceipt>> {
+                self.before().await?;
+                if self.plan.unwritable && orders.len() > MOST_ORDERS {
+                    return Err(StoreError::Internal("injected, too long".into()));
+                }
+                self.after(self.inner.fire_due(now, orders).await).await
             }
 
             async fn complete_many(
@@ -148,7 +164,6 @@ macro_rules! faulty {
 }
 
 queue_operations! { faulty;
-    fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
     enqueue(now: Timestamp, batch: Enqueue) -> Enqueued;
     claim(request: ClaimRequest) -> Claims;
     held(incarnation: i64) -> Vec<Held>;
@@ -169,6 +184,8 @@ macro_rules! delegate {
 
 catalog_operations! { delegate; Catalog:
     update_config(now: Timestamp, tenant: TenantId, id: ConfigId, update: ConfigUpdate) -> TaskConfig;
+    set_type_concurrency(now: Timestamp, tenant: TenantId, task_type: &str, change: TypeConcurrencyChange) -> TaskType;
+    set_tenant_bounds(tenant: TenantId, bounds: TenantBounds) -> ();
 }
 
 history_operations! { delegate; History: }

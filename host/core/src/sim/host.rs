@@ -3,6 +3,7 @@
 use super::clock::{HostClock, SimClock};
 use super::faults::{FaultPlan, FaultyStore};
 use super::gate::Gate;
+use super::rules::Rules;
 use super::runner::{Diary, SimRunner};
 use crate::config_cache::ConfigCache;
 use crate::executor::{Executor, ExecutorSettings, Parts};
@@ -23,11 +24,13 @@ pub(super) struct Birth {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<SimClock>,
     pub(super) diary: Arc<Mutex<Diary>>,
+    pub(super) rules: Arc<Mutex<Rules>>,
     /// Number of this process, of all that ever were.
     pub(super) number: u64,
     pub(super) seed: u64,
     pub(super) slots: u32,
     pub(super) longest: Duration,
+    pub(super) checking: Duration,
     pub(super) faults: FaultPlan,
     /// How wrong its wall clock is.
     pub(super) ahead: chrono::Duration,
@@ -57,14 +60,17 @@ impl Host {
             seed,
         ));
         let (dead, shutdown) = (CancellationToken::new(), CancellationToken::new());
-        let runner = SimRunner::new(
-            birth.seed,
-            birth.longest,
-            dead.clone(),
-            birth.number,
-            gate.clone(),
-            birth.diary,
-        );
+        let runner = SimRunner {
+            seed: birth.seed,
+            longest: birth.longest,
+            checking: birth.checking,
+            dead: dead.clone(),
+            host: birth.number,
+            gate: gate.clone(),
+            diary: birth.diary,
+            rules: birth.rules,
+            clock: birth.clock.clone(),
+        };
         let registry = Arc::new(Registry::new(store.clone(), Arc::new(runner)));
         let wakes = Arc::new(Wakes::default());
         registry.refresh().await?;
@@ -101,7 +107,7 @@ impl Host {
             clock: parts.clock.clone(),
             wakes: parts.wakes.clone(),
             observer: parts.observer.clone(),
-            forgot_at: Default::default(),
+            chores: Default::default(),
         };
         let token = shutdown.clone();
         let loops = vec![

@@ -14,9 +14,11 @@ mod gate;
 mod host;
 mod ledger;
 mod mutants;
+mod rules;
 mod runner;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod world;
 
 pub use checks::{check, check_due};
@@ -25,5 +27,7 @@ pub use faults::{FaultPlan, FaultyStore};
 pub use gate::Gate;
 pub use ledger::Ledger;
 pub use mutants::{MutantStore, Mutation};
+pub use rules::Rules;
 pub use runner::{GuestRun, SimRunner};
-pub use world::{Scenario, World};
+pub use witness::{Testimony, WitnessStore};
+pub use world::{Scenario, TYPE, World};

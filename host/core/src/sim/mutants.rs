@@ -42,6 +42,22 @@ pub enum Mutation {
     LateRetry,
     /// E5: what a dead host ran is not taken over.
     NoTakeOver,
+    /// E2: tenants take no turns, the first is served first.
+    NoTurns,
+    /// E2: one is claimed where many could run.
+    LeftWaiting,
+    /// E3: nothing bounds what of a tenant runs at once.
+    NoTenantBound,
+    /// E3: nothing bounds what of a type runs at once.
+    NoTypeBound,
+    /// E3: attempts start as fast as they can.
+    NoRate,
+    /// E3: any number may wait.
+    NoBacklog,
+    /// A type that keeps failing is not held.
+    NoBreaker,
+    /// E7: an end sets off nothing.
+    LostChain,
 }
 
 impl Mutation {
@@ -61,6 +77,14 @@ impl Mutation {
         Self::LostEnd,
         Self::LateRetry,
         Self::NoTakeOver,
+        Self::NoTurns,
+        Self::LeftWaiting,
+        Self::NoTenantBound,
+        Self::NoTypeBound,
+        Self::NoRate,
+        Self::NoBacklog,
+        Self::NoBreaker,
+        Self::LostChain,
     ];
 }
 
@@ -107,9 +131,57 @@ impl MutantStore {
                     order.task_ids.push(new_task_id(now));
                 }
             }
-            Some(Mutation::NoBound) => order.template = Arc::new(unbounded(&order.template)),
-            _ => {}
+            _ => {
+                if let Some(spoilt) = self.spoil(&order.template) {
+                    order.template = Arc::new(spoilt);
+                }
+            }
         }
+    }
+
+    /// What an execution is enqueued as, if not as it should be.
+    fn spoil(&self, new: &NewExecution) -> Option<NewExecution> {
+        let mut new = new.clone();
+        match self.mutation? {
+            Mutation::NoBound => new.run_key = None,
+            Mutation::NoRate => new.rate = None,
+            Mutation::NoBacklog => new.backlog = None,
+            Mutation::LostChain => new.chain = None,
+            _ => return None,
+        }
+        Some(new)
+    }
+
+    /// Claims for one tenant after the other.
+    async fn claim_in_order(&self, request: ClaimRequest) -> StoreResult<Claims> {
+        let mut tenants: Vec<TenantId> = request.types.iter().map(|(tenant, _)| *tenant).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        let mut claims = Claims::default();
+        for tenant in tenants {
+            let types = request.types.iter().filter(|(of, _)| *of == tenant);
+            let taken = u32::try_from(claims.claimed.len()).unwrap_or(u32::MAX);
+            let request = ClaimRequest {
+                types: types.cloned().collect(),
+                limit: request.limit.saturating_sub(taken),
+                ..request.clone()
+            };
+            let more = self.inner.claim(request).await?;
+            claims.claimed.extend(more.claimed);
+            claims.rates |= more.rates;
+        }
+        Ok(claims)
+    }
+
+    /// Closes every breaker that is open.
+    async fn close_breakers(&self, request: &ClaimRequest) -> StoreResult<()> {
+        for (tenant, name) in request.types.iter() {
+            let of_type = self.inner.task_type(*tenant, name).await?;
+            if of_type.is_some_and(|of_type| of_type.breaker.is_some()) {
+                self.inner.reset_breaker(request.now, *tenant, name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Enqueues again what an order fired.
@@ -132,13 +204,6 @@ impl MutantStore {
         });
         let copies: Vec<NewExecution> = copies.collect();
         self.inner.enqueue_many(now, copies).await.map(|_| ())
-    }
-}
-
-fn unbounded(new: &NewExecution) -> NewExecution {
-    NewExecution {
-        run_key: None,
-        ..new.clone()
     }
 }
 
@@ -165,13 +230,21 @@ macro_rules! mutant_queue {
             }
 
             async fn enqueue(&self, now: Timestamp, mut batch: Enqueue) -> StoreResult<Enqueued> {
-                if self.is(Mutation::NoBound) {
-                    batch.items = batch.items.iter().map(unbounded).collect();
+                for item in &mut batch.items {
+                    if let Some(spoilt) = self.spoil(item) {
+                        *item = spoilt;
+                    }
                 }
                 self.inner.enqueue(now, batch).await
             }
 
-            async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
+            async fn claim(&self, mut request: ClaimRequest) -> StoreResult<Claims> {
+                match self.mutation {
+                    Some(Mutation::NoTurns) => return self.claim_in_order(request).await,
+                    Some(Mutation::NoBreaker) => self.close_breakers(&request).await?,
+                    Some(Mutation::LeftWaiting) => request.limit = request.limit.min(1),
+                    _ => {}
+                }
                 let mut claims = self.inner.claim(request).await?;
                 if self.is(Mutation::ClaimedTwice) {
                     claims.claimed.extend(claims.claimed.clone());
@@ -244,6 +317,30 @@ macro_rules! mutant_catalog {
                     }
                 }
                 self.inner.update_config(now, tenant, id, update).await
+            }
+
+            async fn set_type_concurrency(
+                &self,
+                now: Timestamp,
+                tenant: TenantId,
+                task_type: &str,
+                mut change: TypeConcurrencyChange,
+            ) -> StoreResult<TaskType> {
+                if self.is(Mutation::NoTypeBound) {
+                    change.max = None;
+                }
+                self.inner.set_type_concurrency(now, tenant, task_type, change).await
+            }
+
+            async fn set_tenant_bounds(
+                &self,
+                tenant: TenantId,
+                mut bounds: TenantBounds,
+            ) -> StoreResult<()> {
+                if self.is(Mutation::NoTenantBound) {
+                    bounds.max = None;
+                }
+                self.inner.set_tenant_bounds(tenant, bounds).await
             }
 
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {

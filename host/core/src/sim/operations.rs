@@ -5,6 +5,7 @@ macro_rules! queue_operations {
     ($then:ident; $($more:tt)*) => {
         $then! { $($more)*
             due_schedules(now: Timestamp, limit: u32) -> Vec<DueSchedule>;
+            schedules_by_other_zone_data(zone_data: &str, after: ConfigId, limit: u32) -> Vec<DueSchedule>;
             next_due() -> Option<Timestamp>;
             sweep_due(now: Timestamp, limit: u32) -> Swept;
             release(now: Timestamp, items: Vec<Release>) -> u64;
@@ -40,9 +41,7 @@ macro_rules! catalog_operations {
             finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
             activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
             set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
-            set_type_concurrency(now: Timestamp, tenant: TenantId, task_type: &str, change: TypeConcurrencyChange) -> TaskType;
             reset_breaker(now: Timestamp, tenant: TenantId, task_type: &str) -> TaskType;
-            set_tenant_bounds(tenant: TenantId, bounds: TenantBounds) -> ();
             task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;
             task_types(tenant: TenantId, page: &Page) -> Listing<TaskType>;
             all_task_types() -> Vec<TaskType>;

@@ -1,11 +1,15 @@
 //! Guests of the simulator: each attempt takes a seeded time and ends in a seeded way. What really ran is
 //! kept, so that the checks can hold it against what was recorded.
 
+use super::clock::SimClock;
 use super::gate::Gate;
+use super::rules::Rules;
+use super::world::SHAKY;
+use crate::clock::Clock;
 use crate::control::{RunControl, StopReason};
 use crate::runner::{Attempt, AttemptEnd, ComponentSource, Failure, Outcome, Runner};
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{ConfigId, ErrorKind, Invalid, TaskId, Usage};
+use horarium_model::{ConfigId, ErrorKind, Invalid, TaskId, TenantId, Usage};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -27,12 +31,39 @@ pub struct GuestRun {
 
 /// The guests of one host process.
 pub struct SimRunner {
-    seed: u64,
-    longest: Duration,
-    dead: CancellationToken,
-    host: u64,
-    gate: Arc<Gate>,
-    diary: Arc<Mutex<Diary>>,
+    /// Seeds what becomes of them.
+    pub(super) seed: u64,
+    /// The longest an attempt takes.
+    pub(super) longest: Duration,
+    /// How long parameters are looked at.
+    pub(super) checking: Duration,
+    /// Marks the process's end.
+    pub(super) dead: CancellationToken,
+    /// Number of the process.
+    pub(super) host: u64,
+    /// Keeps it from going on.
+    pub(super) gate: Arc<Gate>,
+    /// What really happens.
+    pub(super) diary: Arc<Mutex<Diary>>,
+    /// What bounds them.
+    pub(super) rules: Arc<Mutex<Rules>>,
+    /// When shaky ones fail.
+    pub(super) clock: Arc<SimClock>,
+}
+
+/// Whose guests are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A host process's.
+    Host(u64),
+    /// A tenant's.
+    Tenant(TenantId),
+    /// A tenant's of a type.
+    Type(TenantId, String),
+    /// A config's.
+    Config(ConfigId),
+    /// A config's with a value at its key.
+    Key(ConfigId, String),
 }
 
 /// What guests did over all host processes.
@@ -40,30 +71,36 @@ pub struct SimRunner {
 pub struct Diary {
     /// Every attempt that was started.
     pub runs: Vec<GuestRun>,
-    /// Running now: config and host process of each seat.
-    pub live: HashMap<u64, (ConfigId, u64)>,
-    /// Highest number that ran at once, by config.
-    pub peak: HashMap<ConfigId, u32>,
+    /// Running now: scopes and host process of each seat.
+    live: HashMap<u64, (Vec<Scope>, u64)>,
+    /// Highest number that ran at once.
+    pub peak: HashMap<Scope, u32>,
 }
 
+/// Shaky plugins fail for so long, then work for so long.
+const SHAKES_FOR: Duration = Duration::from_secs(1200);
+
 impl SimRunner {
-    /// Guests of host process number `host`, whose attempts take up to `longest`; `dead` marks its end.
-    pub fn new(
-        seed: u64,
-        longest: Duration,
-        dead: CancellationToken,
-        host: u64,
-        gate: Arc<Gate>,
-        diary: Arc<Mutex<Diary>>,
-    ) -> Self {
-        Self {
-            seed,
-            longest,
-            dead,
-            host,
-            gate,
-            diary,
+    /// Whether shaky plugins fail now.
+    fn shakes(&self) -> bool {
+        let spell = self.clock.monotonic().as_secs() / SHAKES_FOR.as_secs();
+        (spell + self.seed / 4).is_multiple_of(2)
+    }
+
+    fn scopes(&self, attempt: &Attempt) -> Vec<Scope> {
+        let (tenant, task_type) = (attempt.tenant_id, attempt.version.task_type.clone());
+        let mut scopes = vec![
+            Scope::Host(self.host),
+            Scope::Tenant(tenant),
+            Scope::Type(tenant, task_type),
+        ];
+        if let Some(config) = attempt.config_id {
+            let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+            let parameters = serde_json::from_str(&attempt.parameters).unwrap_or_default();
+            scopes.push(Scope::Config(config));
+            scopes.push(Scope::Key(config, rules.key_of(config, &parameters)));
         }
+        scopes
     }
 
     fn end(rng: &mut SmallRng) -> AttemptEnd {
@@ -96,11 +133,14 @@ impl Runner for SimRunner {
         _version: &PluginVersion,
         parameters: Value,
     ) -> Result<Value, Invalid> {
+        if !self.checking.is_zero() {
+            tokio::time::sleep(self.checking).await;
+        }
         Ok(parameters)
     }
 
     async fn run(&self, attempt: Attempt, control: Arc<RunControl>) -> Outcome {
-        let (seat, runs) = Seat::take(&self.diary, &attempt, self.host);
+        let (seat, runs) = Seat::take(&self.diary, &attempt, self.scopes(&attempt), self.host);
         let (high, low) = attempt.task_id.as_u64_pair();
         // By the number of runs, not the attempt: what was handed back must not be handed back for ever.
         let mut rng = SmallRng::seed_from_u64(self.seed ^ high ^ low.rotate_left(17) ^ runs);
@@ -115,7 +155,13 @@ impl Runner for SimRunner {
             reason = control.stopped() => AttemptEnd::Stopped(reason),
             () = tokio::time::sleep(span.min(attempt.timeout)) => {
                 self.gate.pass().await;
-                if span > attempt.timeout { AttemptEnd::Stopped(StopReason::Timeout) } else { Self::end(&mut rng) }
+                if span > attempt.timeout {
+                    AttemptEnd::Stopped(StopReason::Timeout)
+                } else if attempt.version.task_type == SHAKY && self.shakes() {
+                    AttemptEnd::Failed(Failure::new(ErrorKind::Trap, "unreachable"))
+                } else {
+                    Self::end(&mut rng)
+                }
             }
         };
         Outcome {
@@ -141,7 +187,12 @@ struct Seat {
 
 impl Seat {
     /// The seat, and how many attempts ran before.
-    fn take(diary: &Arc<Mutex<Diary>>, attempt: &Attempt, host: u64) -> (Self, u64) {
+    fn take(
+        diary: &Arc<Mutex<Diary>>,
+        attempt: &Attempt,
+        scopes: Vec<Scope>,
+        host: u64,
+    ) -> (Self, u64) {
         let mut open = diary.lock().unwrap_or_else(PoisonError::into_inner);
         let number = open.runs.len() as u64;
         open.runs.push(GuestRun {
@@ -149,12 +200,13 @@ impl Seat {
             config_id: attempt.config_id,
             attempt: attempt.attempt,
         });
-        if let Some(id) = attempt.config_id {
-            open.live.insert(number, (id, host));
-            let now = open.live.values().filter(|(of, _)| *of == id).count();
-            let peak = open.peak.entry(id).or_default();
-            *peak = u32::try_from(now).unwrap_or(u32::MAX).max(*peak);
+        for scope in &scopes {
+            let beside = open.live.values().filter(|(of, _)| of.contains(scope));
+            let now = u32::try_from(beside.count() + 1).unwrap_or(u32::MAX);
+            let peak = open.peak.entry(scope.clone()).or_default();
+            *peak = now.max(*peak);
         }
+        open.live.insert(number, (scopes, host));
         drop(open);
         let diary = diary.clone();
         (Self { diary, number }, number)

@@ -1,8 +1,11 @@
 //! Many seeds in every CI run, and as many as one likes by `cargo xtask soak sim`. A failing one is printed;
 //! `cargo xtask soak sim --seed N` repeats it alone.
 
+use super::world::SHAKY;
 use super::*;
-use horarium_model::Timestamp;
+use crate::store::TenantBounds;
+use horarium_model::task_type::TypeConcurrency;
+use horarium_model::{ConfigId, DEFAULT_TENANT_ID, TaskId, TenantId, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -71,6 +74,129 @@ fn configs() -> Vec<Value> {
     ]
 }
 
+/// Tenants of a crowded world: one who takes turns as everybody, one with three times the share and a bound, and one
+/// whose every execution is bounded by something.
+const PLAIN: TenantId = 2;
+const HEAVY: TenantId = 3;
+const BOUND: TenantId = 4;
+/// A type of the last with bounds of its own.
+const NARROW: &str = "narrow";
+
+/// What three more tenants have in a crowded world.
+fn crowd() -> Vec<(TenantId, Value)> {
+    let cron = |name: &str, expression: &str, extra: Value| {
+        let mut config = json!({
+            "name": name, "scheduler_type": "cron", "max_retries": 1, "timeout_seconds": 90, "overlap": "allow",
+            "schedule_config": {"cron_expression": expression},
+            "retry_policy": {"initial_seconds": 2, "max_seconds": 30},
+        });
+        json_merge(&mut config, extra);
+        config
+    };
+    let manual = |name: &str, extra: Value| {
+        let mut config = json!({"name": name, "scheduler_type": "manual", "max_retries": 1});
+        json_merge(&mut config, extra);
+        config
+    };
+    vec![
+        (PLAIN, cron("plain", "* * * * *", json!({}))),
+        (PLAIN, manual("plain by hand", json!({"priority": 3}))),
+        (HEAVY, cron("heavy", "*/45 * * * * *", json!({}))),
+        (HEAVY, manual("heavy by hand", json!({}))),
+        (
+            BOUND,
+            cron("narrow", "* * * * *", json!({"task_type": NARROW})),
+        ),
+        (
+            BOUND,
+            manual("narrow by hand", json!({"task_type": NARROW})),
+        ),
+        (
+            BOUND,
+            manual("by key", json!({"concurrency": {"max": 2, "key": "/k"}})),
+        ),
+        (
+            BOUND,
+            cron(
+                "at a rate",
+                "*/30 * * * * *",
+                json!({"concurrency": {"rate": {"count": 3, "seconds": 120}}, "expires_after_seconds": 300}),
+            ),
+        ),
+        (
+            BOUND,
+            cron(
+                "few wait",
+                "* * * * *",
+                json!({"concurrency": {"max": 1, "backlog": 3}, "max_retries": 0}),
+            ),
+        ),
+        (
+            BOUND,
+            cron(
+                "shaky",
+                "*/30 * * * * *",
+                json!({"task_type": SHAKY, "expires_after_seconds": 900}),
+            ),
+        ),
+        (
+            BOUND,
+            cron(
+                "parent",
+                "*/2 * * * *",
+                json!({"chain": [{"task": "after-success", "on": ["succeeded"]}, {"task": "after-failure", "on": ["failed"]}]}),
+            ),
+        ),
+        (
+            BOUND,
+            manual("after success", json!({"key": "after-success"})),
+        ),
+        (
+            BOUND,
+            manual(
+                "after failure",
+                json!({"key": "after-failure", "overlap": "skip"}),
+            ),
+        ),
+    ]
+}
+
+/// Three more tenants, with what they may and what they have.
+async fn admit_crowd(world: &mut World, rng: &mut SmallRng) -> Vec<(TenantId, ConfigId)> {
+    let bounds = |weight, max, backlog| TenantBounds {
+        weight,
+        max,
+        backlog,
+    };
+    let narrow = TypeConcurrency {
+        max: Some(2),
+        backlog: Some(12),
+    };
+    let free = TypeConcurrency::default();
+    let most = rng.random_range(2..6);
+    for (tenant, bounds, task_type, concurrency) in [
+        (PLAIN, bounds(1, None, None), TYPE, free),
+        (HEAVY, bounds(3, Some(most), Some(60)), TYPE, free),
+        (BOUND, bounds(2, None, None), TYPE, free),
+        (BOUND, bounds(2, None, None), SHAKY, free),
+        (BOUND, bounds(2, None, None), NARROW, narrow),
+    ] {
+        let admitted = world.admit(tenant, bounds, task_type, concurrency).await;
+        admitted.expect("a tenant");
+    }
+    let mut ids = Vec::new();
+    for (tenant, config) in crowd() {
+        let config = world.create(tenant, config).await.expect("a valid config");
+        ids.push((tenant, config.id));
+    }
+    ids
+}
+
+/// Whether many tenants share the world of a seed.
+fn is_crowded(seed: u64) -> bool {
+    seed % 4 > 1
+}
+
 fn json_merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -109,15 +235,21 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
     let scenario = Scenario {
         seed,
         hosts,
-        slots: rng.random_range(1..12),
-        longest: Duration::from_secs(rng.random_range(1..240)),
+        // What a crowd wants must be less than what there is, else its backlog grows for ever.
+        slots: rng.random_range(if is_crowded(seed) { 4..12 } else { 1..12 }),
+        longest: Duration::from_secs(rng.random_range(1..if is_crowded(seed) { 90 } else { 240 })),
+        checking: Duration::from_millis(if seed % 5 == 3 { 200 } else { 0 }),
         faults,
         mutation,
     };
     let mut world = World::new(scenario, begun()).await.expect("a world");
     let mut ids = Vec::new();
     for config in configs() {
-        ids.push(world.create(config).await.expect("a valid config"));
+        let config = world.create(DEFAULT_TENANT_ID, config).await;
+        ids.push((DEFAULT_TENANT_ID, config.expect("a valid config").id));
+    }
+    if is_crowded(seed) {
+        ids.extend(admit_crowd(&mut world, &mut rng).await);
     }
     for at in 0..hosts {
         // Where hosts share a database, their clocks need not be right.
@@ -125,7 +257,7 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
         let ahead = chrono::Duration::seconds(wrong);
         world.start(at, ahead).await.expect("a host");
     }
-    let mut triggered = Vec::new();
+    let mut triggered: Vec<(TenantId, TaskId)> = Vec::new();
     for _ in 0..rng.random_range(5..25) {
         world
             .pass(Duration::from_millis(rng.random_range(1..600_000)))
@@ -165,21 +297,33 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
             4 if hosts > 1 && seed % 8 == 1 => world.fail_over(up_to(&mut rng, 10)).await,
             4 if !triggered.is_empty() => {
                 let which = rng.random_range(0..triggered.len());
-                world.cancel(at, triggered[which]).await;
+                let (tenant, task_id) = triggered[which];
+                world.cancel(at, tenant, task_id).await;
+            }
+            5 | 6 if is_crowded(seed) => {
+                // Somebody wants a lot at once.
+                let which = ids[rng.random_range(0..ids.len())];
+                for _ in 0..rng.random_range(10..40) {
+                    let key = json!({"k": rng.random_range(0..3)});
+                    world.trigger(at, which, Some(key), rng.random()).await;
+                }
             }
             10 | 11 => {
                 let which = rng.random_range(0..ids.len());
                 let paused = rng.random_bool(0.5);
-                world.update(ids[which], json!({"paused": paused})).await;
+                let (tenant, id) = ids[which];
+                world.update(tenant, id, json!({"paused": paused})).await;
             }
             12 => {
                 let which = rng.random_range(0..ids.len());
-                world.update(ids[which], change(&mut rng)).await;
+                let (tenant, id) = ids[which];
+                world.update(tenant, id, change(&mut rng)).await;
             }
             _ => {
                 let which = rng.random_range(0..ids.len());
                 let told = rng.random();
-                triggered.extend(world.trigger(at, ids[which], told).await);
+                let task_id = world.trigger(at, ids[which], None, told).await;
+                triggered.extend(task_id.map(|task_id| (ids[which].0, task_id)));
             }
         }
     }
@@ -216,32 +360,30 @@ fn change(rng: &mut SmallRng) -> Value {
 async fn settle(world: &mut World) {
     use crate::clock::Clock;
     use crate::store::{Catalog, ConfigFilter, ConfigUpdate, Page, Queue, QueueCounts, Reanchor};
-    let tenant = horarium_model::DEFAULT_TENANT_ID;
-    let listing = world
-        .store
-        .configs(tenant, &ConfigFilter::default(), &Page::first(100))
-        .await
-        .expect("configs");
-    for config in listing.items {
-        // Paused without a new anchor: what was due stays as it was decided.
-        let mut spec = config.spec.clone();
-        spec.paused = true;
-        let reanchor = Reanchor {
-            anchor_at: config.schedule_state.anchor_at,
-            next_fire_at: None,
-            skipped: None,
-        };
-        let update = ConfigUpdate {
-            expected_version: config.version,
-            spec,
-            reanchor: Some(reanchor),
-        };
-        let now = world.clock.now();
-        world
+    for tenant in world.tenants() {
+        let listing = world
             .store
-            .update_config(now, tenant, config.id, update)
+            .configs(tenant, &ConfigFilter::default(), &Page::first(100))
             .await
-            .expect("paused");
+            .expect("configs");
+        for config in listing.items {
+            // Paused without a new anchor: what was due stays as it was decided.
+            let mut spec = config.spec.clone();
+            spec.paused = true;
+            let reanchor = Reanchor {
+                anchor_at: config.schedule_state.anchor_at,
+                next_fire_at: None,
+                skipped: None,
+            };
+            let update = ConfigUpdate {
+                expected_version: config.version,
+                spec,
+                reanchor: Some(reanchor),
+            };
+            let now = world.clock.now();
+            let updated = world.store.update_config(now, tenant, config.id, update);
+            updated.await.expect("paused");
+        }
     }
     // One slot and slow guests can leave a day of backlog; what does not move for hours never will.
     let (mut before, mut still) = (QueueCounts::default(), 0);
@@ -257,7 +399,16 @@ async fn settle(world: &mut World) {
     world.stop_all().await;
 }
 
+/// Lives through one history. What breaks off by a panic is wrong too, and keeps its seed.
 fn simulate(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
+    std::panic::catch_unwind(|| live(seed, mutation)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        vec![format!("it panicked: {}", text.unwrap_or_default())]
+    })
+}
+
+fn live(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -391,10 +542,124 @@ noticed! {
     a_lost_end_is_noticed: LostEnd;
     what_waits_for_ever_is_noticed: LateRetry;
     runs_of_the_dead_are_noticed: NoTakeOver;
+    a_tenant_who_is_always_first_is_noticed: NoTurns;
+    free_slots_beside_a_queue_are_noticed: LeftWaiting;
+    too_many_of_a_tenant_are_noticed: NoTenantBound;
+    too_many_of_a_type_are_noticed: NoTypeBound;
+    a_rate_that_is_exceeded_is_noticed: NoRate;
+    a_backlog_without_end_is_noticed: NoBacklog;
+    a_breaker_that_holds_nothing_is_noticed: NoBreaker;
+    a_chain_that_breaks_off_is_noticed: LostChain;
 }
 
 #[test]
 fn the_same_seed_is_the_same_history() {
     // Task ids are random, so histories are compared by what they lead to, not by bytes.
     assert_eq!(simulate(5, None), simulate(5, None));
+}
+
+/// A world of one sound host with one slot, whose guests take no time.
+async fn quiet_world(checking: Duration) -> World {
+    let scenario = Scenario {
+        seed: 1,
+        hosts: 1,
+        slots: 1,
+        longest: Duration::from_millis(1),
+        checking,
+        faults: FaultPlan::NONE,
+        mutation: None,
+    };
+    World::new(scenario, begun()).await.expect("a world")
+}
+
+/// Everything a config fired: slots, and when they could be seen.
+async fn fired(world: &World, id: ConfigId) -> Vec<(Timestamp, Timestamp)> {
+    use crate::store::{ExecutionFilter, History, Page};
+    let filter = ExecutionFilter {
+        config_id: Some(id),
+        ..ExecutionFilter::default()
+    };
+    let page = Page::first(Page::MAX);
+    let listed = world.store.executions(DEFAULT_TENANT_ID, &filter, &page);
+    let listed = listed.await.expect("executions").items;
+    listed
+        .iter()
+        .filter_map(|one| Some((one.slot?, one.created_at)))
+        .collect()
+}
+
+async fn paused_time(future: impl Future<Output = ()>) {
+    tokio::time::pause();
+    future.await;
+}
+
+/// Twelve slots of 8 MiB each are no single call to the store.
+#[tokio::test]
+async fn what_is_made_up_goes_in_calls_of_bounded_size() {
+    paused_time(async {
+        let mut world = quiet_world(Duration::ZERO).await;
+        let config = json!({
+            "name": "large", "scheduler_type": "cron", "parameters": {"text": "x".repeat(8 << 20)},
+            "schedule_config": {"cron_expression": "*/10 * * * *", "catch_up": "all"},
+        });
+        let config = world.create(DEFAULT_TENANT_ID, config).await;
+        let id = config.expect("a good config").id;
+        world.pass(Duration::from_secs(2 * 3600 + 30)).await;
+        world
+            .start(0, chrono::Duration::zero())
+            .await
+            .expect("a host");
+        world.pass(Duration::from_secs(60)).await;
+        let fired = fired(&world, id).await;
+        assert_eq!(fired.len(), 12);
+        world.stop_all().await;
+        let testimony = world.testimony.lock().expect("not poisoned");
+        assert!(
+            testimony.largest_call <= 64 << 20,
+            "{}",
+            testimony.largest_call
+        );
+        assert!(
+            testimony.largest_call >= 32 << 20,
+            "{}",
+            testimony.largest_call
+        );
+    })
+    .await;
+}
+
+/// Four hundred configs whose parameters take 200 ms each to check are due at once, one of every second beside them.
+#[tokio::test]
+async fn schemas_that_take_long_delay_nobody_else() {
+    paused_time(async {
+        let mut world = quiet_world(Duration::from_millis(200)).await;
+        let cron = |name: String, expression: &str| {
+            json!({"name": name, "scheduler_type": "cron", "overlap": "allow",
+                "schedule_config": {"cron_expression": expression}})
+        };
+        let each_second = cron("each second".to_owned(), "* * * * * *");
+        let each_second = world.create(DEFAULT_TENANT_ID, each_second).await;
+        let each_second = each_second.expect("a good config").id;
+        let mut together = Vec::new();
+        for n in 0..400 {
+            let config = cron(format!("at once {n}"), "1 20 28 3 *");
+            let config = world.create(DEFAULT_TENANT_ID, config).await;
+            together.push(config.expect("a good config").id);
+        }
+        world
+            .start(0, chrono::Duration::zero())
+            .await
+            .expect("a host");
+        world.pass(Duration::from_secs(120)).await;
+        for id in together {
+            assert_eq!(fired(&world, id).await.len(), 1);
+        }
+        let fired = fired(&world, each_second).await;
+        assert!(fired.len() >= 118, "{}", fired.len());
+        // The first waits for its own parameters.
+        let latest = fired.iter().map(|(slot, seen)| *seen - *slot).max();
+        assert!(latest < Some(chrono::Duration::seconds(1)), "{latest:?}");
+        world.stop_all().await;
+    })
+    .await;
 }

@@ -5,21 +5,25 @@ use super::faults::FaultPlan;
 use super::host::{Birth, Host};
 use super::ledger::Ledger;
 use super::mutants::{MutantStore, Mutation};
+use super::rules::Rules;
 use super::runner::Diary;
+use super::witness::{Testimony, WitnessStore};
 use crate::clock::Clock;
 use crate::config_cache::{Overrides, freeze};
 use crate::registry::Registry;
 use crate::scheduler::new_task_id;
-use crate::service::{Context, NoRuns, Services, TaskRef, Tasks};
+use crate::service::{Context, NoRuns, Services, TaskRef};
 use crate::store::conformance::NoGuests;
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, Store, StoreError,
+    CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, Store, StoreError, TenantBounds,
 };
 use horarium_model::descriptor::Descriptor;
 use horarium_model::limits::LimitOverrides;
-use horarium_model::task_type::{PluginVersion, VersionState};
-use horarium_model::{ConfigId, DEFAULT_TENANT_ID, TaskId, TaskSpec, Timestamp, Trigger};
+use horarium_model::task_type::{PluginVersion, TypeConcurrency, VersionState};
+use horarium_model::{
+    ConfigId, DEFAULT_TENANT_ID, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp, Trigger,
+};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +40,8 @@ pub struct Scenario {
     pub slots: u32,
     /// The longest a guest takes.
     pub longest: Duration,
+    /// How long a look at parameters takes, as with a schema that is judged in a child process.
+    pub checking: Duration,
     /// How the store fails.
     pub faults: FaultPlan,
     /// The rule that the store breaks, to see whether that is noticed.
@@ -54,8 +60,14 @@ pub struct World {
     pub begun: Timestamp,
     /// Which schedules were in force when.
     pub ledger: Ledger,
+    /// The bounds that were laid down.
+    pub rules: Arc<Mutex<Rules>>,
+    /// What was seen of the store.
+    pub testimony: Arc<Mutex<Testimony>>,
+    /// The store as hosts have it: a rule may be broken, and it is watched.
+    way: Arc<dyn Store>,
     /// What an operator does, through no host in particular.
-    tasks: Tasks,
+    services: Services,
     /// Executions that a failover lost.
     pub lost: HashSet<TaskId>,
     /// Whether there was a failover: then what ran may run again, beside itself.
@@ -65,8 +77,13 @@ pub struct World {
     hosts: Vec<Option<Host>>,
 }
 
-/// The one task type of the simulator.
-const TYPE: &str = "sim";
+/// How many that wait are asked why.
+const ASKED: usize = 30;
+
+/// The task type of all that do not care.
+pub const TYPE: &str = "sim";
+/// A type that fails for a while, again and again.
+pub(super) const SHAKY: &str = "shaky";
 
 impl World {
     /// A world with one registered plugin and no host. Must be called in a runtime with paused time.
@@ -79,13 +96,24 @@ impl World {
             0 | 1 => MemoryStore::new(),
             _ => MemoryStore::shared(clock.clone()),
         });
-        register(&store, begun).await?;
-        let tasks = operator(store.clone(), clock.clone(), scenario.mutation).await?;
+        let (rules, testimony) = (Arc::default(), Arc::default());
+        let spoilt: Arc<dyn Store> = Arc::new(MutantStore::new(store.clone(), scenario.mutation));
+        let way: Arc<dyn Store> = Arc::new(WitnessStore::new(
+            spoilt,
+            store.clone(),
+            Arc::clone(&rules),
+            Arc::clone(&testimony),
+        ));
+        register(&store, begun, DEFAULT_TENANT_ID, TYPE).await?;
+        let services = operator(way.clone(), clock.clone()).await?;
         Ok(Self {
             store,
             clock,
             ledger: Ledger::default(),
-            tasks,
+            rules,
+            testimony,
+            way,
+            services,
             diary: Arc::default(),
             begun,
             lost: HashSet::new(),
@@ -96,29 +124,64 @@ impl World {
         })
     }
 
-    /// Creates a config from its JSON form (its `task_type` is filled in). No host is told.
+    /// Registers a type for a tenant, with bounds for both.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn admit(
+        &mut self,
+        tenant: TenantId,
+        bounds: TenantBounds,
+        task_type: &str,
+        concurrency: TypeConcurrency,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.store.admit(tenant);
+        register(&self.store, now, tenant, task_type).await?;
+        self.way.set_tenant_bounds(tenant, bounds).await?;
+        self.lay_down(|rules| rules.set_tenant(tenant, bounds));
+        if concurrency == TypeConcurrency::default() {
+            return Ok(());
+        }
+        self.lay_down(|rules| rules.set_type(tenant, task_type, concurrency));
+        let set = self
+            .way
+            .set_type_concurrency(now, tenant, task_type, concurrency.into());
+        set.await.map(|_| ())
+    }
+
+    /// Creates a config from its JSON form (its `task_type` is filled in, where it has none). No host is told.
     ///
     /// # Errors
     /// What the config or the store refuses.
-    pub async fn create(&mut self, mut spec: Value) -> Result<ConfigId, StoreError> {
-        spec["task_type"] = TYPE.into();
+    pub async fn create(
+        &mut self,
+        tenant: TenantId,
+        mut spec: Value,
+    ) -> Result<TaskConfig, StoreError> {
+        if spec["task_type"].is_null() {
+            spec["task_type"] = TYPE.into();
+        }
         let now = self.clock.now();
         let spec = TaskSpec::from_json(&spec, now, None)?;
-        let config = self
-            .store
-            .create_config(now, DEFAULT_TENANT_ID, spec)
-            .await?;
+        let config = self.store.create_config(now, tenant, spec).await?;
         self.ledger.opened(&config);
-        Ok(config.id)
+        self.lay_down(|rules| rules.set_config(&config));
+        Ok(config)
+    }
+
+    fn lay_down(&self, rule: impl FnOnce(&mut Rules)) {
+        rule(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// An operator's merge patch of a config. No host is told. A patch that is refused changes nothing.
-    pub async fn update(&mut self, config: ConfigId, patch: Value) {
+    pub async fn update(&mut self, tenant: TenantId, config: ConfigId, patch: Value) {
         let (now, task) = (self.clock.now(), TaskRef::Id(config));
-        let Ok(before) = self.tasks.show(DEFAULT_TENANT_ID, &task).await else {
+        let tasks = &self.services.tasks;
+        let Ok(before) = tasks.show(tenant, &task).await else {
             return;
         };
-        let updated = self.tasks.update(DEFAULT_TENANT_ID, &task, &patch, None);
+        let updated = tasks.update(tenant, &task, &patch, None);
         if let Ok(after) = updated.await {
             self.ledger.changed(now, &before, &after);
         }
@@ -134,13 +197,15 @@ impl World {
         }
         self.lives += 1;
         let birth = Birth {
-            store: Arc::new(MutantStore::new(self.store.clone(), self.scenario.mutation)),
+            store: self.way.clone(),
             clock: self.clock.clone(),
             diary: self.diary.clone(),
+            rules: self.rules.clone(),
             number: self.lives,
             seed: self.scenario.seed,
             slots: self.scenario.slots,
             longest: self.scenario.longest,
+            checking: self.scenario.checking,
             faults: self.scenario.faults,
             ahead,
         };
@@ -192,6 +257,11 @@ impl World {
         self.pass(span).await;
         self.lost.extend(self.store.go_back(replica));
         self.failed_over = true;
+        let mut testimony = self
+            .testimony
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        testimony.forget();
     }
 
     /// Lets simulated time pass.
@@ -200,23 +270,27 @@ impl World {
     }
 
     /// A person's trigger, through host `at`; of the others those are told whose bit is set in `told`. None when
-    /// there is no such host or the store failed.
-    pub async fn trigger(&self, at: usize, config: ConfigId, told: u8) -> Option<TaskId> {
+    /// there is no such host, or it was refused.
+    pub async fn trigger(
+        &self,
+        at: usize,
+        (tenant, config): (TenantId, ConfigId),
+        parameters: Option<Value>,
+        told: u8,
+    ) -> Option<TaskId> {
         let host = self.hosts[at].as_ref()?;
-        let found = self.store.config(DEFAULT_TENANT_ID, config).await.ok()??;
+        let found = self.store.config(tenant, config).await.ok()??;
         let compiled = host.configs.get(config, found.version).await.ok()??;
         let now = self.clock.now();
-        let new = freeze(
-            &compiled,
-            &host.registry,
-            new_task_id(now),
-            Trigger::Manual,
-            now,
-            Overrides::default(),
-        )
-        .await;
+        let overrides = Overrides {
+            parameters: parameters.map(|parameters| parameters.to_string().into()),
+            ..Overrides::default()
+        };
+        let id = new_task_id(now);
+        let manual = Trigger::Manual;
+        let new = freeze(&compiled, &host.registry, id, manual, now, overrides).await;
         let task_id = new.task_id;
-        let receipts = self.store.enqueue_many(now, vec![new]).await.ok()?;
+        let receipts = self.way.enqueue_many(now, vec![new]).await.ok()?;
         host.wakes.enqueued();
         for (number, other) in self.hosts.iter().enumerate() {
             if let Some(other) = other.as_ref().filter(|_| told & (1 << number) != 0) {
@@ -228,22 +302,54 @@ impl World {
     }
 
     /// Cancels an execution; only host `at` is told at once.
-    pub async fn cancel(&self, at: usize, task_id: TaskId) {
+    pub async fn cancel(&self, at: usize, tenant: TenantId, task_id: TaskId) {
         let now = self.clock.now();
-        let receipt = self.store.cancel(now, DEFAULT_TENANT_ID, task_id).await;
+        let receipt = self.store.cancel(now, tenant, task_id).await;
         if let (Ok(CancelReceipt::Requested), Some(host)) = (receipt, &self.hosts[at]) {
             host.wakes.cancelled(task_id);
         }
     }
+
+    /// Everybody who has something here, in order.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants: Vec<TenantId> = rules.tenants().map(|(tenant, _)| tenant).collect();
+        tenants.push(DEFAULT_TENANT_ID);
+        tenants.sort_unstable();
+        tenants.dedup();
+        tenants
+    }
+
+    /// Slots of each host.
+    pub fn slots(&self) -> u32 {
+        self.scenario.slots
+    }
+
+    /// What waits, each with the reason that `execution why` gives.
+    ///
+    /// # Errors
+    /// The service's, as text: what waits must have a reason.
+    pub async fn reasons(&self) -> Result<Vec<(TaskId, &'static str)>, String> {
+        let mut waiting = Vec::new();
+        self.store.each_live(|shown| {
+            if shown.state.is_waiting() {
+                waiting.push((shown.tenant_id, shown.task_id));
+            }
+        });
+        let mut reasons = Vec::with_capacity(waiting.len());
+        // Each is compared with all that lives.
+        for (tenant, task_id) in waiting.into_iter().take(ASKED) {
+            let why = self.services.executions.why(tenant, task_id).await;
+            let why =
+                why.map_err(|error| format!("{task_id} waits and nobody knows why: {error}"))?;
+            reasons.push((task_id, why.reason));
+        }
+        Ok(reasons)
+    }
 }
 
 /// The services over the store itself.
-async fn operator(
-    store: Arc<MemoryStore>,
-    clock: Arc<SimClock>,
-    mutation: Option<Mutation>,
-) -> Result<Tasks, StoreError> {
-    let store: Arc<dyn Store> = Arc::new(MutantStore::new(store, mutation));
+async fn operator(store: Arc<dyn Store>, clock: Arc<SimClock>) -> Result<Services, StoreError> {
     let registry = Arc::new(Registry::new(store.clone(), Arc::new(NoGuests)));
     registry.refresh().await?;
     let services = Services::new(Context {
@@ -257,14 +363,19 @@ async fn operator(
         keyring: Arc::default(),
         requests: Arc::default(),
     });
-    Ok(services.tasks)
+    Ok(services)
 }
 
-async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError> {
+async fn register(
+    store: &MemoryStore,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+) -> Result<(), StoreError> {
     let digest = horarium_model::task_type::digest(b"sim");
     let version = PluginVersion {
-        tenant_id: DEFAULT_TENANT_ID,
-        task_type: TYPE.into(),
+        tenant_id: tenant,
+        task_type: task_type.into(),
         digest: digest.clone(),
         state: VersionState::Compiling,
         error: None,
@@ -285,7 +396,7 @@ async fn register(store: &MemoryStore, now: Timestamp) -> Result<(), StoreError>
         activate: true,
     };
     store
-        .finish_version(now, DEFAULT_TENANT_ID, TYPE, &digest, ready)
+        .finish_version(now, tenant, task_type, &digest, ready)
         .await?;
     Ok(())
 }

@@ -92,3 +92,23 @@ pub struct Listing<T> {
     /// Where the next page starts; none when this was the last.
     pub next: Option<i64>,
 }
+
+/// Cuts `items` into parts whose sizes add up to `limit` at most, so that no statement becomes too long; each part
+/// has at least one.
+pub fn chunks<T>(items: Vec<T>, limit: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<T>>::new(), usize::MAX);
+    for item in items {
+        let more = size(&item);
+        match parts.last_mut() {
+            Some(last) if bytes.saturating_add(more) <= limit => {
+                bytes += more;
+                last.push(item);
+            }
+            _ => {
+                bytes = more;
+                parts.push(vec![item]);
+            }
+        }
+    }
+    parts
+}

@@ -21,6 +21,16 @@ pub trait Queue: Send + Sync + 'static {
     /// Schedules whose `next_fire_at` has come, the most overdue first.
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>>;
 
+    /// Schedules that wait for an instant computed with another release of the zone database than `zone_data`
+    /// (rule S13), by rising config id, those after `after`. Whatever writes a schedule's next instant notes
+    /// [`ZONE_DATA`](horarium_model::cron::ZONE_DATA) beside it.
+    async fn schedules_by_other_zone_data(
+        &self,
+        zone_data: &str,
+        after: ConfigId,
+        limit: u32,
+    ) -> StoreResult<Vec<DueSchedule>>;
+
     /// The earliest instant at which time alone makes something happen: a schedule fires, a waiting
     /// execution becomes available or expires, a rate that something waits for has tokens again.
     async fn next_due(&self) -> StoreResult<Option<Timestamp>>;

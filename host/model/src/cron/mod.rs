@@ -33,6 +33,9 @@ use next::{DstRule, Resolver};
 use walls::WallTimes;
 use zone::ZoneTable;
 
+/// The release of the zone database that is compiled in, such as `2025b`.
+pub const ZONE_DATA: &str = chrono_tz::IANA_TZDB_VERSION;
+
 /// An expression without a slot for this long is refused: eight years part the leap days
 /// around 1900 and 2100, so every possible date comes within nine.
 const HORIZON_MONTHS: u32 = 9 * 12;

@@ -142,7 +142,9 @@ CREATE TABLE task_schedules (
     skip_count bigint,
     failures_in_a_row bigint NOT NULL DEFAULT 0,
     -- Highest version ever given to a key of the config's state.
-    state_version bigint NOT NULL DEFAULT 0
+    state_version bigint NOT NULL DEFAULT 0,
+    -- Release of the zone database that next_fire_at was computed with.
+    zone_data text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX task_schedules_due ON task_schedules (next_fire_at, config_id) WHERE next_fire_at IS NOT NULL;
 

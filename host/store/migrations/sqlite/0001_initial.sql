@@ -126,7 +126,9 @@ CREATE TABLE task_schedules (
     skip_count INTEGER,
     failures_in_a_row INTEGER NOT NULL DEFAULT 0,
     -- Highest version ever given to a key of the config's state.
-    state_version INTEGER NOT NULL DEFAULT 0
+    state_version INTEGER NOT NULL DEFAULT 0,
+    -- Release of the zone database that next_fire_at was computed with.
+    zone_data TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX task_schedules_due ON task_schedules (next_fire_at, config_id) WHERE next_fire_at IS NOT NULL;
 

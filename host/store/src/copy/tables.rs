@@ -90,7 +90,7 @@ pub(crate) const TABLES: &[Table] = &[
         key: "config_id",
         ints: "config_id next_fire_at last_slot anchor_at skip_first skip_last skip_count \
             failures_in_a_row state_version",
-        texts: "skip_reason",
+        texts: "skip_reason zone_data",
         ..TABLE
     },
     Table {

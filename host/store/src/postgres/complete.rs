@@ -1,14 +1,13 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
 use super::chain::{self, Ends};
-use super::enqueue::chunks;
 use super::rows::{Cells as _, Reader};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
 use super::{ahead, breakers, end, jsonb, sql};
-use crate::columns::{Measured, micros, text};
+use crate::columns::{Measured, STATEMENT_BYTES, micros, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
-use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST};
+use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST, chunks};
 use horarium_model::{ConfigId, Timestamp};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -195,7 +194,7 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Ends> {
     write_arrays(tx, sql::INSERT_HTTP, batch.calls).await?;
     tx.tidings.schedule |= !batch.retries.is_empty();
     write_retries(tx, &batch.retries).await?;
-    for chunk in chunks(batch.ends, |ended| {
+    for chunk in chunks(batch.ends, STATEMENT_BYTES, |ended| {
         ended.result().map_or(0, |r| r.len()) + 256
     }) {
         record(tx, &chunk).await?;
@@ -230,7 +229,7 @@ async fn write_arrays<T: Serialize>(
         let text = jsonb::text(&text(&pieces)?).into_owned();
         texts.push((tenant, id, i64::from(claim), text));
     }
-    for chunk in chunks(texts, |(_, _, _, text)| text.len()) {
+    for chunk in chunks(texts, STATEMENT_BYTES, |(_, _, _, text)| text.len()) {
         let (mut tenants, mut ids, mut claims, mut pieces) = (vec![], vec![], vec![], vec![]);
         for (tenant, id, claim, text) in chunk {
             tenants.push(tenant);

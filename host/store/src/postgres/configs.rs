@@ -11,6 +11,7 @@ use horarium_core::store::{
     rules,
 };
 use horarium_model::config::{ScheduleState, SkipStreak};
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgConnection, Postgres};
@@ -213,6 +214,7 @@ async fn create(
         .bind(id)
         .bind(opt_micros(next_fire_at))
         .bind(micros(now))
+        .bind(ZONE_DATA)
         .execute(tx.connection())
         .await?;
     // After the config, as locks are ordered.
@@ -280,6 +282,7 @@ async fn write_schedule(tx: &mut Tx, id: ConfigId, state: &ScheduleState) -> PgR
         .bind(skip.map(|skip| micros(skip.last)))
         .bind(skip.map(|skip| skip.count))
         .bind(i64::from(state.failures_in_a_row))
+        .bind(ZONE_DATA)
         .execute(tx.connection())
         .await?;
     Ok(())

@@ -7,10 +7,10 @@ use super::keys;
 use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use super::{ahead, sql};
-use crate::columns::{AttemptRow, micros, opt_micros, text};
+use crate::columns::{AttemptRow, STATEMENT_BYTES, micros, opt_micros, text};
 use crate::settle::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
-use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, rules};
+use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, chunks, rules};
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
 use serde_json::Value;
@@ -250,7 +250,7 @@ pub(super) async fn insert_attempts(
     for (tenant, attempt) in attempts {
         rows.push((*tenant, super::jsonb::text(&text(attempt)?).into_owned()));
     }
-    for chunk in super::enqueue::chunks(rows, |(_, text)| text.len()) {
+    for chunk in chunks(rows, STATEMENT_BYTES, |(_, text)| text.len()) {
         let (tenants, texts): (Vec<i64>, Vec<String>) = chunk.into_iter().unzip();
         query(sql::INSERT_ATTEMPTS)
             .bind(tenants)

@@ -2,9 +2,11 @@
 
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
 use super::{answers, backlog, jsonb, sql};
-use crate::columns::{micros, opt_micros};
+use crate::columns::{STATEMENT_BYTES, micros, opt_micros};
 use crate::firing::{self, Fresh};
-use horarium_core::store::{Enqueue, EnqueueReceipt, Enqueued, NewExecution, Waiter, rules};
+use horarium_core::store::{
+    Enqueue, EnqueueReceipt, Enqueued, NewExecution, Waiter, chunks, rules,
+};
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
 use horarium_model::{ConfigId, TaskId, Timestamp};
@@ -13,8 +15,6 @@ use std::collections::{HashMap, HashSet};
 
 /// Parameters larger than this stand aside, so that changes of state do not rewrite them.
 const LARGE: usize = 1024;
-/// Text in one statement; a batch with more goes in several.
-pub(super) const STATEMENT_BYTES: usize = 16 << 20;
 
 /// The columns of `INSERT_LIVE`.
 #[derive(Default)]
@@ -135,7 +135,7 @@ pub(super) async fn insert(
         .filter(|item| item.template.parameters.len() > LARGE && inserted.contains(&item.id))
         .map(|item| (item.id, jsonb::text(&item.template.parameters)))
         .collect();
-    for chunk in chunks(large, |(_, text)| text.len()) {
+    for chunk in chunks(large, STATEMENT_BYTES, |(_, text)| text.len()) {
         let (ids, texts): (Vec<i64>, Vec<Cow<'_, str>>) = chunk.into_iter().unzip();
         query(sql::INSERT_PARAMETERS)
             .bind(ids)
@@ -148,25 +148,6 @@ pub(super) async fn insert(
         inserted.then(|| rules::waiting_state(item.due_at, now))
     };
     Ok(fresh.iter().map(state).collect())
-}
-
-/// Cuts a batch so that no statement becomes too long; each part has at least one item.
-pub(super) fn chunks<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let (mut parts, mut bytes) = (Vec::<Vec<T>>::new(), usize::MAX);
-    for item in items {
-        let more = size(&item);
-        match parts.last_mut() {
-            Some(last) if bytes.saturating_add(more) <= STATEMENT_BYTES => {
-                bytes += more;
-                last.push(item);
-            }
-            _ => {
-                bytes = more;
-                parts.push(vec![item]);
-            }
-        }
-    }
-    parts
 }
 
 /// By how much the hosts' clocks may differ, in microseconds, for lookups by time to be right.

@@ -8,6 +8,7 @@ use super::{ahead, backlog, end, enqueue, sql};
 use crate::columns::{micros, opt_micros};
 use crate::firing::{FirePlan, Position, Skip, all_waiting};
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter, rules};
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use std::collections::HashMap;
@@ -165,6 +166,7 @@ async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> PgResu
         .bind(firsts)
         .bind(lasts)
         .bind(counts)
+        .bind(ZONE_DATA)
         .execute(tx.connection())
         .await?;
     Ok(())

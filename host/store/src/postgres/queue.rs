@@ -54,6 +54,31 @@ impl Queue for PostgresStore {
         .await
     }
 
+    async fn schedules_by_other_zone_data(
+        &self,
+        zone_data: &str,
+        after: ConfigId,
+        limit: u32,
+    ) -> StoreResult<Vec<DueSchedule>> {
+        let zone_data: Arc<str> = zone_data.into();
+        self.read(move |connection| {
+            let zone_data = zone_data.clone();
+            Box::pin(async move {
+                let rows = query(sql::OTHER_ZONE_DATA)
+                    .bind(&*zone_data)
+                    .bind(after)
+                    .bind(i64::from(limit))
+                    .fetch_all(connection)
+                    .await?;
+                Ok(rows
+                    .iter()
+                    .map(rows::due_schedule)
+                    .collect::<StoreResult<_>>()?)
+            })
+        })
+        .await
+    }
+
     async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
         self.read(|connection| {
             Box::pin(async move {

@@ -178,6 +178,12 @@ statements! {
         FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
         WHERE s.next_fire_at IS NOT NULL AND s.next_fire_at <= $1 AND NOT c.paused AND c.deleted_at IS NULL \
         ORDER BY s.next_fire_at, s.config_id LIMIT $2";
+    /// Asked once a start and once a day: reads every schedule.
+    OTHER_ZONE_DATA = "SELECT c.id, c.version, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+        s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+        FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
+        WHERE s.config_id > $2 AND s.zone_data <> $1 AND s.next_fire_at IS NOT NULL AND NOT c.paused \
+        AND c.deleted_at IS NULL ORDER BY s.config_id LIMIT $3";
     // Paused and deleted configs have no next_fire_at.
     NEXT_DUE = "SELECT least( \
         (SELECT min(next_fire_at) FROM task_schedules WHERE next_fire_at IS NOT NULL), \
@@ -298,7 +304,7 @@ statements! {
         WHERE c.id = ANY ($1) AND c.deleted_at IS NULL";
     ADVANCE_SCHEDULES = "UPDATE task_schedules s SET next_fire_at = u.next_fire_at, \
         last_slot = u.last_slot, skip_reason = u.skip_reason, skip_first = u.skip_first, \
-        skip_last = u.skip_last, skip_count = u.skip_count \
+        skip_last = u.skip_last, skip_count = u.skip_count, zone_data = $8 \
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
         u(config_id, next_fire_at, last_slot, skip_reason, skip_first, skip_last, skip_count) \
         WHERE s.config_id = u.config_id";
@@ -600,7 +606,7 @@ statements! {
         expires_after_seconds, version, created_at, updated_at) VALUES ($2, $3, $4, $5, $6, $7, $8::jsonb, \
         $9::jsonb, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16::jsonb, $17::jsonb, $18, $19, $20, $21, \
         $22, 1, $1, $1) RETURNING id";
-    INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at) VALUES ($1, $2, $3)";
+    INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at, zone_data) VALUES ($1, $2, $3, $4)";
     UPDATE_CONFIG = "UPDATE task_configs SET key = $3, name = $4, name_folded = $5, task_type = $6, \
         scheduler_type = $7, parameters = $8::jsonb, schedule_config = $9::jsonb, max_retries = $10, \
         timeout_seconds = $11, priority = $12, limits = $13::jsonb, retry_policy = $14::jsonb, \
@@ -608,7 +614,7 @@ statements! {
         pause_reason = $20, pause_after_failures = $21, expires_after_seconds = $22, version = version + 1, updated_at = $1 \
         WHERE id = $2";
     UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = $2, last_slot = $3, anchor_at = $4, \
-        skip_reason = $5, skip_first = $6, skip_last = $7, skip_count = $8, failures_in_a_row = $9 \
+        skip_reason = $5, skip_first = $6, skip_last = $7, skip_count = $8, failures_in_a_row = $9, zone_data = $10 \
         WHERE config_id = $1";
     DELETE_CONFIG = "UPDATE task_configs SET deleted_at = $2, delete_history = $3 WHERE id = $1";
     PARK_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL, skip_reason = NULL, skip_first = NULL, \

@@ -10,6 +10,7 @@ use horarium_core::store::{
     rules,
 };
 use horarium_model::config::{ScheduleState, SkipStreak};
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use sqlx::Row;
 use sqlx::query::Query;
@@ -185,6 +186,7 @@ async fn create(
         .bind(id)
         .bind(opt_micros(next_fire_at))
         .bind(micros(now))
+        .bind(ZONE_DATA)
         .execute(tx.write())
         .await
         .map_err(db)?;
@@ -250,6 +252,7 @@ async fn write_schedule(tx: &mut Tx, id: ConfigId, state: &ScheduleState) -> Sto
         .bind(skip.map(|skip| micros(skip.last)))
         .bind(skip.map(|skip| skip.count))
         .bind(i64::from(state.failures_in_a_row))
+        .bind(ZONE_DATA)
         .execute(tx.write())
         .await
         .map_err(db)?;

@@ -2,10 +2,10 @@
 
 use super::writer::Tx;
 use super::{answers, backlog, db, sql};
-use crate::columns::{micros, opt_micros, raw, text};
+use crate::columns::{STATEMENT_BYTES, micros, opt_micros, raw, text};
 use crate::firing::{self, Fresh};
 use horarium_core::store::{
-    Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, Waiter, rules,
+    Enqueue, EnqueueReceipt, Enqueued, NewExecution, StoreResult, Waiter, chunks, rules,
 };
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
@@ -101,9 +101,9 @@ pub(super) async fn insert(
         .execute(tx.write())
         .await
         .map_err(db)?;
-    if !large.is_empty() {
+    for chunk in chunks(large, STATEMENT_BYTES, |(_, text)| text.get().len()) {
         sqlx::query(sql::INSERT_PARAMETERS)
-            .bind(text(&large)?)
+            .bind(text(&chunk)?)
             .execute(tx.write())
             .await
             .map_err(db)?;

@@ -11,6 +11,7 @@ use crate::firing::{FirePlan, Position, Skip, all_waiting};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter};
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use serde::Serialize;
@@ -176,6 +177,7 @@ async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> StoreR
     if !moved.is_empty() {
         sqlx::query(sql::ADVANCE_SCHEDULES)
             .bind(text(&moved)?)
+            .bind(ZONE_DATA)
             .execute(tx.write())
             .await
             .map_err(db)?;

@@ -29,6 +29,26 @@ impl Queue for SqliteStore {
         .await
     }
 
+    async fn schedules_by_other_zone_data(
+        &self,
+        zone_data: &str,
+        after: ConfigId,
+        limit: u32,
+    ) -> StoreResult<Vec<DueSchedule>> {
+        let zone_data = zone_data.to_owned();
+        self.read(move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(sql::OTHER_ZONE_DATA)
+                    .bind(zone_data)
+                    .bind(after)
+                    .bind(limit);
+                let rows = query.fetch_all(connection).await.map_err(db)?;
+                rows.iter().map(rows::due_schedule).collect()
+            })
+        })
+        .await
+    }
+
     async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
         self.read(|connection| {
             Box::pin(async move {

@@ -157,6 +157,12 @@ statements! {
         FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
         WHERE s.next_fire_at IS NOT NULL AND s.next_fire_at <= ?1 AND c.paused = 0 AND c.deleted_at IS NULL \
         ORDER BY s.next_fire_at, s.config_id LIMIT ?2";
+    /// Asked once a start and once a day: reads every schedule.
+    OTHER_ZONE_DATA = "SELECT c.id, c.version, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+        s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
+        FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
+        WHERE s.config_id > ?2 AND s.zone_data <> ?1 AND s.next_fire_at IS NOT NULL AND c.paused = 0 \
+        AND c.deleted_at IS NULL ORDER BY s.config_id LIMIT ?3";
     // Paused and deleted configs have no next_fire_at.
     NEXT_DUE = "SELECT min(at) FROM ( \
         SELECT min(next_fire_at) AS at FROM task_schedules WHERE next_fire_at IS NOT NULL \
@@ -237,10 +243,10 @@ statements! {
         c.task_type, c.priority, c.max_retries + 1 \
         FROM jsonb_each(?1) j CROSS JOIN task_configs c ON c.id = j.value \
         JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL";
-    /// config, next_fire, last_slot, skip reason, first, last, count
+    /// config, next_fire, last_slot, skip reason, first, last, count; `?2` = zone data
     ADVANCE_SCHEDULES = "UPDATE task_schedules SET next_fire_at = j.value ->> 1, \
         last_slot = j.value ->> 2, skip_reason = j.value ->> 3, skip_first = j.value ->> 4, \
-        skip_last = j.value ->> 5, skip_count = j.value ->> 6 \
+        skip_last = j.value ->> 5, skip_count = j.value ->> 6, zone_data = ?2 \
         FROM jsonb_each(?1) j WHERE config_id = j.value ->> 0";
     /// id, config, task_id, tenant, type, trigger, first, last, count, reason, priority, max_attempts;
     /// `?2` = now.
@@ -471,7 +477,7 @@ statements! {
         expires_after_seconds, version, created_at, updated_at) VALUES (?2, ?3, ?4, ?5, ?6, ?7, jsonb(?8), \
         jsonb(?9), ?10, ?11, ?12, jsonb(?13), jsonb(?14), ?15, jsonb(?16), jsonb(?17), ?18, ?19, ?20, ?21, \
         ?22, 1, ?1, ?1) RETURNING id";
-    INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at) VALUES (?1, ?2, ?3)";
+    INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at, zone_data) VALUES (?1, ?2, ?3, ?4)";
     UPDATE_CONFIG = "UPDATE task_configs SET key = ?3, name = ?4, name_folded = ?5, task_type = ?6, \
         scheduler_type = ?7, parameters = jsonb(?8), schedule_config = jsonb(?9), max_retries = ?10, \
         timeout_seconds = ?11, priority = ?12, limits = jsonb(?13), retry_policy = jsonb(?14), \
@@ -479,7 +485,7 @@ statements! {
         pause_reason = ?20, pause_after_failures = ?21, expires_after_seconds = ?22, version = version + 1, updated_at = ?1 \
         WHERE id = ?2";
     UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = ?2, last_slot = ?3, anchor_at = ?4, \
-        skip_reason = ?5, skip_first = ?6, skip_last = ?7, skip_count = ?8, failures_in_a_row = ?9 \
+        skip_reason = ?5, skip_first = ?6, skip_last = ?7, skip_count = ?8, failures_in_a_row = ?9, zone_data = ?10 \
         WHERE config_id = ?1";
     DELETE_CONFIG = "UPDATE task_configs SET deleted_at = ?2, delete_history = ?3 WHERE id = ?1";
     PARK_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL, skip_reason = NULL, skip_first = NULL, \

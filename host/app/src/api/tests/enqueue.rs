@@ -485,3 +485,38 @@ impl Harness {
             .expect("described");
     }
 }
+
+#[tokio::test]
+async fn an_item_names_its_task_once() {
+    let host = Harness::with_plugin().await;
+    host.task(&json!({"key": "k", "parameters": {"n": 1}}))
+        .await;
+    let items = json!([{"task": "k", "config_id": 1}, {"config_id": 1}, {"task": "k"}]);
+    let body = json!({"items": items});
+    let answer = host.post("/v1/executions/batch", &body).await.expect(202);
+    assert_eq!(
+        (&answer.body["enqueued"], &answer.body["refused"]),
+        (&json!(2), &json!(1))
+    );
+    let error = &answer.body["items"][0]["errors"][0];
+    assert_eq!(error["pointer"], "/config_id");
+    let detail = error["detail"].as_str().expect("text");
+    assert!(detail.contains("give one"), "{detail}");
+}
+
+/// A small request can stand for a lot: each of its executions has the task's parameters.
+#[tokio::test]
+async fn a_batch_has_a_bounded_size_altogether() {
+    let host = Harness::with_plugin().await;
+    let large = json!({"key": "k", "parameters": {"n": 1, "text": "x".repeat(1_000_000)}});
+    host.task(&large).await;
+    let items: Vec<Value> = (0..300).map(|_| json!({"task": "k"})).collect();
+    let body = json!({"items": items});
+    let problems = host.post("/v1/executions/batch", &body).await.problem(422);
+    assert!(problems[0].starts_with("/items/26"), "{problems:?}");
+    assert!(problems[0].contains("256 MiB"), "{problems:?}");
+    assert!(host.executions("task=k").await.is_empty());
+    let items: Vec<Value> = (0..3).map(|_| json!({"task": "k"})).collect();
+    let body = json!({"items": items});
+    host.post("/v1/executions/batch", &body).await.expect(202);
+}

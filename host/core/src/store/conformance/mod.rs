@@ -145,6 +145,7 @@ macro_rules! conformance_rules {
             s10_a_retry_keeps_its_slot
             s11_dates
             s12_a_clock_set_back
+            s13_new_zone_data
             slots_of_a_disabled_type_are_skipped
             why_tells_what_is_no_slot
             configs_are_kept_as_written

@@ -5,7 +5,9 @@ use super::scene::{Scene, seconds};
 use crate::scheduler::Round;
 use crate::service::{Once, ServiceError, TaskRef, TriggerRequest};
 use crate::store::{End, Store};
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::{State, Trigger};
+use horarium_model::schedule::Overlap;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -264,6 +266,8 @@ pub async fn s9_paused_slots_are_one_row(store: Arc<dyn Store>) {
     scene.look(2990).await;
     assert_eq!(lab.state(running.task_id).await, State::Running);
     assert_eq!(scene.why(id, Some(1800)).await, ("paused", "paused"));
+    let why = scene.tasks.why(TENANT, &TaskRef::Id(id), None).await;
+    assert_eq!(why.expect("answers").next_fire_at, None);
     // A slot whose jitter is not over when the pause ends does not fire either: it lies before the resume.
     scene.clock.set(at(3000));
     scene.resume(id).await;
@@ -349,6 +353,51 @@ pub async fn s12_a_clock_set_back(store: Arc<dyn Store>) {
     scene.look(2400).await;
     assert_eq!(scene.fired(id).await[3..], [(2400, BY_SCHEDULE)]);
     assert_eq!(scene.open(id).await, None);
+}
+
+/// S13: new zone data moves the instants to come, and nothing that was decided.
+pub async fn s13_new_zone_data(store: Arc<dyn Store>) {
+    let scene = Scene::new(store.clone()).await;
+    let lab = Lab::new(store.clone()).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(scene.cron(json!({}), json!({"overlap": "allow"})).await);
+    }
+    let (id, other, paused) = (ids[0], ids[1], ids[2]);
+    scene.look(610).await;
+    scene.pause(paused).await;
+    for (zone_data, after, limit, expected) in [
+        (ZONE_DATA, 0, 10, vec![]),
+        ("2020a", 0, 10, vec![id, other]),
+        ("2020a", 0, 1, vec![id]),
+        ("2020a", id, 10, vec![other]),
+    ] {
+        let listed = store.schedules_by_other_zone_data(zone_data, after, limit);
+        let listed = listed.await.expect("lists").into_iter();
+        let listed: Vec<_> = listed.map(|one| one.config_id).collect();
+        assert_eq!(listed, expected, "{zone_data} {after} {limit}");
+    }
+    // As though the slot of 1200 were an hour later by the zone data of before.
+    let mut order = lab.order(id, &[], Overlap::Skip).await;
+    order.plan.last_slot = order.seen.state.last_slot;
+    order.plan.next_fire_at = Some(at(4800));
+    assert!(lab.fire(at(611), order).await.applied);
+    scene.look(1210).await;
+    assert_eq!(scene.fired(id).await, [(600, BY_SCHEDULE)]);
+    scene.clock.set(at(620));
+    let scheduler = scene.scheduler();
+    while scheduler.recompute("2020a", at(620)).await.expect("works") {}
+    let state = lab.read(id).await.schedule_state;
+    assert_eq!(
+        (state.last_slot, state.next_fire_at),
+        (Some(at(600)), Some(at(1200)))
+    );
+    assert_eq!(scene.fired(id).await, [(600, BY_SCHEDULE)]);
+    scene.look(1210).await;
+    assert_eq!(
+        scene.fired(id).await,
+        [(600, BY_SCHEDULE), (1200, BY_SCHEDULE)]
+    );
 }
 
 /// A disabled type skips its slots (E1), and the rule is told.

@@ -122,7 +122,7 @@ impl Scene {
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             observer: Arc::new(Silent),
-            forgot_at: Default::default(),
+            chores: Default::default(),
         }
     }
 

@@ -63,6 +63,23 @@ impl MemoryStore {
         }
     }
 
+    /// Makes a tenant with this id known.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn admit(&self, tenant: TenantId) {
+        let row = TenantRow {
+            name: format!("tenant-{tenant}"),
+            created_at: None,
+            deleted: false,
+        };
+        self.lock().tenants.insert(tenant, row);
+    }
+
+    /// Shows every live execution. The store must not be asked anything meanwhile.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn each_live(&self, mut look: impl FnMut(&Execution)) {
+        self.lock().live.values().for_each(|row| look(&row.shown));
+    }
+
     /// Everything as it is now.
     #[cfg(any(test, feature = "testing"))]
     pub fn snapshot(&self) -> Snapshot {
@@ -198,6 +215,14 @@ impl Inner {
         self.configs
             .get(&id)
             .filter(|row| row.config.tenant_id == tenant && row.config.deleted_at.is_none())
+    }
+
+    /// Configs that wait for an instant, by rising id.
+    fn waiting_schedules(&self) -> impl Iterator<Item = (Timestamp, &TaskConfig)> {
+        let configs = self.configs.values().map(|row| &row.config);
+        configs
+            .filter(|config| !config.spec.paused && config.deleted_at.is_none())
+            .filter_map(|config| Some((config.schedule_state.next_fire_at?, config)))
     }
 
     fn config_mut(&mut self, tenant: TenantId, id: ConfigId) -> StoreResult<&mut ConfigRow> {

@@ -8,32 +8,46 @@ use crate::store::{
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
     ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Waits,
 };
+use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
-use horarium_model::{ConfigId, ExecutionId, Invalid, TaskId, TenantId, Timestamp};
+use horarium_model::{ConfigId, ExecutionId, Invalid, TaskConfig, TaskId, TenantId, Timestamp};
+
+/// A schedule as the scheduler sees it.
+fn seen(config: &TaskConfig) -> DueSchedule {
+    DueSchedule {
+        config_id: config.id,
+        version: config.version,
+        state: config.schedule_state.clone(),
+    }
+}
 
 #[async_trait::async_trait]
 impl Queue for MemoryStore {
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
         let inner = self.lock();
-        let mut due: Vec<_> = inner
-            .configs
-            .values()
-            .filter_map(|row| {
-                let config = &row.config;
-                let at = config.schedule_state.next_fire_at?;
-                let fires = at <= now && !config.spec.paused && config.deleted_at.is_none();
-                fires.then_some((at, config))
-            })
-            .collect();
+        let waiting = inner.waiting_schedules();
+        let mut due: Vec<_> = waiting.filter(|(at, _)| *at <= now).collect();
         due.sort_by_key(|(at, config)| (*at, config.id));
         due.truncate(limit as usize);
-        Ok(due
-            .into_iter()
-            .map(|(_, config)| DueSchedule {
-                config_id: config.id,
-                version: config.version,
-                state: config.schedule_state.clone(),
-            })
+        Ok(due.into_iter().map(|(_, config)| seen(config)).collect())
+    }
+
+    async fn schedules_by_other_zone_data(
+        &self,
+        zone_data: &str,
+        after: ConfigId,
+        limit: u32,
+    ) -> StoreResult<Vec<DueSchedule>> {
+        // Nothing here is older than this process.
+        if zone_data == ZONE_DATA {
+            return Ok(Vec::new());
+        }
+        let inner = self.lock();
+        let waiting = inner.waiting_schedules();
+        let later = waiting.filter(|(_, config)| config.id > after);
+        Ok(later
+            .map(|(_, config)| seen(config))
+            .take(limit as usize)
             .collect())
     }
 
