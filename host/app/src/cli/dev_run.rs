@@ -129,7 +129,7 @@ impl Case {
             size_bytes: taken.inspection.size_bytes,
             descriptor: taken.descriptor.clone(),
             grants: self.grants.clone(),
-            limits: self.limits.clone(),
+            limits: self.limits,
             input: self.input.clone(),
             activate: true,
             grant_asked: false,
