@@ -121,7 +121,7 @@ fn a_token_revoked_on_one_host_is_refused_by_all() {
                 assert_eq!(status(host, &token, "/v1/tasks"), 200);
             }
         }
-        one.run(&format!("token revoke {id}"));
+        one.cli(&format!("token revoke {id}")).exits(0);
         assert_eq!(status(&one, &token, "/v1/tasks"), 401, "here at once");
         for host in [&two, &deaf] {
             until("it is refused", || {

@@ -194,6 +194,9 @@ async fn another_tenants_id_answers_404_on_every_route() {
             nobodys.problem(404);
             let same = |answer: &Answer, ids: &[(&str, String)]| {
                 let mut detail = answer.body["detail"].as_str().expect("a text").to_owned();
+                // The longest first: a short one may be a part of it.
+                let mut ids = ids.to_vec();
+                ids.sort_by_key(|(_, id)| std::cmp::Reverse(id.len()));
                 for (name, id) in ids {
                     detail = detail
                         .replace(&format!("`{id}`"), name)
