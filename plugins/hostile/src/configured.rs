@@ -43,8 +43,11 @@ mod bindings {
     });
 }
 
+/// A setting, and all there are.
+type Store = (Option<String>, Vec<(String, String)>);
+
 #[cfg(target_family = "wasm")]
-fn store(key: &str) -> Result<(Option<String>, Vec<(String, String)>), TaskError> {
+fn store(key: &str) -> Result<Store, TaskError> {
     use bindings::wasi::config::store;
     let failed = |error| TaskError::permanent(format!("wasi:config: {error:?}"));
     Ok((
@@ -54,7 +57,7 @@ fn store(key: &str) -> Result<(Option<String>, Vec<(String, String)>), TaskError
 }
 
 #[cfg(not(target_family = "wasm"))]
-fn store(key: &str) -> Result<(Option<String>, Vec<(String, String)>), TaskError> {
+fn store(key: &str) -> Result<Store, TaskError> {
     Ok((config::get(key), Vec::new()))
 }
 
