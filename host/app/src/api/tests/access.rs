@@ -97,7 +97,7 @@ fn nothing() -> Vec<(&'static str, String)> {
         ("type", "no_type".into()),
         ("digest", "f".repeat(64)),
         ("key", "no_key".into()),
-        ("token", "987654".into()),
+        ("token", "9876543".into()),
         ("name", "no_name".into()),
         ("tenant", "nobody".into()),
     ]
