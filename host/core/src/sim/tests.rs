@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Histories of one test; each is some hours of simulated time.
 const SEEDS: u64 = 500;
 /// Histories in which a broken rule must be noticed at the latest.
-const MUTANT_SEEDS: u64 = 60;
+const MUTANT_SEEDS: u64 = 400;
 
 fn begun() -> Timestamp {
     "2026-03-28T20:00:00Z".parse().expect("an instant")
