@@ -89,6 +89,32 @@ async fn the_conformance_suite_through_a_pooler() {
     every_rule_holds(cluster, options, url).await;
 }
 
+/// A statement outside a transaction would be read by one connection of the server and run by another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_start_together_behind_a_pooler() {
+    let cluster = Cluster::start();
+    let bouncer = Bouncer::start(&cluster);
+    let template = template(&cluster).await;
+    let url = bouncer.url(&cluster.copy_of(&template).await);
+    let options = PostgresOptions {
+        pooler_transaction: true,
+        ..alone()
+    };
+    let mut starting = JoinSet::new();
+    for _ in 0..16 {
+        let (url, options) = (url.clone(), options.clone());
+        starting.spawn(async move {
+            for _ in 0..8 {
+                let store = PostgresStore::connect(&url, options.clone()).await;
+                store.expect("starts").close().await;
+            }
+        });
+    }
+    while let Some(done) = starting.join_next().await {
+        done.expect("all start");
+    }
+}
+
 /// What the next version's schema step might be: it only adds.
 const NEXT_STEP: &str = "
     ALTER TABLE task_configs ADD COLUMN colour text;

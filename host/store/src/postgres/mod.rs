@@ -130,7 +130,7 @@ impl PostgresStore {
         let target = connect::Target::parse(url, &options)?.settled().await?;
         schema::prepare(&target, &options).await?;
         schema::refuse_half_copied(&target, &options).await?;
-        let channel = schema::channel(&target).await?;
+        let channel = schema::channel(&target, &options).await?;
         let pool = connect::pool(&target, &options);
         let notifier = Notifier::start(&target, &options, pool.clone(), channel)?;
         let store = Self {

@@ -2,7 +2,7 @@
 
 use super::PostgresOptions;
 use super::connect::{Target, begin, refuse};
-use super::tx::{self, PgResult, db};
+use super::tx::{self, PgResult};
 use crate::migrations::{self, Migration};
 use horarium_core::store::StoreResult;
 use sqlx::error::DatabaseError;
@@ -227,18 +227,21 @@ async fn note(connection: &mut PgConnection, number: i64) -> PgResult<()> {
 }
 
 /// The channel of this database's hints: one a schema.
-pub(super) async fn channel(target: &Target) -> StoreResult<String> {
-    let mut connection = target.connect().await?;
-    let name: Result<(Option<String>,), _> = match &target.schema {
-        Some(schema) => Ok((Some(schema.clone()),)),
-        None => tx::query_as(CURRENT).fetch_one(&mut connection).await,
+pub(super) async fn channel(target: &Target, options: &PostgresOptions) -> StoreResult<String> {
+    let schema = match &target.schema {
+        Some(schema) => Some(schema.clone()),
+        // In a transaction: between the two halves of a statement outside one a pooler may change the server.
+        None => {
+            in_transaction(target, options, async |connection| {
+                let (schema,): (Option<String>,) =
+                    tx::query_as(CURRENT).fetch_one(connection).await?;
+                Ok(schema)
+            })
+            .await?
+        }
     };
-    let _ = connection.close().await;
-    let (schema,) = name.map_err(|error| db(&error))?;
-    Ok(format!(
-        "horarium_{}",
-        schema.as_deref().unwrap_or("public")
-    ))
+    let schema = schema.as_deref().unwrap_or("public");
+    Ok(format!("horarium_{schema}"))
 }
 
 /// Looks at a database without changing it.

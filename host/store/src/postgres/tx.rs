@@ -67,11 +67,8 @@ impl Fault {
     fn is_passing(&self) -> bool {
         match self {
             Self::Again => true,
-            // Serialization failure, deadlock, and a statement without a name that was gone when it should be run: a
-            // pooler had put something between. The transaction is given up whole, so it can be run anew.
-            Self::Db(error) => {
-                matches!(code(error).as_deref(), Some("40001" | "40P01" | "26000"))
-            }
+            // Serialization failure, deadlock.
+            Self::Db(error) => matches!(code(error).as_deref(), Some("40001" | "40P01")),
             Self::Store(_) => false,
         }
     }
