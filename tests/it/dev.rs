@@ -227,6 +227,16 @@ fn cases_are_run_told_apart_and_blessed() {
     case("now.json", &json!({}));
     test("hostile/clocks", "--bless").exits(0);
     test("hostile/clocks", "").exits(0);
+    case("now.json", &json!({"expect": {"result": null}}));
+    let told = test("hostile/clocks", "").exits(1).json();
+    let wrong = told["cases"][0]["wrong"][0].as_str().unwrap_or_default();
+    assert!(wrong.ends_with("not null"), "{told:#}");
+    case("now.json", &json!({"expect": {"error": {"kidn": "x"}}}));
+    test("hostile/clocks", "").exits(2).complains(&[
+        "now.json",
+        "/expect/error/kidn",
+        "did you mean `kind`",
+    ]);
     case("now.json", &json!({"parms": {}, "config": {"a": 1}}));
     test("hostile/clocks", "").exits(2).complains(&[
         "now.json",

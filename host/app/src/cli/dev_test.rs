@@ -105,7 +105,10 @@ fn line(name: &str, wrong: &[String], blessed: bool, style: Style) -> String {
 /// The files that were named, those of directories by name.
 fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let usual = [PathBuf::from("cases")];
-    let named = if named.is_empty() { &usual[..] } else { named };
+    let named = match named {
+        [] if usual[0].is_dir() => &usual[..],
+        named => named,
+    };
     let mut files = Vec::new();
     for path in named {
         if !path.is_dir() {
@@ -126,7 +129,7 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     }
     match files.is_empty() {
         false => Ok(files),
-        true => Err(Failure::refused("there are no cases: no *.json in what was named")
+        true => Err(Failure::refused("there are no cases: no *.json in what was named, or in `cases` here")
             .hint(r#"a case is a file such as cases/ada.json with {"params": {"name": "Ada"}}; --bless adds what it comes to"#)),
     }
 }
@@ -149,6 +152,12 @@ fn read(path: PathBuf) -> Result<Test, Failure> {
             .collect();
         within(&told.join("; "))
     })?;
+    // A result may be null, which a reader of fields takes for nothing said.
+    let result = document.get("expect").and_then(|it| it.get("result"));
+    let expect = expect.map(|expect| Expect {
+        result: result.cloned(),
+        ..expect
+    });
     Ok(Test {
         case: case.map_err(|failure| within(&failure.render(false).trim_end()))?,
         path,
@@ -219,13 +228,24 @@ fn texts(fields: &mut Fields<'_>, key: &'static str) -> BTreeMap<String, String>
 fn expect(fields: &mut Fields<'_>) -> Option<Expect> {
     let expect = fields.object("expect", |expect| Expect {
         result: expect.value("result").cloned(),
-        error: expect.map("error").map(Value::Object),
+        error: expect.object("error", error).map(Value::Object),
         logs: expect.value("logs").cloned(),
     })?;
     if expect.result.is_some() && expect.error.is_some() {
         fields.problem("expect", "is a result or an error, not both");
     }
     Some(expect)
+}
+
+/// What a failure shall say; the names of what is looked at.
+fn error(fields: &mut Fields<'_>) -> Map<String, Value> {
+    let mut said = Map::new();
+    for key in ["kind", "message", "traceback"] {
+        if let Some(value) = fields.value(key) {
+            said.insert(key.to_owned(), value.clone());
+        }
+    }
+    said
 }
 
 impl Test {
@@ -242,7 +262,7 @@ impl Test {
         (wrong, Some(came))
     }
 
-    /// Writes what came into the file; everything else in it stays.
+    /// Writes what came into the file; everything else in it stays. A full disk leaves it as it was.
     fn bless(&self, came: &Value) -> Result<(), Failure> {
         let mut expect = match came["error"].is_null() {
             true => json!({"result": came["result"]}),
@@ -256,8 +276,13 @@ impl Test {
         }
         let mut document = self.document.clone();
         document.insert("expect".into(), expect);
-        std::fs::write(&self.path, format!("{}\n", pretty(&document.into())))
-            .map_err(|error| Failure::failed(format!("{}: {error}", self.path.display())))
+        let aside = self.path.with_extension("json.part");
+        std::fs::write(&aside, format!("{}\n", pretty(&document.into())))
+            .and_then(|()| std::fs::rename(&aside, &self.path))
+            .map_err(|error| {
+                let _ = std::fs::remove_file(&aside);
+                Failure::failed(format!("{}: {error}", self.path.display()))
+            })
     }
 }
 
