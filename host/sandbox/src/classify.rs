@@ -1,7 +1,8 @@
 //! How a run ended, in the words of the contract.
 
 use crate::bindings::plugin::horarium::task::types::{RetryAdvice, TaskError};
-use crate::capability::http::{FIELD_BYTES, HeldTooMuch};
+use crate::capability::http::FIELD_BYTES;
+use crate::capability::http_held::HeldTooMuch;
 use crate::capability::stdio::ResultTooLarge;
 use crate::data::RunData;
 use crate::limiter::HostMemoryEmpty;

@@ -233,7 +233,7 @@ async fn enter(
 /// all come through here. Otherwise the run gives way to others once a tick.
 fn on_tick(mut store: StoreContextMut<'_, RunData>) -> wasmtime::Result<UpdateDeadline> {
     let data = store.data_mut();
-    capability::http::check_held(data)?;
+    capability::http_held::check_held(data)?;
     if data.control.stop_reason().is_none() && data.remaining_time().is_zero() {
         data.control.stop(StopReason::Timeout);
     }

@@ -9,6 +9,7 @@ mod choose;
 mod columns;
 mod copy;
 mod firing;
+mod give_back;
 mod migrations;
 mod postgres;
 mod rows;

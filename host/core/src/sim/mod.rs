@@ -11,6 +11,8 @@ mod checks;
 mod clock;
 mod faults;
 mod gate;
+#[cfg(test)]
+mod histories;
 mod host;
 mod ledger;
 mod mutants;

@@ -18,29 +18,23 @@ use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Method, Scheme};
-use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{
-    Error, FieldMap, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
 /// Bytes of all headers of one message, counted as they lie in memory.
 pub(crate) const FIELD_BYTES: usize = 64 << 10;
 /// Requests kept with the attempt that were denied before anything was sent.
 const DENIALS_KEPT: u64 = 200;
-/// What a header costs beside its text.
-const HEADER_COST: usize = 64;
 /// Bytes a request's body may have waiting in the host.
-const BODY_CHUNK_BYTES: usize = 64 << 10;
+pub(super) const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// Most of a response's head that is read.
 const RESPONSE_HEAD_BYTES: usize = 128 << 10;
 
@@ -128,66 +122,6 @@ pub(crate) fn report(data: &RunData, usage: &mut Usage) {
     if let Some(session) = &data.http {
         session.report(usage);
     }
-}
-
-/// Raised into a guest whose handles make the host keep too much.
-#[derive(Debug, thiserror::Error)]
-#[error("its requests and headers hold more than {0} hostcall_bytes of the host's memory")]
-pub(crate) struct HeldTooMuch(u64);
-
-/// Entries of the handle table that are not worth weighing.
-const FEW_HANDLES: usize = 32;
-
-/// Headers, URIs and request bodies lie in the host's memory, not the guest's: a guest that makes thousands
-/// of handles could fill it. Looked at on every tick, so what can be added in between is little.
-pub(crate) fn check_held(data: &mut RunData) -> Result<(), HeldTooMuch> {
-    if data.http.is_none() {
-        return Ok(());
-    }
-    let allowed = data.attempt.limits.hostcall_bytes;
-    let entries = data.table.iter_mut().map(held);
-    let (count, bytes) = entries.fold((0, 0_u64), |(count, sum), bytes| {
-        (count + 1, sum.saturating_add(bytes as u64))
-    });
-    if count > FEW_HANDLES && bytes > allowed {
-        return Err(HeldTooMuch(allowed));
-    }
-    Ok(())
-}
-
-/// About the bytes one handle holds.
-fn held(entry: &mut (dyn Any + Send)) -> usize {
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    if let Some(fields) = entry.downcast_ref::<FieldMap>() {
-        return headers(fields);
-    }
-    if let Some(request) = entry.downcast_ref::<HostOutgoingRequest>() {
-        let method = match &request.method {
-            Method::Other(method) => method.len(),
-            _ => 0,
-        };
-        let scheme = match &request.scheme {
-            Some(Scheme::Other(scheme)) => scheme.len(),
-            _ => 0,
-        };
-        let body = request.body.as_ref().map_or(0, |_| BODY_CHUNK_BYTES);
-        let uri = text(&request.authority) + text(&request.path_with_query);
-        return method + scheme + uri + body + headers(&request.headers);
-    }
-    if let Some(response) = entry.downcast_ref::<HostOutgoingResponse>() {
-        let body = response.body.as_ref().map_or(0, |_| BODY_CHUNK_BYTES);
-        return body + headers(&response.headers);
-    }
-    if entry.is::<HostOutgoingBody>() {
-        return BODY_CHUNK_BYTES;
-    }
-    0
-}
-
-fn headers(map: &HeaderMap) -> usize {
-    map.iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + HEADER_COST)
-        .sum()
 }
 
 struct Hooks(Arc<Shared>);

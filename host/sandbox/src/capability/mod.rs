@@ -7,6 +7,7 @@ pub(crate) mod denial;
 pub(crate) mod execution;
 pub(crate) mod http;
 mod http_body;
+pub(crate) mod http_held;
 mod http_secrets;
 pub(crate) mod log;
 pub(crate) mod program;

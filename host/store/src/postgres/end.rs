@@ -8,7 +8,7 @@ use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use super::{ahead, sql};
 use crate::columns::{AttemptRow, STATEMENT_BYTES, micros, opt_micros, text};
-use crate::settle::{GivingBack, LostRun, Returned};
+use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, chunks, rules};
 use horarium_model::execution::State;

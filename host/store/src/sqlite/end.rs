@@ -4,7 +4,7 @@ use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{chain, db, sql};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
-use crate::settle::{GivingBack, LostRun, Returned};
+use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, rules};
 use horarium_model::execution::State;
