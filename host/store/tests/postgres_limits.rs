@@ -1,14 +1,13 @@
 //! Rules E2 and E3 on one PostgreSQL with eight hosts, watched by the database itself: a trigger raises as soon as
 //! a bound is exceeded. `HORARIUM_LIMIT_RUNS` sets how many executions run (10 000 for a soak).
 
-use horarium_core::store::conformance::{Lab, at};
+use horarium_core::store::conformance::{Lab, at, completion};
 use horarium_core::store::{
-    Catalog, ClaimRequest, Claimed, Completion, CompletionReceipt, End, NewExecution, Queue,
-    RateBound,
+    Catalog, ClaimRequest, Claimed, CompletionReceipt, End, NewExecution, Queue, RateBound,
 };
 use horarium_model::concurrency::Rate;
 use horarium_model::descriptor::Descriptor;
-use horarium_model::execution::{AttemptOutcome, AttemptRecord, State};
+use horarium_model::execution::State;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, TypeConcurrency, VersionState, digest};
 use horarium_model::{DEFAULT_TENANT_ID, Timestamp};
@@ -53,36 +52,9 @@ async fn claim(
 }
 
 async fn succeed(store: &PostgresStore, host: i64, now: Timestamp, claimed: &[Claimed]) {
-    let ends = claimed.iter().map(|claimed| Completion {
-        id: claimed.id,
-        task_id: claimed.task_id,
-        claim: claimed.claim,
-        chained: claimed.chained,
-        incarnation: host,
-        end: End::Succeeded(Arc::from("{}")),
-        record: AttemptRecord {
-            attempt: claimed.attempt,
-            claim: claimed.claim,
-            outcome: AttemptOutcome::Succeeded,
-            started_at: now,
-            completed_at: now,
-            error_kind: None,
-            error_message: None,
-            error_traceback: None,
-            error_code: None,
-            error_details: None,
-            usage: None,
-            limits: None,
-            timeout_seconds: None,
-            plugin_digest: None,
-            host: None,
-        },
-        logs: Vec::new(),
-        calls: Vec::new(),
-        state: None,
-        progress: None,
-        pause_after_failures: None,
-    });
+    let ends = claimed
+        .iter()
+        .map(|claimed| completion(host, now, claimed, End::Succeeded(Arc::from("{}"))));
     let receipts = store.complete_many(now, ends.collect()).await;
     let good = CompletionReceipt::Recorded(State::Succeeded);
     assert!(receipts.expect("completes").iter().all(|r| *r == good));

@@ -1,12 +1,12 @@
 //! Hosts that do everything at once on one PostgreSQL, and die in between: what must hold, holds.
 
-use horarium_core::store::conformance::{Lab, at};
+use horarium_core::store::conformance::{Lab, at, completion};
 use horarium_core::store::{
     Catalog, ClaimRequest, Claimed, Completion, End, ExecutionFilter, History, NewExecution, Page,
     Queue, Release,
 };
-use horarium_model::execution::{AttemptOutcome, AttemptRecord, State};
-use horarium_model::{DEFAULT_TENANT_ID, ErrorKind, TaskId};
+use horarium_model::execution::State;
+use horarium_model::{DEFAULT_TENANT_ID, TaskId};
 use horarium_store::testing::Cluster;
 use horarium_store::{PostgresOptions, PostgresStore};
 use rand::rngs::SmallRng;
@@ -23,40 +23,9 @@ fn end(rng: &mut SmallRng, claimed: &Claimed, host: i64, now: i64) -> Completion
         7 => End::Cancelled,
         _ => End::Retry(at(now + 1)),
     };
-    let failed = matches!(end, End::Failed | End::Retry(_));
     Completion {
-        id: claimed.id,
-        task_id: claimed.task_id,
-        claim: claimed.claim,
-        incarnation: host,
-        end,
-        record: AttemptRecord {
-            attempt: claimed.attempt,
-            claim: claimed.claim,
-            outcome: if failed {
-                AttemptOutcome::Failed
-            } else {
-                AttemptOutcome::Succeeded
-            },
-            started_at: at(now),
-            completed_at: at(now),
-            error_kind: failed.then_some(ErrorKind::Trap),
-            error_message: None,
-            error_traceback: None,
-            error_code: None,
-            error_details: None,
-            usage: None,
-            limits: None,
-            timeout_seconds: None,
-            plugin_digest: None,
-            host: None,
-        },
-        logs: Vec::new(),
-        calls: Vec::new(),
-        state: None,
-        progress: None,
         pause_after_failures: Some(1000),
-        chained: claimed.chained,
+        ..completion(host, at(now), claimed, end)
     }
 }
 

@@ -1,9 +1,8 @@
 //! A PostgreSQL, hosts on it, and what they claim and end.
 
-use horarium_core::store::conformance::{Lab, at};
+use horarium_core::store::conformance::{Lab, at, completion};
 use horarium_core::store::{ClaimRequest, Claimed, Completion, End};
 use horarium_model::DEFAULT_TENANT_ID;
-use horarium_model::execution::{AttemptOutcome, AttemptRecord};
 use horarium_store::testing::Cluster;
 use horarium_store::{PostgresOptions, PostgresStore};
 use sqlx::Row;
@@ -47,36 +46,8 @@ pub(crate) fn request(incarnation: i64, limit: u32) -> ClaimRequest {
 }
 
 pub(crate) fn success(claimed: &Claimed, incarnation: i64) -> Completion {
-    Completion {
-        id: claimed.id,
-        task_id: claimed.task_id,
-        claim: claimed.claim,
-        incarnation,
-        end: End::Succeeded(Arc::from("{}")),
-        record: AttemptRecord {
-            attempt: claimed.attempt,
-            claim: claimed.claim,
-            outcome: AttemptOutcome::Succeeded,
-            started_at: at(100),
-            completed_at: at(101),
-            error_kind: None,
-            error_message: None,
-            error_traceback: None,
-            error_code: None,
-            error_details: None,
-            usage: None,
-            limits: None,
-            timeout_seconds: None,
-            plugin_digest: None,
-            host: None,
-        },
-        logs: Vec::new(),
-        calls: Vec::new(),
-        state: None,
-        progress: None,
-        pause_after_failures: None,
-        chained: claimed.chained,
-    }
+    let end = End::Succeeded(Arc::from("{}"));
+    completion(incarnation, at(101), claimed, end)
 }
 
 /// No two transactions ever waited for each other.

@@ -356,7 +356,7 @@ pub(super) fn spec(changes: Value) -> TaskSpec {
 }
 
 /// The end of a claimed execution, with a record that fits it.
-pub(super) fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End) -> Completion {
+pub fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End) -> Completion {
     let failed = matches!(end, End::Failed | End::Retry(_));
     let error_kind = match end {
         End::Failed | End::Retry(_) => Some(ErrorKind::Trap),

@@ -22,7 +22,7 @@ mod rules_vault;
 mod rules_waiting;
 mod scene;
 
-pub use lab::{Lab, at};
+pub use lab::{Lab, at, completion};
 pub use rules_answers::*;
 pub use rules_backlog::*;
 pub use rules_breaker::*;
