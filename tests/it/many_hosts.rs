@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
 /// An empty database on a server of its own.
-fn database() -> (Cluster, String) {
+pub(crate) fn database() -> (Cluster, String) {
     let cluster = Cluster::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -19,7 +19,7 @@ fn database() -> (Cluster, String) {
     (cluster, url)
 }
 
-fn member(name: &str, url: &str, slots: &str) -> HostBuilder {
+pub(crate) fn member(name: &str, url: &str, slots: &str) -> HostBuilder {
     HostBuilder::default()
         .flag("--database-url", url)
         .flag("--slots", slots)

@@ -145,7 +145,10 @@ impl App {
 impl Running {
     /// Where it serves: `http://ADDRESS:PORT`.
     pub fn url(&self) -> String {
-        files::url_of(self.parts.address)
+        files::url_of(
+            self.parts.address,
+            self.parts.settings.tls_certificate.is_some(),
+        )
     }
 
     /// The admin token.

@@ -4,8 +4,10 @@ use crate::cli::failure::{Exit, Failure};
 use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{Method, Request, Response};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
@@ -23,6 +25,8 @@ pub(crate) struct Address {
     pub(crate) token: Option<String>,
     /// Where the address came from, for messages.
     pub(crate) source: String,
+    /// Whose certificates are trusted.
+    pub(crate) tls: TlsConfig,
 }
 
 impl Address {
@@ -44,6 +48,7 @@ impl Address {
                 token,
                 source: url.clone(),
                 url,
+                tls: trusted()?,
             });
         }
         let file = data_dir.join("server.json");
@@ -62,12 +67,50 @@ impl Address {
             let text = std::fs::read_to_string(&token_file).ok()?;
             Some(text.trim().to_owned()).filter(|token| !token.is_empty())
         });
+        // What is on this machine's loopback cannot be listened to on the way, and its certificate is for another name.
+        let tls = match is_loopback(url) {
+            true => TlsConfig::builder().disable_verification(true).build(),
+            false => trusted()?,
+        };
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token,
+            tls,
             source: format!("{} ({})", url, file.display()),
         })
     }
+}
+
+/// Whether an address of `server.json` is of this machine alone.
+fn is_loopback(url: &str) -> bool {
+    let address = url.trim_start_matches("https://").trim_end_matches('/');
+    let address: Result<std::net::SocketAddr, _> = address.parse();
+    address.is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// The public CAs, or those of the file that `HORARIUM_CA_FILE` names.
+fn trusted() -> Result<TlsConfig, Failure> {
+    let Some(file) = std::env::var_os("HORARIUM_CA_FILE").filter(|file| !file.is_empty()) else {
+        return Ok(TlsConfig::default());
+    };
+    let wrong = |detail: String| {
+        Failure::refused(format!("HORARIUM_CA_FILE: {}: {detail}", file.display()))
+    };
+    let text = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
+    let items = parse_pem(&text).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|error| wrong(error.to_string()))?;
+    let roots: Vec<_> = items
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if roots.is_empty() {
+        return Err(wrong("holds no certificate in PEM".into()));
+    }
+    let roots = RootCerts::Specific(Arc::new(roots));
+    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 fn no_server(place: &str) -> Failure {
@@ -100,7 +143,8 @@ impl Answer {
 pub(crate) struct Client {
     agent: Agent,
     address: Address,
-    tenant: String,
+    /// None: the token's own.
+    tenant: Option<String>,
 }
 
 /// Query parameters.
@@ -108,8 +152,9 @@ pub(crate) type Query<'a> = Vec<(&'a str, String)>;
 
 impl Client {
     /// A client; nothing is sent yet.
-    pub(crate) fn new(address: Address, tenant: &str) -> Self {
+    pub(crate) fn new(address: Address, tenant: Option<&str>) -> Self {
         let config = Agent::config_builder()
+            .tls_config(address.tls.clone())
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(Duration::from_secs(5)))
@@ -119,7 +164,7 @@ impl Client {
         Self {
             agent: config.into(),
             address,
-            tenant: tenant.to_owned(),
+            tenant: tenant.map(str::to_owned),
         }
     }
 
@@ -259,8 +304,10 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(&url)
-            .header("accept", "application/json")
-            .header("horarium-tenant", &self.tenant);
+            .header("accept", "application/json");
+        if let Some(tenant) = &self.tenant {
+            request = request.header("horarium-tenant", tenant);
+        }
         if let Some(token) = &self.address.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -370,8 +417,9 @@ mod tests {
             url: url.to_owned(),
             token: Some("secret".into()),
             source: url.to_owned(),
+            tls: TlsConfig::default(),
         };
-        Client::new(address, "default")
+        Client::new(address, Some("default"))
     }
 
     #[test]

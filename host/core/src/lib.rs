@@ -5,6 +5,7 @@
 //! The way of one execution: [`scheduler`] fires -> `Queue::fire_due` -> [`executor`] claims ->
 //! `Runner::run` -> `Queue::complete_many`.
 
+pub mod access;
 pub mod clock;
 pub mod config_cache;
 pub mod control;

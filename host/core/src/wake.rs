@@ -1,6 +1,7 @@
 //! Hints between the parts of one host: who might have something to do. A lost hint costs latency,
 //! never correctness: every listener looks at the store again by itself.
 
+use crate::access::Freshness;
 use horarium_model::TaskId;
 use tokio::sync::{Notify, broadcast};
 
@@ -12,6 +13,8 @@ pub struct Wakes {
     /// A schedule or a due instant changed.
     pub schedule: Notify,
     cancels: broadcast::Sender<TaskId>,
+    /// How fresh what is known of tokens and tenants is.
+    pub access: Freshness,
 }
 
 impl Default for Wakes {
@@ -20,6 +23,7 @@ impl Default for Wakes {
             queue: Notify::new(),
             schedule: Notify::new(),
             cancels: broadcast::channel(1024).0,
+            access: Freshness::default(),
         }
     }
 }
@@ -56,6 +60,8 @@ pub enum Hint {
     Schedule,
     /// Configs, plugins or grants changed.
     Catalog,
+    /// Tokens or tenants changed.
+    Access,
     /// An execution that may run here was asked to stop.
     Cancel(TaskId),
     /// Hints may have been lost: look at everything again.

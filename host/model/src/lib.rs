@@ -1,6 +1,7 @@
 //! Plain data and rules of Horarium: task configs, executions and their states, schedules and cron,
 //! retry, limits, grants, and the one door through which JSON enters. No I/O, no clock, no tokio.
 
+pub mod access;
 pub mod cached;
 pub mod chain;
 pub mod concurrency;

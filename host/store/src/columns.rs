@@ -1,6 +1,6 @@
 //! How values become columns and back, the same for every database.
 
-use horarium_core::store::{Listing, Page, StoreError, StoreResult};
+use horarium_core::store::{AuditEntry, Listing, Page, StoreError, StoreResult};
 use horarium_model::execution::{AttemptRecord, Progress};
 use horarium_model::limits::LimitOverrides;
 use horarium_model::{Limits, Timestamp, Usage};
@@ -205,4 +205,28 @@ pub(crate) fn cut_counted<T>(mut items: Vec<T>, page: &Page) -> Listing<T> {
 /// Items that the pages before showed.
 pub(crate) fn seen(page: &Page) -> i64 {
     page.after.unwrap_or(0).max(0)
+}
+
+/// Entries of the audit log as one JSON array of arrays, and the least id of the first.
+pub(crate) fn audit_rows(entries: &[AuditEntry]) -> StoreResult<(String, i64)> {
+    let rows: Vec<_> = entries
+        .iter()
+        .map(|e| {
+            serde_json::json!([
+                micros(e.at),
+                e.tenant_id,
+                e.token_id,
+                e.actor,
+                e.role,
+                e.action,
+                e.method,
+                e.target,
+                e.status,
+                e.request_id,
+                e.address,
+                e.host
+            ])
+        })
+        .collect();
+    Ok((text(&rows)?, entries.first().map_or(0, |e| micros(e.at))))
 }

@@ -4,7 +4,8 @@
 
 use crate::columns::{MeasuredRow, Place};
 use horarium_core::store::{
-    Answer, BreakerRow, Bucket, DueSchedule, HostRow, HostRun, KeptAnswer, StoreResult, Waits,
+    Answer, AuditEntry, AuditRow, BreakerRow, Bucket, DueSchedule, HostRow, HostRun, KeptAnswer,
+    StoreResult, Tenant, TenantBounds, Token, Waits,
 };
 use horarium_model::concurrency::{Concurrency, Rate};
 use horarium_model::config::{ScheduleState, SkipStreak};
@@ -416,4 +417,59 @@ pub(crate) fn version<'r>(r: &mut impl Cells<'r>) -> StoreResult<(i64, PluginVer
         created_at: r.instant("created_at")?,
     };
     Ok((r.place().id, version))
+}
+
+/// A row of the tenants' statements.
+pub(crate) fn tenant<'r>(r: &mut impl Cells<'r>) -> StoreResult<Tenant> {
+    Ok(Tenant {
+        id: r.int("id")?,
+        name: r.owned("name")?,
+        bounds: TenantBounds {
+            weight: r.number("weight")?,
+            max: r.opt_number("max_running")?,
+            backlog: r.opt_number("backlog")?,
+        },
+        created_at: r.opt_instant("created_at")?,
+    })
+}
+
+/// A row of the tokens' statements.
+pub(crate) fn token<'r>(r: &mut impl Cells<'r>) -> StoreResult<Token> {
+    Ok(Token {
+        id: r.int("id")?,
+        tenant_id: r.opt_int("tenant_id")?,
+        tenant: r.opt_owned("tenant")?,
+        name: r.owned("name")?,
+        role: r.word("role")?,
+        scope: r.opt_json("scope")?,
+        hash: r.owned("hash")?,
+        previous_hash: r.opt_owned("previous_hash")?,
+        previous_until: r.opt_instant("previous_until")?,
+        created_at: r.instant("created_at")?,
+        created_by: r.owned("created_by")?,
+        expires_at: r.opt_instant("expires_at")?,
+        last_used_at: r.opt_instant("last_used_at")?,
+        rotated_at: r.opt_instant("rotated_at")?,
+    })
+}
+
+/// A row of the audit log.
+pub(crate) fn audit<'r>(r: &mut impl Cells<'r>) -> StoreResult<AuditRow> {
+    Ok(AuditRow {
+        id: r.int("id")?,
+        entry: AuditEntry {
+            at: r.instant("at")?,
+            tenant_id: r.opt_int("tenant_id")?,
+            token_id: r.opt_int("token_id")?,
+            actor: r.owned("actor")?,
+            role: r.word("role")?,
+            action: r.word("action")?,
+            method: r.owned("method")?,
+            target: r.owned("target")?,
+            status: r.number("status")?,
+            request_id: r.owned("request_id")?,
+            address: r.opt_owned("address")?,
+            host: r.owned("host")?,
+        },
+    })
 }

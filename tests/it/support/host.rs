@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 use tempfile::TempDir;
+use ureq::tls::TlsConfig;
 
 /// How a server is started.
 #[derive(Debug, Default)]
 pub(crate) struct HostBuilder {
+    listen: Option<String>,
     flags: Vec<String>,
     settings: Vec<(String, String)>,
 }
@@ -22,6 +24,12 @@ impl HostBuilder {
     /// A flag of `serve`.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Another address than loopback.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
         self
     }
 
@@ -41,6 +49,8 @@ impl HostBuilder {
             url: String::new(),
             token: String::new(),
             agent: ureq::Agent::config_builder()
+                // Certificates of the tests are made out for names, not for 127.0.0.1.
+                .tls_config(TlsConfig::builder().disable_verification(true).build())
                 .http_status_as_error(false)
                 .max_redirects(0)
                 .timeout_global(Some(Duration::from_secs(60)))
@@ -128,7 +138,9 @@ impl Host {
             .open(self.log())
             .expect("a log");
         let child = shell::binary()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen"])
+            .arg(self.builder.listen.as_deref().unwrap_or("127.0.0.1:0"))
+            .arg("--data-dir")
             .arg(self.data_dir())
             .args(&self.builder.flags)
             .envs(self.builder.settings.iter().cloned())

@@ -1,15 +1,27 @@
-//! Who may ask: one admin token, checked before anything else is looked at.
+//! Who asks and whether they may, checked before anything else is looked at; and who did what, noted afterwards.
 
-use super::ApiState;
-use super::error::ApiError;
-use axum::extract::{Request, State};
-use axum::http::header;
+use super::access::{self, Found, Rule};
+use super::error::{ApiError, RequestId};
+use super::{ApiState, Peer};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use horarium_core::access::{Caller, Denied};
+use horarium_core::service::tenants::no_such;
+use horarium_core::store::AuditEntry;
+use horarium_model::access::Permission;
+use horarium_model::text::one_line;
+use horarium_model::{DEFAULT_TENANT, TenantId};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-/// The admin token, kept as a hash so that comparing takes the same time for every guess.
+/// Longest path kept in the audit log.
+const MAX_TARGET: usize = 500;
+
+/// The token in the host's data directory, kept as a hash so that comparing takes the same time for every guess.
 #[derive(Debug, Clone)]
 pub struct AdminToken([u8; 32]);
 
@@ -25,7 +37,32 @@ impl AdminToken {
     }
 }
 
-/// Lets a request through that needs no token or brings the right one.
+/// The tenant of a request: the token's, or for a host-admin the one that the header `Horarium-Tenant` names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tenant(pub(super) TenantId);
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Asking(pub(super) Caller);
+
+macro_rules! left_by_check {
+    ($($name:ident),*) => {
+        $(impl<S: Send + Sync> FromRequestParts<S> for $name {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+                parts
+                    .extensions
+                    .get::<Self>()
+                    .cloned()
+                    .ok_or_else(|| ApiError::internal("nobody found out who asks"))
+            }
+        })*
+    };
+}
+left_by_check!(Tenant, Asking);
+
+/// Lets a request through that needs no token, or whose token may do it.
 pub(super) async fn check(
     State(state): State<Arc<ApiState>>,
     request: Request,
@@ -36,19 +73,182 @@ pub(super) async fn check(
     if open {
         return next.run(request).await;
     }
-    let presented = request
-        .headers()
+    match attend(&state, request, next).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn attend(state: &ApiState, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let address = address(&request);
+    let caller = caller(state, request.headers(), address).await?;
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let found = matched.map(|path| access::find(request.method().as_str(), path.as_str()));
+    request.extensions_mut().insert(Asking(caller.clone()));
+    let rule = match found {
+        Some(Found::Rule(rule)) => rule,
+        // The router says what is wrong: there is no such path, or it does not take this method.
+        None | Some(Found::OtherMethod) => return Ok(next.run(request).await),
+        Some(Found::Nothing) => {
+            return Err(ApiError::internal(
+                "this path is in no table of permissions",
+            ));
+        }
+    };
+    let tenant = tenant(state, &caller, rule, request.headers()).await?;
+    if let Some(tenant) = tenant {
+        request.extensions_mut().insert(Tenant(tenant));
+    }
+    let note = Note::of(state, &caller, rule, tenant, &request);
+    if let Some(missing) = rule.needs.filter(|needs| !caller.may(*needs)) {
+        refuse_foreign(&caller, rule, request.uri().path())?;
+        if let Some(note) = note {
+            note.keep(state, 403).await;
+        }
+        return Err(forbidden(&caller, missing));
+    }
+    let response = next.run(request).await;
+    if let Some(note) = note
+        && !response.status().is_client_error()
+        && !response.status().is_server_error()
+    {
+        note.keep(state, response.status().as_u16()).await;
+    }
+    Ok(response)
+}
+
+/// Who sent the token of a request.
+async fn caller(
+    state: &ApiState,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<Caller, ApiError> {
+    let presented = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    match presented {
-        Some(token) if state.token.matches(token) => next.run(request).await,
-        Some(_) => ApiError::unauthorized("this token is not known here").into_response(),
-        None => ApiError::unauthorized(
-            "a token is needed: Authorization: Bearer …, the text of `admin-token` in the data directory",
-        )
-        .into_response(),
+    let Some(presented) = presented else {
+        return Err(ApiError::unauthorized(
+            "a token is needed: Authorization: Bearer …; the first is the text of `admin-token` in the host's data directory",
+        ));
+    };
+    if state.token.matches(presented) {
+        return Ok(Caller::of_this_host());
+    }
+    let now = state.clock.monotonic();
+    let left = state.attempts.left(address, now);
+    match (state.gate.caller(presented, left.is_ok()).await, left) {
+        (Ok(caller), _) => Ok(caller),
+        (Err(Denied::Store(error)), _) => Err(error.into()),
+        (Err(Denied::Unknown(reason)), Ok(())) => {
+            state.attempts.failed(address, now);
+            Err(ApiError::unauthorized(reason))
+        }
+        (Err(_), Err(seconds)) => Err(ApiError::too_many_attempts(
+            "too many wrong tokens came from this address; wait before the next",
+            seconds,
+        )),
+        (Err(Denied::NotAsked), Ok(())) => Err(ApiError::internal("a token was not looked up")),
+    }
+}
+
+fn address(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+}
+
+/// The tenant that is meant; none where the request is about the host as a whole.
+async fn tenant(
+    state: &ApiState,
+    caller: &Caller,
+    rule: &Rule,
+    headers: &HeaderMap,
+) -> Result<Option<TenantId>, ApiError> {
+    let named = headers.get("horarium-tenant");
+    let named = named.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    if let Some((id, own)) = &caller.tenant {
+        // Another's tenant and one that does not exist look the same.
+        return match named {
+            Some(named) if named != *own => Err(ApiError::not_found(no_such(&named))),
+            _ => Ok(Some(*id)),
+        };
+    }
+    if rule.of_host {
+        return Ok(None);
+    }
+    let named = named.unwrap_or_else(|| DEFAULT_TENANT.to_owned());
+    match state.store.tenant(&named).await? {
+        Some(id) => Ok(Some(id)),
+        None => Err(ApiError::not_found(no_such(&named))),
+    }
+}
+
+/// What may not be done to a tenant is told only of one's own: of others not even that they exist.
+fn refuse_foreign(caller: &Caller, rule: &Rule, path: &str) -> Result<(), ApiError> {
+    let Some((_, own)) = &caller.tenant else {
+        return Ok(());
+    };
+    if !rule.path.starts_with("/v1/tenants/{tenant}") {
+        return Ok(());
+    }
+    let named = path.trim_start_matches("/v1/tenants/");
+    match named.split('/').next() {
+        Some(named) if named == own => Ok(()),
+        other => Err(ApiError::not_found(no_such(other.unwrap_or_default()))),
+    }
+}
+
+fn forbidden(caller: &Caller, missing: Permission) -> ApiError {
+    let narrowed = caller.role.may(missing);
+    ApiError::forbidden(match narrowed {
+        true => format!("this token's scope does not have {missing}"),
+        false => format!(
+            "this needs {missing}, which the role {} does not have; {} and above do",
+            caller.role,
+            missing.least_role()
+        ),
+    })
+}
+
+/// What the audit log will say of a request, if it is one that changes something.
+struct Note {
+    entry: AuditEntry,
+}
+
+impl Note {
+    fn of(
+        state: &ApiState,
+        caller: &Caller,
+        rule: &Rule,
+        tenant: Option<TenantId>,
+        request: &Request,
+    ) -> Option<Self> {
+        let action = rule.needs.filter(|_| rule.method != "GET")?;
+        let id = request.extensions().get::<RequestId>();
+        let peer = request.extensions().get::<Peer>();
+        Some(Self {
+            entry: AuditEntry {
+                at: state.clock.now(),
+                tenant_id: tenant.filter(|_| !rule.of_host),
+                token_id: caller.token,
+                actor: caller.actor(),
+                role: caller.role,
+                action,
+                method: rule.method.to_owned(),
+                target: one_line(request.uri().path(), MAX_TARGET),
+                status: 0,
+                request_id: id.map(|id| id.0.clone()).unwrap_or_default(),
+                address: peer.map(|peer| peer.0.to_string()),
+                host: state.host.name.clone(),
+            },
+        })
+    }
+
+    async fn keep(self, state: &ApiState, status: u16) {
+        let mut entry = self.entry;
+        entry.status = status;
+        state.services.audit.record(entry).await;
     }
 }

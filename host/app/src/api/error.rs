@@ -16,6 +16,10 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 /// Most of a foreign error's text that is shown.
 const MAX_FOREIGN_TEXT: usize = 4096;
 
+/// The id of a request, as its answer has it.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
+
 /// A refusal or failure on its way to the client.
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
@@ -46,6 +50,14 @@ impl ApiError {
         }
     }
 
+    /// 429: an address sent too many wrong tokens.
+    pub(super) fn too_many_attempts(detail: impl Into<String>, retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail)
+        }
+    }
+
     /// 400: the request cannot be understood.
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
@@ -69,6 +81,11 @@ impl ApiError {
     /// 401.
     pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 403.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// 404.
@@ -174,8 +191,9 @@ impl IntoResponse for ApiError {
 
 /// The outermost layer. The handler runs in a task of its own: a client that goes away does not stop it
 /// half-way, and a panic ends that request only. Every error leaves as problem+json.
-pub(super) async fn envelope(request: Request, next: Next) -> Response {
+pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().simple().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let line = format!("{} {}", request.method(), request.uri().path());
     let response = match tokio::spawn(next.run(request)).await {
         Ok(response) => response,

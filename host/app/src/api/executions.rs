@@ -1,8 +1,9 @@
 //! `/v1/executions`.
 
+use super::auth::Tenant;
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::{IdempotencyKey, Tenant, repeated};
+use super::headers::{IdempotencyKey, repeated};
 use super::query::{NoParams, Params, cursor_text, not_a_cursor, parse_cursor};
 use super::tasks::accepted;
 use super::{ApiState, list_body, resource};

@@ -1,6 +1,5 @@
-//! Headers with a meaning of their own: the tenant, and versions.
+//! Headers with a meaning of their own: versions, and keys of requests.
 
-use super::ApiState;
 use super::error::ApiError;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -9,34 +8,7 @@ use axum::response::{IntoResponse, Response};
 use horarium_core::service::RequestKey;
 use horarium_core::store::Answer;
 use horarium_model::text::one_line;
-use horarium_model::{DEFAULT_TENANT, TenantId};
 use serde_json::Value;
-use std::sync::Arc;
-
-/// The tenant of a request, by the header `Horarium-Tenant`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Tenant(pub(super) TenantId);
-
-impl FromRequestParts<Arc<ApiState>> for Tenant {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &Arc<ApiState>,
-    ) -> Result<Self, ApiError> {
-        let name = match parts.headers.get("horarium-tenant") {
-            None => DEFAULT_TENANT.to_owned(),
-            Some(value) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        };
-        match state.store.tenant(&name).await? {
-            Some(id) => Ok(Self(id)),
-            None => Err(ApiError::not_found(format!(
-                "there is no tenant `{}`",
-                one_line(&name, 64)
-            ))),
-        }
-    }
-}
 
 /// `If-Match`: the version a change was made from; none when absent or `*`.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,8 @@
 //! REST `/v1`: thin handlers over [`horarium_core::service`]. The order of the layers, from outside:
 //! [`error::envelope`] (request id, problem+json, panics), counting, [`auth`], the routes.
 
+mod access;
+mod attempts;
 mod auth;
 mod body;
 mod error;
@@ -15,9 +17,13 @@ mod server;
 mod state;
 mod system;
 mod tasks;
+mod tls;
+mod tokens;
 
+pub use attempts::Attempts;
 pub use auth::AdminToken;
 pub use server::{ServerSettings, serve};
+pub use tls::Tls;
 
 use crate::telemetry::{EngineFigures, Metrics};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -27,6 +33,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use error::ApiError;
+use horarium_core::access::Gate;
+use horarium_core::clock::Clock;
 use horarium_core::executor::Executor;
 use horarium_core::service::Services;
 use horarium_core::store::{Listing, Store};
@@ -46,8 +54,14 @@ pub struct ApiState {
     pub services: Services,
     /// For tenants and health.
     pub store: Arc<dyn Store>,
-    /// Who may ask.
+    /// The token in the data directory.
     pub token: AdminToken,
+    /// All other tokens.
+    pub gate: Gate,
+    /// Bounds wrong ones.
+    pub attempts: Attempts,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Whether `/metrics` needs no token.
@@ -72,20 +86,23 @@ impl ApiState {
         services: Services,
         store: Arc<dyn Store>,
         token: AdminToken,
-        started_at: Timestamp,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             services,
+            gate: Gate::new(store.clone(), clock.clone(), Arc::default()),
             store,
             token,
+            attempts: Attempts::new(60),
             metrics: Arc::new(Metrics::new()),
             metrics_open: false,
             host: HostFacts {
                 name: "answering".to_owned(),
                 version: env!("CARGO_PKG_VERSION"),
                 memory_bytes: 0,
-                started_at,
+                started_at: clock.now(),
             },
+            clock,
             executor: None,
             engine: None,
             compiled: None,
@@ -94,6 +111,10 @@ impl ApiState {
         }
     }
 }
+
+/// The address a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub std::net::IpAddr);
 
 /// Reads the sandbox's figures.
 pub type EngineProbe = Box<dyn Fn() -> EngineFigures + Send + Sync>;
@@ -129,8 +150,9 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route("/metrics", get(system::metrics))
-        .route("/v1/me", get(system::me))
+        .route("/v1/me", get(tokens::me))
         .route("/v1/hosts", get(system::hosts))
+        .merge(access_routes())
         .merge(plugin_routes())
         .merge(secret_routes())
         .merge(task_routes())
@@ -141,6 +163,27 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(error::envelope))
         .with_state(state)
+}
+
+fn access_routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route(
+            "/v1/tenants",
+            get(tokens::list_tenants).post(tokens::create_tenant),
+        )
+        .route(
+            "/v1/tenants/{tenant}",
+            get(tokens::show_tenant)
+                .patch(tokens::update_tenant)
+                .delete(tokens::delete_tenant),
+        )
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route(
+            "/v1/tokens/{token}",
+            get(tokens::show).delete(tokens::revoke),
+        )
+        .route("/v1/tokens/{token}/rotate", post(tokens::rotate))
+        .route("/v1/audit", get(tokens::audit))
 }
 
 fn plugin_routes() -> Router<Arc<ApiState>> {

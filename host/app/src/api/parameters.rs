@@ -1,9 +1,10 @@
 //! `/v1/tasks/{task}/parameters`.
 
 use super::ApiState;
+use super::auth::Tenant;
 use super::body::{JsonBody, JsonKind, PlainJson, document};
 use super::error::ApiError;
-use super::headers::{IfMatch, Tenant, etag};
+use super::headers::{IfMatch, etag};
 use super::query::{NoParams, Params};
 use axum::Json;
 use axum::extract::{Path, State};

@@ -1,9 +1,9 @@
 //! `/v1/task-types/{type}/config`: settings an operator gives a task type. Not secret.
 
 use super::ApiState;
+use super::auth::Tenant;
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::Tenant;
 use super::query::NoParams;
 use axum::Json;
 use axum::extract::{Path, State};

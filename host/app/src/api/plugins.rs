@@ -1,8 +1,8 @@
 //! `/v1/task-types`.
 
+use super::auth::Tenant;
 use super::body::{PlainJson, document, media_type, read};
 use super::error::ApiError;
-use super::headers::Tenant;
 use super::query::{NoParams, Params};
 use super::{ApiState, list_body, resource};
 use axum::Json;

@@ -1,8 +1,8 @@
 //! `/v1/secrets`. Values go in and never come out.
 
+use super::auth::Tenant;
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::Tenant;
 use super::query::{NoParams, Params};
 use super::{ApiState, list_body, resource};
 use axum::Json;

@@ -1,9 +1,9 @@
 //! `/v1/tasks/{task}/state`. A value is text where it is printable UTF-8, else `{"base64": …}`.
 
 use super::ApiState;
+use super::auth::Tenant;
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::Tenant;
 use super::query::NoParams;
 use axum::Json;
 use axum::extract::{Path, State};

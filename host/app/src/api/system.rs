@@ -73,11 +73,6 @@ pub(super) async fn metrics(State(api): Api, _: NoParams) -> Result<Response, Ap
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-/// Who asks.
-pub(super) async fn me(_: NoParams) -> Json<Value> {
-    Json(json!({ "role": "host-admin", "tenant": null }))
-}
-
 /// The hosts that are alive, with what each runs and has loaded.
 pub(super) async fn hosts(State(api): Api, mut params: Params) -> Result<Json<Value>, ApiError> {
     let page = params.page();

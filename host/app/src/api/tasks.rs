@@ -1,8 +1,9 @@
 //! `/v1/tasks`.
 
+use super::auth::Tenant;
 use super::body::{JsonBody, JsonKind, NoBody, PlainJson};
 use super::error::ApiError;
-use super::headers::{IdempotencyKey, IfMatch, Tenant, etag, repeated};
+use super::headers::{IdempotencyKey, IfMatch, etag, repeated};
 use super::query::{NoParams, Params};
 use super::{ApiState, list_body, resource};
 use axum::Json;

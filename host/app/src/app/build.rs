@@ -2,28 +2,36 @@
 
 use super::database::Database;
 use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files, keys};
-use crate::api::{self, AdminToken, ApiState, HostFacts, ServerSettings, Uploads};
+use crate::api::{self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Tls, Uploads};
 use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
+use horarium_core::access::Gate;
+use horarium_core::clock::Clock;
 use horarium_core::config_cache::ConfigCache;
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
 use horarium_core::memory::MemoryBudget;
 use horarium_core::registry::Registry;
 use horarium_core::scheduler::Scheduler;
-use horarium_core::service::{Context, HostPolicy, Services};
+use horarium_core::service::{Audit, Context, HostPolicy, Services};
 use horarium_core::wake::Wakes;
 use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+
+/// Between two looks for old entries of the audit log, and between batches while there are some.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+const BETWEEN_BATCHES: Duration = Duration::from_millis(200);
 
 /// Opens everything, takes over what a dead predecessor left, and starts serving.
 pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, AppError> {
     files::make_data_dir(&settings.data_dir)?;
     let token = files::admin_token(&settings.data_dir)?;
+    let tls = tls(&settings)?;
     let keyring = Arc::new(keys::keyring(&settings)?);
     let listener = listen(settings.listen).await?;
     let database = Database::open(&settings).await?;
@@ -62,8 +70,11 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     let ready = Arc::new(AtomicBool::new(false));
     let state = ApiState {
         services: services.clone(),
-        store,
+        store: store.clone(),
         token: AdminToken::new(&token),
+        gate: Gate::new(store.clone(), clock.clone(), parts.wakes.clone()),
+        attempts: Attempts::new(settings.failed_attempts),
+        clock: clock.clone(),
         metrics,
         metrics_open: settings.metrics_open,
         host: HostFacts {
@@ -84,7 +95,9 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     let address = listener
         .local_addr()
         .map_err(|e| AppError::System(e.to_string()))?;
+    let url = files::url_of(address, tls.is_some());
     let assembled = Assembled {
+        tls,
         settings,
         address,
         token,
@@ -94,14 +107,15 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         executor,
     };
     let built = assembled.spawn(listener);
-    files::write_server_file(&built.settings.data_dir, address, clock.now())?;
+    files::write_server_file(&built.settings.data_dir, &url, clock.now())?;
     ready.store(true, Ordering::Release);
-    tracing::info!(url = files::url_of(address), "serving");
+    tracing::info!(url, "serving");
     Ok(built)
 }
 
 /// Everything made, nothing spawned.
 struct Assembled {
+    tls: Option<Arc<Tls>>,
     settings: Settings,
     address: SocketAddr,
     token: String,
@@ -114,6 +128,7 @@ struct Assembled {
 impl Assembled {
     fn spawn(self, listener: TcpListener) -> Built {
         let Self {
+            tls,
             settings,
             address,
             token,
@@ -127,7 +142,19 @@ impl Assembled {
         let server = ServerSettings {
             max_connections: settings.max_connections,
             header_timeout: settings.header_timeout,
+            tls: tls.clone(),
         };
+        if let Some(tls) = tls {
+            let (clock, stop) = (parts.clock.clone(), work.clone());
+            tokio::spawn(async move { tls.watch(clock, stop).await });
+        }
+        let audit = state.services.audit.clone();
+        tokio::spawn(forget_audit(
+            audit,
+            settings.audit_keep,
+            parts.clock.clone(),
+            work.clone(),
+        ));
         let router = api::router(Arc::new(state));
         let serving = tokio::spawn(api::serve(listener, router, server, api.clone()));
         let scheduler = Scheduler {
@@ -170,6 +197,39 @@ impl Assembled {
             api,
             working,
             serving,
+        }
+    }
+}
+
+/// The certificate that the settings name.
+fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, AppError> {
+    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
+        return Ok(None);
+    };
+    let tls =
+        Tls::load(certificate, key).map_err(|error| AppError::System(format!("TLS: {error}")))?;
+    Ok(Some(Arc::new(tls)))
+}
+
+/// Forgets old entries of the audit log, until `shutdown`.
+async fn forget_audit(
+    audit: Audit,
+    keep: chrono::Duration,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let wait = match audit.forget(keep).await {
+            Ok(true) => BETWEEN_BATCHES,
+            Ok(false) => FORGET_EVERY,
+            Err(error) => {
+                tracing::debug!(%error, "old entries of the audit log stay for now");
+                FORGET_EVERY
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = clock.sleep(wait) => {}
         }
     }
 }

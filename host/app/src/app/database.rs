@@ -119,7 +119,11 @@ pub async fn relay(store: &PostgresStore, wakes: &Wakes, registry: &Registry) {
             Hint::Enqueued => wakes.enqueued(),
             Hint::Schedule => wakes.rescheduled(),
             Hint::Cancel(task_id) => wakes.cancelled(task_id),
+            Hint::Access => wakes.access.changed(),
             Hint::Catalog | Hint::Missed => {
+                if hint == Hint::Missed {
+                    wakes.access.changed();
+                }
                 if let Err(error) = registry.refresh().await {
                     tracing::warn!(%error, "cannot reread the registered plugins; the heartbeat tries again");
                 }

@@ -127,25 +127,26 @@ pub(super) fn write_private(path: &Path, text: &str, exists: Exists) -> Result<b
 }
 
 /// The address clients on this machine use.
-pub(super) fn url_of(address: SocketAddr) -> String {
+pub(super) fn url_of(address: SocketAddr, tls: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// Says where the server is, for the verbs on this machine.
 pub(super) fn write_server_file(
     data_dir: &Path,
-    address: SocketAddr,
+    url: &str,
     now: Timestamp,
 ) -> Result<(), AppError> {
     let path = data_dir.join("server.json");
     let aside = data_dir.join("server.json.new");
     let text = json!({
-        "url": url_of(address),
+        "url": url,
         "pid": std::process::id(),
         "version": VERSION,
         "started_at": wire(now),
@@ -209,7 +210,9 @@ mod tests {
             ("[::]:80", "http://[::1]:80"),
             ("127.0.0.1:7411", "http://127.0.0.1:7411"),
         ] {
-            assert_eq!(url_of(address.parse().expect(address)), url);
+            assert_eq!(url_of(address.parse().expect(address), false), url);
+            let tls = url.replace("http", "https");
+            assert_eq!(url_of(address.parse().expect(address), true), tls);
         }
     }
 }

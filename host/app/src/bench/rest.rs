@@ -5,8 +5,6 @@ use super::lab::LabHost;
 use super::{BenchError, Stopwatch, rates};
 use crate::client::{Address, Client};
 use horarium::api::{AdminToken, ApiState, ServerSettings, router, serve};
-use horarium_core::clock::Clock;
-use horarium_model::DEFAULT_TENANT;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,11 +36,12 @@ pub(super) async fn enqueue(host: &LabHost) -> Result<Enqueued, BenchError> {
         host.services.clone(),
         host.store.clone(),
         AdminToken::new(token),
-        host.clock.now(),
+        host.clock.clone(),
     );
     let settings = ServerSettings {
         max_connections: 1024,
         header_timeout: Duration::from_secs(10),
+        tls: None,
     };
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(serve(
@@ -55,6 +54,7 @@ pub(super) async fn enqueue(host: &LabHost) -> Result<Enqueued, BenchError> {
         url: format!("http://{address}"),
         token: Some(token.to_owned()),
         source: "bench".to_owned(),
+        tls: Default::default(),
     };
     let measured = measure(&address, host.task()).await;
     shutdown.cancel();
@@ -64,7 +64,7 @@ pub(super) async fn enqueue(host: &LabHost) -> Result<Enqueued, BenchError> {
 
 async fn measure(address: &Address, task: i64) -> Result<Enqueued, BenchError> {
     let single = singles(address, task).await?;
-    let client = Client::new(address.clone(), DEFAULT_TENANT);
+    let client = Client::new(address.clone(), None);
     let batch = tokio::task::spawn_blocking(move || batches(&client, task));
     Ok(Enqueued {
         single,
@@ -77,7 +77,7 @@ async fn singles(address: &Address, task: i64) -> Result<f64, BenchError> {
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let client = Client::new(address.clone(), DEFAULT_TENANT);
+            let client = Client::new(address.clone(), None);
             let (done, stop) = (done.clone(), stop.clone());
             tokio::task::spawn_blocking(move || {
                 while !stop.load(Ordering::Relaxed) {

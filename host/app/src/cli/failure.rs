@@ -114,7 +114,7 @@ impl Failure {
             401 => Some(
                 "set HORARIUM_TOKEN to a token this server knows (its data directory has the file admin-token)",
             ),
-            403 => Some("this token does not allow it; see `horarium doctor`"),
+            403 => Some("`horarium token whoami` says what this token may do"),
             _ => None,
         };
         Self {

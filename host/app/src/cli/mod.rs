@@ -1,6 +1,7 @@
 //! The command line: a file a verb. Remote verbs speak REST through [`crate::client`]; `task next --cron`,
 //! `dev`, `db`, `bench` and `doctor` work here.
 
+mod audit;
 mod bench;
 mod completions;
 mod db;
@@ -39,6 +40,8 @@ mod task_state;
 mod task_trigger;
 mod task_why;
 mod templates;
+mod tenant;
+mod token;
 mod values;
 pub(crate) mod words;
 
@@ -79,16 +82,15 @@ pub(crate) struct Global {
     /// Print the answer as JSON, alone
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The tenant whose things are meant
+    /// The tenant whose things are meant [default: the token's own, else `default`]
     #[arg(
         long,
         global = true,
         value_name = "NAME",
-        default_value = horarium_model::DEFAULT_TENANT,
         env = "HORARIUM_TENANT",
         hide_env_values = true
     )]
-    pub(crate) tenant: String,
+    pub(crate) tenant: Option<String>,
     /// The server, such as http://127.0.0.1:7411 [default: the local one]
     #[arg(
         long,
@@ -125,6 +127,15 @@ enum Verb {
     /// See who executes
     #[command(subcommand)]
     Host(host::Verb),
+    /// See and manage tenants
+    #[command(subcommand)]
+    Tenant(tenant::Verb),
+    /// Hand out and revoke tokens
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// See who did what
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Look after the database
     #[command(subcommand)]
     Db(db::Verb),
@@ -176,6 +187,9 @@ fn run(cli: Cli) -> Outcome {
         Verb::Execution(verb) => execution::run(&Remote::new(&global)?, verb),
         Verb::Secret(verb) => secret::run(&Remote::new(&global)?, verb),
         Verb::Host(verb) => host::run(&Remote::new(&global)?, verb),
+        Verb::Tenant(verb) => tenant::run(&Remote::new(&global)?, verb),
+        Verb::Token(verb) => token::run(&Remote::new(&global)?, verb),
+        Verb::Audit(verb) => audit::run(&Remote::new(&global)?, verb),
         Verb::Db(verb) => db::run(&global, &verb),
         Verb::Bench(verb) => bench::run(&global, verb),
         Verb::Doctor(arguments) => doctor::run(&global, &arguments),
@@ -197,7 +211,7 @@ impl Global {
     /// A client of the server in force.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let address = Address::find(self.url.as_deref(), &self.data_dir())?;
-        Ok(Client::new(address, &self.tenant))
+        Ok(Client::new(address, self.tenant.as_deref()))
     }
 }
 

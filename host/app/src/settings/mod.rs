@@ -28,6 +28,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `danger_listen_without_tls`: allows other addresses than loopback.
     pub danger_listen_without_tls: bool,
+    /// `tls.certificate`: PEM file; none = plain HTTP.
+    pub tls_certificate: Option<PathBuf>,
+    /// `tls.key`: PEM file.
+    pub tls_key: Option<PathBuf>,
     /// `data_dir`: where the database, the token and compiled components are.
     pub data_dir: PathBuf,
     /// `host.name`: recorded with each attempt.
@@ -66,10 +70,14 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// `log.level`: a level, or directives as tracing takes them.
     pub log_level: String,
+    /// `audit.keep_days`.
+    pub audit_keep: chrono::Duration,
     /// `metrics.open`: `/metrics` without a token.
     pub metrics_open: bool,
     /// `api.max_connections`.
     pub max_connections: usize,
+    /// `api.failed_attempts_per_minute`: wrong tokens from one address.
+    pub failed_attempts: u32,
     /// `api.header_timeout_seconds`: how long a client may take for a request's head.
     pub header_timeout: Duration,
 }
@@ -278,17 +286,37 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        if !self.listen.ip().is_loopback() && !self.danger_listen_without_tls {
+        if let Some((set, missing)) = self.half_tls() {
+            return Err(SettingsError {
+                origin: set.to_owned(),
+                detail: format!("is set and `{missing}` is not; TLS needs both"),
+            });
+        }
+        let open = self.tls_certificate.is_none() && !self.danger_listen_without_tls;
+        if !self.listen.ip().is_loopback() && open {
             return Err(SettingsError {
                 origin: "listen".to_owned(),
                 detail: format!(
-                    "`{}` is reachable from other machines, and this server speaks plain HTTP; \
-                     listen on 127.0.0.1 behind a proxy that does TLS, or set danger_listen_without_tls = true",
+                    "`{}` is reachable from other machines, and without TLS tokens and data travel in the open; \
+                     set tls.certificate and tls.key, listen on 127.0.0.1 behind a proxy that does TLS, \
+                     or set danger_listen_without_tls = true",
                     self.listen
                 ),
             });
         }
         self.database().map(|_| ())
+    }
+}
+
+impl Settings {
+    /// Of the two files that TLS needs, the one that is set alone and the one that is missing.
+    fn half_tls(&self) -> Option<(&'static str, &'static str)> {
+        let (certificate, key) = ("tls.certificate", "tls.key");
+        match (&self.tls_certificate, &self.tls_key) {
+            (Some(_), None) => Some((certificate, key)),
+            (None, Some(_)) => Some((key, certificate)),
+            _ => None,
+        }
     }
 }
 

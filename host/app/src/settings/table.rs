@@ -52,8 +52,14 @@ table! {
         "Address and port of the server. Port 0 takes a free one (see `server.json` in the data directory).",
         |s, raw| raw.parsed("127.0.0.1:7411").map(|v| s.listen = v);
     "danger_listen_without_tls", "false",
-        "Allows `listen` to be an address that other machines reach. The server speaks plain HTTP: the token and all data travel unencrypted.",
+        "Allows `listen` to be an address that other machines reach without `tls.certificate`: tokens and all data travel unencrypted.",
         |s, raw| raw.boolean().map(|v| s.danger_listen_without_tls = v);
+    "tls.certificate", "none",
+        "PEM file with the server's certificate, and behind it those up to its CA. With it the server speaks TLS alone. Read again when it changes.",
+        |s, raw| raw.text().map(|v| s.tls_certificate = Some(PathBuf::from(v)));
+    "tls.key", "none",
+        "PEM file with the private key of `tls.certificate`.",
+        |s, raw| raw.text().map(|v| s.tls_key = Some(PathBuf::from(v)));
     "data_dir", "`$XDG_DATA_HOME/horarium`, else `~/.local/share/horarium`",
         "Directory of the database, the admin token and compiled components; made if it does not exist.",
         |s, raw| raw.text().map(|v| s.data_dir = PathBuf::from(v));
@@ -139,12 +145,18 @@ table! {
     "log.level", "info",
         "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,horarium_core=debug`.",
         |s, raw| set_log_level(s, raw);
+    "audit.keep_days", "365",
+        "How long entries of the audit log are kept.",
+        |s, raw| raw.integer(1, 36_500).map(|v| s.audit_keep = chrono::Duration::days(v as i64));
     "metrics.open", "false",
         "Serves `/metrics` without a token.",
         |s, raw| raw.boolean().map(|v| s.metrics_open = v);
     "api.max_connections", "1024",
         "Connections served at once; more wait.",
         |s, raw| raw.integer(1, 100_000).map(|v| s.max_connections = v as usize);
+    "api.failed_attempts_per_minute", "60",
+        "How many wrong tokens an address may send a minute; after that it is told to wait (429).",
+        |s, raw| raw.integer(1, 100_000).map(|v| s.failed_attempts = v as u32);
     "api.header_timeout_seconds", "15",
         "How long a client may take to send the head of a request.",
         |s, raw| raw.integer(1, 600).map(|v| s.header_timeout = Duration::from_secs(v));
@@ -166,6 +178,8 @@ impl Default for Settings {
         Self {
             listen: ([127, 0, 0, 1], 7411).into(),
             danger_listen_without_tls: false,
+            tls_certificate: None,
+            tls_key: None,
             data_dir: default_data_dir(),
             host_name: machine_name(),
             database_url: None,
@@ -185,8 +199,10 @@ impl Default for Settings {
             secret_key_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            audit_keep: chrono::Duration::days(365),
             metrics_open: false,
             max_connections: 1024,
+            failed_attempts: 60,
             header_timeout: Duration::from_secs(15),
         }
     }

@@ -80,6 +80,7 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
         return rebirth(executor).await;
     }
     executor.lease.renew(sent);
+    parts.wakes.access.confirm(beat.access_epoch, sent);
     for task_id in beat.cancels {
         cancel(executor, task_id);
     }

@@ -1,6 +1,7 @@
 //! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
 //! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
 
+mod audit;
 mod batch;
 mod bulk;
 mod executions;
@@ -15,11 +16,14 @@ mod registration;
 mod secrets;
 mod state;
 mod tasks;
+pub mod tenants;
+mod tokens;
 mod trigger;
 mod validate;
 mod why;
 mod why_execution;
 
+pub use audit::Audit;
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use executions::{ExecutionView, Executions};
@@ -31,6 +35,8 @@ pub use plugins::Plugins;
 pub use registration::Registration;
 pub use secrets::{Rekeyed, SecretView, Secrets};
 pub use tasks::{TaskRef, Tasks};
+pub use tenants::Tenants;
+pub use tokens::{FreshToken, Tokens};
 pub use trigger::{Due, TriggerRequest};
 pub use why::{WhySlot, WhyTask};
 pub use why_execution::{LimitReached, Why};
@@ -125,6 +131,12 @@ pub struct Services {
     pub plugins: Plugins,
     /// Executions.
     pub executions: Executions,
+    /// Tenants.
+    pub tenants: Tenants,
+    /// Who may ask.
+    pub tokens: Tokens,
+    /// Who did what.
+    pub audit: Audit,
     /// Secrets of plugins.
     pub secrets: Secrets,
 }
@@ -135,6 +147,9 @@ impl Services {
         Self {
             tasks: Tasks(context.clone()),
             plugins: Plugins::new(context.clone()),
+            tenants: Tenants(context.clone()),
+            tokens: Tokens(context.clone()),
+            audit: Audit::new(context.clone()),
             secrets: Secrets::new(context.clone()),
             executions: Executions(context),
         }

@@ -190,4 +190,5 @@ catalog_operations! { delegate; Catalog:
 
 history_operations! { delegate; History: }
 
+access_operations! { delegate; Access: }
 vault_operations! { delegate; Vault: }

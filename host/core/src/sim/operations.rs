@@ -84,3 +84,23 @@ macro_rules! vault_operations {
         }
     };
 }
+
+macro_rules! access_operations {
+    ($then:ident; $($more:tt)*) => {
+        $then! { $($more)*
+            create_tenant(now: Timestamp, name: &str, weight: u32) -> Tenant;
+            tenant_named(name: &str) -> Option<Tenant>;
+            tenants(page: &Page) -> Listing<Tenant>;
+            delete_tenant(now: Timestamp, tenant: TenantId) -> ();
+            create_token(now: Timestamp, token: NewToken) -> Token;
+            token(id: TokenId) -> Option<Token>;
+            tokens(tenant: TenantId, with_host: bool, page: &Page) -> Listing<Token>;
+            rotate_token(now: Timestamp, id: TokenId, hash: &str, previous_until: Option<Timestamp>) -> Token;
+            delete_token(id: TokenId) -> ();
+            touch_token(id: TokenId, at: Timestamp) -> ();
+            record_audit(entries: Arc<[AuditEntry]>) -> ();
+            audit(filter: &AuditFilter, page: &Page) -> Listing<AuditRow>;
+            purge_audit(before: Timestamp, limit: u32) -> u64;
+        }
+    };
+}

@@ -402,3 +402,5 @@ catalog_operations! { passed_on; Catalog:
 history_operations! { passed_on; History: }
 
 vault_operations! { passed_on; Vault: }
+
+access_operations! { passed_on; Access: }

@@ -69,6 +69,8 @@ pub struct Heartbeat {
     pub cancels: Vec<TaskId>,
     /// The catalog's epoch, for caches.
     pub catalog_epoch: i64,
+    /// Counts the changes of tokens and tenants, for caches.
+    pub access_epoch: i64,
     /// The database's clock, on stores whose hosts may disagree about the time.
     pub database_now: Option<Timestamp>,
     /// After what time the lease of another host may be over; zero when something is to be taken over now.

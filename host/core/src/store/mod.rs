@@ -1,9 +1,11 @@
-//! Durable truth, as four traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
-//! [`Vault`] (settings and secrets of plugins) and [`History`] (what ended). Each method is one atomic operation of the business. Every
+//! Durable truth, as five traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`Vault`] (settings and secrets of plugins), [`History`] (what ended) and [`Access`] (tenants, tokens, who did
+//! what). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
 
+mod access;
 mod backlog;
 mod breaker;
 mod bucket;
@@ -20,6 +22,7 @@ mod queue;
 pub mod rules;
 mod vault;
 
+pub use access::*;
 pub use backlog::*;
 pub use breaker::*;
 pub use bucket::*;
@@ -34,8 +37,8 @@ pub use vault::*;
 use horarium_model::Invalid;
 
 /// All faces of one store.
-pub trait Store: Queue + Catalog + Vault + History {}
-impl<T: Queue + Catalog + Vault + History> Store for T {}
+pub trait Store: Queue + Catalog + Vault + History + Access {}
+impl<T: Queue + Catalog + Vault + History + Access> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]

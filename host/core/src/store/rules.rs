@@ -3,7 +3,7 @@
 
 use super::{
     ANSWERS_KEPT, Backlogs, Completion, ConfigUpdate, End, EnqueueReceipt, FireOrder, NewExecution,
-    StoreResult,
+    StoreError, StoreResult, TokenId,
 };
 use crate::runner::StateEntry;
 use horarium_model::config::{ScheduleState, SkipStreak};
@@ -456,6 +456,29 @@ pub fn no_config(id: ConfigId) -> String {
 /// The sentence of a tenant that does not exist.
 pub fn no_tenant(tenant: TenantId) -> String {
     format!("there is no tenant {tenant}")
+}
+
+/// The sentence of a tenant's name that is in use.
+pub fn tenant_taken(name: &str) -> String {
+    format!("there is a tenant `{name}` already")
+}
+
+/// The sentence of a token that does not exist.
+pub fn no_token(id: TokenId) -> String {
+    format!("there is no token {id}")
+}
+
+/// A tenant is deleted only when nothing in it can start any more.
+///
+/// # Errors
+/// `Conflict` naming what it still has.
+pub fn refuse_busy_tenant(tasks: u64, live: u64) -> StoreResult<()> {
+    if tasks == 0 && live == 0 {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!(
+        "the tenant still has {tasks} tasks and {live} executions that have not ended; delete its tasks first"
+    )))
 }
 
 /// The sentence of a type that does not exist.

@@ -12,23 +12,70 @@
 CREATE FUNCTION database_now() RETURNS bigint LANGUAGE sql VOLATILE
     AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
 
--- Single numbers of the whole database: catalog_epoch.
+-- Single numbers of the whole database: catalog_epoch, access_epoch.
 CREATE TABLE meta (
     key text PRIMARY KEY,
     value bigint NOT NULL
 );
-INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0);
+INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('access_epoch', 0);
 
 CREATE TABLE tenants (
     id bigint PRIMARY KEY,
-    name text NOT NULL UNIQUE,
+    name text COLLATE "C" NOT NULL,
     -- Its share when tenants take turns.
     weight bigint NOT NULL DEFAULT 1,
     -- How many of its executions run at once, and may wait; NULL: no bound.
     max_running bigint,
-    backlog bigint
+    backlog bigint,
+    created_at bigint,
+    -- A tombstone, until nothing of it is left: its id is never another's while something has it.
+    deleted_at bigint
 );
+CREATE UNIQUE INDEX tenants_name ON tenants (name) WHERE deleted_at IS NULL;
+CREATE INDEX tenants_deleted ON tenants (id) WHERE deleted_at IS NOT NULL;
 INSERT INTO tenants (id, name) VALUES (1, 'default');
+
+-- Who may ask: hashes only. Ids are the microsecond of their creation, so that none is given twice.
+CREATE TABLE tokens (
+    id bigint PRIMARY KEY,
+    -- NULL: the host's.
+    tenant_id bigint,
+    name text NOT NULL,
+    role text NOT NULL,
+    -- Permissions it is narrowed to; NULL: all of its role.
+    scope jsonb,
+    hash text NOT NULL,
+    -- Of the secret before the last rotation, while that is still good.
+    previous_hash text,
+    previous_until bigint,
+    created_at bigint NOT NULL,
+    created_by text NOT NULL,
+    expires_at bigint,
+    last_used_at bigint,
+    rotated_at bigint
+) WITH (fillfactor = 50);
+CREATE INDEX tokens_tenant ON tokens (tenant_id, id);
+
+-- Who did what, when; never with what.
+CREATE TABLE audit_log (
+    id bigint PRIMARY KEY,
+    at bigint NOT NULL,
+    -- NULL: the host as a whole.
+    tenant_id bigint,
+    -- NULL: the token in the host's data directory.
+    token_id bigint,
+    actor text NOT NULL,
+    role text NOT NULL,
+    action text NOT NULL,
+    method text NOT NULL,
+    target text NOT NULL,
+    status bigint NOT NULL,
+    request_id text NOT NULL,
+    address text,
+    host text NOT NULL
+);
+CREATE INDEX audit_log_tenant ON audit_log (tenant_id, id);
+CREATE INDEX audit_log_age ON audit_log (at);
 
 -- Ids of executions: skipped rows and live ones draw from it alike.
 CREATE SEQUENCE execution_ids;

@@ -1,23 +1,70 @@
 -- Instants are integer microseconds since 1970 in UTC, states and kinds are text, JSON is JSONB (read it
 -- with json(column)), task_id is a UUID as text.
 
--- Single numbers of the whole database: catalog_epoch, last_execution_id.
+-- Single numbers of the whole database: catalog_epoch, access_epoch, last_execution_id.
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('last_execution_id', 0);
+INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('access_epoch', 0), ('last_execution_id', 0);
 
 CREATE TABLE tenants (
     id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
     -- Its share when tenants take turns.
     weight INTEGER NOT NULL DEFAULT 1,
     -- How many of its executions run at once, and may wait; NULL: no bound.
     max_running INTEGER,
-    backlog INTEGER
+    backlog INTEGER,
+    created_at INTEGER,
+    -- A tombstone, until nothing of it is left: its id is never another's while something has it.
+    deleted_at INTEGER
 );
+CREATE UNIQUE INDEX tenants_name ON tenants (name) WHERE deleted_at IS NULL;
+CREATE INDEX tenants_deleted ON tenants (id) WHERE deleted_at IS NOT NULL;
 INSERT INTO tenants (id, name) VALUES (1, 'default');
+
+-- Who may ask: hashes only. Ids are the microsecond of their creation, so that none is given twice.
+CREATE TABLE tokens (
+    id INTEGER PRIMARY KEY,
+    -- NULL: the host's.
+    tenant_id INTEGER,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    -- Permissions it is narrowed to; NULL: all of its role.
+    scope BLOB,
+    hash TEXT NOT NULL,
+    -- Of the secret before the last rotation, while that is still good.
+    previous_hash TEXT,
+    previous_until INTEGER,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    expires_at INTEGER,
+    last_used_at INTEGER,
+    rotated_at INTEGER
+);
+CREATE INDEX tokens_tenant ON tokens (tenant_id, id);
+
+-- Who did what, when; never with what.
+CREATE TABLE audit_log (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    -- NULL: the host as a whole.
+    tenant_id INTEGER,
+    -- NULL: the token in the host's data directory.
+    token_id INTEGER,
+    actor TEXT NOT NULL,
+    role TEXT NOT NULL,
+    action TEXT NOT NULL,
+    method TEXT NOT NULL,
+    target TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    address TEXT,
+    host TEXT NOT NULL
+);
+CREATE INDEX audit_log_tenant ON audit_log (tenant_id, id);
+CREATE INDEX audit_log_age ON audit_log (at);
 
 -- One row per start of a host. AUTOINCREMENT: an incarnation is never given twice.
 CREATE TABLE hosts (

@@ -51,8 +51,21 @@ const TABLE: Table = Table {
 pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "tenants",
-        ints: "id weight max_running backlog",
+        ints: "id weight max_running backlog created_at deleted_at",
         texts: "name",
+        ..TABLE
+    },
+    Table {
+        name: "tokens",
+        ints: "id tenant_id previous_until created_at expires_at last_used_at rotated_at",
+        texts: "name role hash previous_hash created_by",
+        jsons: "scope",
+        ..TABLE
+    },
+    Table {
+        name: "audit_log",
+        ints: "id at tenant_id token_id status",
+        texts: "actor role action method target request_id address host",
         ..TABLE
     },
     Table {

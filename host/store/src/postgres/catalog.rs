@@ -1,7 +1,7 @@
 //! [`Catalog`] over the functions that do the work.
 
 use super::tx::query_scalar;
-use super::{PostgresStore, breakers, configs, deletions, plugins, sql, task_state};
+use super::{PostgresStore, access, breakers, configs, deletions, plugins, sql, task_state};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
@@ -134,7 +134,9 @@ impl Catalog for PostgresStore {
         if !any.await? {
             return Ok(false);
         }
-        write!(self, [], |tx| deletions::purge(tx, limit))
+        write!(self, [], |tx| async {
+            Ok(deletions::purge(tx, limit).await? || access::purge_tenants(tx, limit).await?)
+        })
     }
 
     async fn add_version(

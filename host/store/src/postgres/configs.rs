@@ -217,6 +217,8 @@ async fn create(
         .bind(ZONE_DATA)
         .execute(tx.connection())
         .await?;
+    // After the config, as locks are ordered.
+    super::access::refuse_deleted(tx, tenant).await?;
     tx.tidings.schedule |= next_fire_at.is_some();
     bump_epoch(tx).await?;
     found(tx.connection(), tenant, id).await

@@ -51,10 +51,9 @@ pub(super) async fn delete(
 
 /// Whether deletions left anything behind.
 pub(super) async fn any(connection: &mut PgConnection) -> PgResult<bool> {
-    Ok(query(sql::TOMBSTONES)
-        .fetch_optional(connection)
-        .await?
-        .is_some())
+    Ok(query_scalar(sql::ANY_TOMBSTONE)
+        .fetch_one(connection)
+        .await?)
 }
 
 /// One batch of what deletions left behind. Returns whether there is more.

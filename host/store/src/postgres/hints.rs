@@ -140,6 +140,7 @@ fn merge(all: &mut Tidings, more: Tidings) {
     all.enqueued |= more.enqueued;
     all.schedule |= more.schedule;
     all.catalog |= more.catalog;
+    all.access |= more.access;
     all.cancels.extend(more.cancels);
 }
 
@@ -169,6 +170,7 @@ fn write(own: &str, tidings: &Tidings) -> String {
     for (said, word) in [
         // First: what was enqueued may want it.
         (tidings.catalog, " catalog"),
+        (tidings.access, " access"),
         (tidings.enqueued, " enqueued"),
         (tidings.schedule, " schedule"),
         (tidings.cancels.len() > MOST_CANCELS, " missed"),
@@ -195,6 +197,7 @@ fn read<'a>(own: &str, payload: &'a str) -> impl Iterator<Item = Hint> + 'a {
             "enqueued" => Some(Hint::Enqueued),
             "schedule" => Some(Hint::Schedule),
             "catalog" => Some(Hint::Catalog),
+            "access" => Some(Hint::Access),
             "missed" => Some(Hint::Missed),
             task_id => task_id.parse::<TaskId>().ok().map(Hint::Cancel),
         })
@@ -274,12 +277,14 @@ mod tests {
             enqueued: true,
             schedule: false,
             catalog: true,
+            access: true,
             cancels: ids.clone(),
         };
         let payload = write("me", &told);
         let heard: Vec<Hint> = read("you", &payload).collect();
         let wanted = [
             Hint::Catalog,
+            Hint::Access,
             Hint::Enqueued,
             Hint::Cancel(ids[0]),
             Hint::Cancel(ids[1]),
@@ -296,6 +301,7 @@ mod tests {
                 enqueued: true,
                 schedule: true,
                 catalog: true,
+                access: true,
                 cancels,
             };
             let payload = write(&"x".repeat(32), &told);

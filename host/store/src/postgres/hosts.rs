@@ -91,6 +91,7 @@ pub(super) async fn heartbeat(
         next_due: r.opt_instant("due_at")?,
         available: r.flag("available")?,
         running: r.int("running")?.unsigned_abs(),
+        access_epoch: r.int("access_epoch")?,
     })
 }
 

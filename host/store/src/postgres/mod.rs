@@ -2,6 +2,7 @@
 //! end in a task of its own; what hosts decide together they decide under row locks, always taken in the
 //! same order (see the migration).
 
+mod access;
 mod ahead;
 mod answers;
 mod backlog;

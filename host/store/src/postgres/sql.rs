@@ -97,6 +97,25 @@ macro_rules! types {
     };
 }
 
+/// Tenants with what they may use.
+macro_rules! tenants {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, weight, max_running, backlog, created_at FROM tenants ",
+            $rest
+        )
+    };
+}
+
+/// Tokens with the names of their tenants.
+macro_rules! tokens {
+    ($rest:literal) => {
+        concat!("SELECT t.id, t.tenant_id, n.name, t.name, t.role, t.scope::text, t.hash, t.previous_hash, \
+         t.previous_until, t.created_at, t.created_by, t.expires_at, t.last_used_at, t.rotated_at \
+         FROM tokens t LEFT JOIN tenants n ON n.id = t.tenant_id ", $rest)
+    };
+}
+
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -105,7 +124,7 @@ statements! {
     DATABASE_NOW = "SELECT database_now()";
     BUMP_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'catalog_epoch'";
     EPOCH = "SELECT value FROM meta WHERE key = 'catalog_epoch'";
-    TENANT = "SELECT id FROM tenants WHERE name = $1";
+    TENANT = "SELECT id FROM tenants WHERE deleted_at IS NULL AND name = $1";
     EXECUTION_IDS = "SELECT nextval('execution_ids') FROM generate_series(1, $1)";
     STILL_THERE = "SELECT 1";
     NOTIFY = "SELECT pg_notify($1, $2)";
@@ -146,7 +165,8 @@ statements! {
             (SELECT min(ready_at) FROM run_keys WHERE ready_at IS NOT NULL)), \
         (SELECT id FROM live_executions WHERE state = 'available' AND blocked = 0 \
             ORDER BY queue_key, id LIMIT 1) IS NOT NULL, \
-        (SELECT count(*) FROM live_executions WHERE incarnation = $1 AND state = 'running')";
+        (SELECT count(*) FROM live_executions WHERE incarnation = $1 AND state = 'running'), \
+        (SELECT value FROM meta WHERE key = 'access_epoch')";
     /// Whose heartbeat is being written is not dead.
     BURY_OTHERS = "UPDATE hosts SET stopped_at = $2 WHERE incarnation IN ( \
         SELECT incarnation FROM hosts WHERE stopped_at IS NULL AND incarnation <> $1 \
@@ -651,7 +671,7 @@ statements! {
     SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = CASE WHEN $3 THEN $4 ELSE max_running END, \
         backlog = CASE WHEN $5 THEN $6 ELSE backlog END, updated_at = $7 \
         WHERE tenant_id = $1 AND task_type = $2";
-    SET_TENANT_BOUNDS = "UPDATE tenants SET weight = $2, max_running = $3, backlog = $4 WHERE id = $1";
+    SET_TENANT_BOUNDS = "UPDATE tenants SET weight = $2, max_running = $3, backlog = $4 WHERE id = $1 AND deleted_at IS NULL";
     VERSION = versions!("WHERE tenant_id = $1 AND task_type = $2 AND digest = $3");
     VERSIONS = versions!("WHERE tenant_id = $1 AND task_type = $2 ORDER BY id DESC");
     ALL_VERSIONS = versions!("WHERE state IN ('compiling', 'ready') ORDER BY id");
@@ -668,6 +688,60 @@ statements! {
     BYTES = "SELECT bytes FROM plugin_bytes WHERE digest = $1";
     DROP_BYTES = "DELETE FROM plugin_bytes WHERE digest = $1 AND NOT EXISTS ( \
         SELECT 1 FROM plugin_versions WHERE digest = $1 AND state <> 'failed')";
+
+    // ---- tenants, tokens, who did what
+    BUMP_ACCESS = "UPDATE meta SET value = value + 1 WHERE key = 'access_epoch'";
+    INSERT_TENANT = "INSERT INTO tenants (id, name, weight, created_at) \
+        SELECT coalesce(max(id), 0) + 1, $1, $2::bigint, $3::bigint FROM tenants ON CONFLICT (id) DO NOTHING RETURNING id";
+    TENANT_NAMED = tenants!("WHERE deleted_at IS NULL AND name = $1");
+    TENANT_BY_ID = tenants!("WHERE deleted_at IS NULL AND id = $1");
+    TENANTS = tenants!("WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2");
+    /// Nothing new comes into a deleted tenant: the lock keeps its deletion waiting.
+    SHARE_TENANT = "SELECT deleted_at IS NOT NULL FROM tenants WHERE id = $1 FOR KEY SHARE";
+    LOCK_TENANT = "SELECT 1 FROM tenants WHERE id = $1 AND deleted_at IS NULL FOR UPDATE";
+    TENANT_USE = "SELECT (SELECT count(*) FROM task_configs WHERE tenant_id = $1 AND deleted_at IS NULL), \
+        (SELECT count(*) FROM live_executions WHERE tenant_id = $1)";
+    DELETE_TENANT = "UPDATE tenants SET deleted_at = $2 WHERE id = $1";
+    DELETE_TOKENS = "DELETE FROM tokens WHERE tenant_id = $1";
+    ANY_TOMBSTONE = "SELECT EXISTS (SELECT 1 FROM task_configs WHERE deleted_at IS NOT NULL) \
+        OR EXISTS (SELECT 1 FROM tenants WHERE deleted_at IS NOT NULL)";
+    DELETED_TENANTS = "SELECT id FROM tenants WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 10 FOR UPDATE SKIP LOCKED";
+    REMOVE_TENANT_HISTORY = "DELETE FROM task_executions e USING ( \
+        SELECT tenant_id, id, completed_at FROM task_executions WHERE tenant_id = $1 LIMIT $2) o \
+        WHERE e.tenant_id = o.tenant_id AND e.id = o.id AND e.completed_at = o.completed_at \
+        RETURNING e.tenant_id, e.id";
+    TENANT_RATES = "DELETE FROM run_keys WHERE tenant_id = $1";
+    TENANT_DIGESTS = "SELECT DISTINCT digest FROM plugin_versions WHERE tenant_id = $1 ORDER BY 1";
+    TENANT_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = $1";
+    TENANT_TYPES = "DELETE FROM task_types WHERE tenant_id = $1";
+    TENANT_BREAKERS = "DELETE FROM type_breakers WHERE tenant_id = $1";
+    TENANT_ANSWERS = "DELETE FROM request_answers WHERE tenant_id = $1";
+    TENANT_AUDIT = "DELETE FROM audit_log WHERE tenant_id = $1";
+    TENANT_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = $1";
+    TENANT_SECRETS = "DELETE FROM secrets WHERE tenant_id = $1";
+    DROP_TENANT = "DELETE FROM tenants WHERE id = $1";
+    TOKEN = tokens!("WHERE t.id = $1");
+    TOKENS = tokens!("WHERE (t.tenant_id = $1 OR ($2 AND t.tenant_id IS NULL)) AND t.id > $3 ORDER BY t.id LIMIT $4");
+    INSERT_TOKEN = "INSERT INTO tokens (id, tenant_id, name, role, scope, hash, created_at, created_by, expires_at) \
+        SELECT greatest($1::bigint, coalesce(max(id), 0) + 1), $2::bigint, $3::text, $4::text, $5::jsonb, $6::text, $1::bigint, $7::text, $8::bigint \
+        FROM tokens ON CONFLICT DO NOTHING RETURNING id";
+    ROTATE_TOKEN = "UPDATE tokens SET previous_hash = CASE WHEN $3::bigint IS NOT NULL THEN hash END, previous_until = $3, \
+        hash = $2, rotated_at = $4 WHERE id = $1";
+    DELETE_TOKEN = "DELETE FROM tokens WHERE id = $1";
+    TOUCH_TOKEN = "UPDATE tokens SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+    /// Ids follow each other, so one transaction at a time adds to the log.
+    LOCK_AUDIT = "SELECT pg_advisory_xact_lock(7237109721140711799)";
+    RECORD_AUDIT = "INSERT INTO audit_log (id, at, tenant_id, token_id, actor, role, action, method, target, status, \
+        request_id, address, host) SELECT greatest($2::bigint, (SELECT max(id) + 1 FROM audit_log)) + n - 1, \
+        (j ->> 0)::bigint, (j ->> 1)::bigint, (j ->> 2)::bigint, j ->> 3, j ->> 4, j ->> 5, j ->> 6, j ->> 7, \
+        (j ->> 8)::bigint, j ->> 9, j ->> 10, j ->> 11 \
+        FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY a(j, n)";
+    AUDIT = "SELECT id, at, tenant_id, token_id, actor, role, action, method, target, status, request_id, address, host \
+        FROM audit_log WHERE (tenant_id = $1 OR ($2 AND tenant_id IS NULL)) AND id < $3 \
+        AND ($4::text IS NULL OR action = $4) AND ($5::bigint IS NULL OR token_id = $5) \
+        AND ($6::bigint IS NULL OR at >= $6) AND ($7::bigint IS NULL OR at < $7) ORDER BY id DESC LIMIT $8";
+    PURGE_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < $1 ORDER BY at LIMIT $2)";
+
 
     // ---- history. `$3` of reads by task id: no end is older
     EXECUTION = concat!(

@@ -139,12 +139,13 @@ pub(super) struct Tidings {
     pub(super) enqueued: bool,
     pub(super) schedule: bool,
     pub(super) catalog: bool,
+    pub(super) access: bool,
     pub(super) cancels: Vec<TaskId>,
 }
 
 impl Tidings {
     pub(super) fn is_empty(&self) -> bool {
-        !self.enqueued && !self.schedule && !self.catalog && self.cancels.is_empty()
+        !self.enqueued && !self.schedule && !self.catalog && !self.access && self.cancels.is_empty()
     }
 }
 

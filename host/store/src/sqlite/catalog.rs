@@ -1,6 +1,6 @@
 //! [`Catalog`] over the functions that do the work.
 
-use super::{SqliteStore, breakers, configs, db, deletions, plugins, sql, task_state};
+use super::{SqliteStore, access, breakers, configs, db, deletions, plugins, sql, task_state};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
@@ -127,7 +127,9 @@ impl Catalog for SqliteStore {
     }
 
     async fn purge_deleted(&self, limit: u32) -> StoreResult<bool> {
-        write!(self, [], |tx| deletions::purge(tx, limit))
+        write!(self, [], |tx| async {
+            Ok(deletions::purge(tx, limit).await? || access::purge_tenants(tx, limit).await?)
+        })
     }
 
     async fn add_version(

@@ -173,6 +173,7 @@ async fn create(
     tenant: TenantId,
     spec: &TaskSpec,
 ) -> StoreResult<TaskConfig> {
+    super::access::refuse_deleted(tx, tenant).await?;
     check_key(tx, tenant, None, spec.key.as_deref()).await?;
     let row = spec_query(sql::INSERT_CONFIG, now, tenant, spec)?
         .fetch_one(tx.write())

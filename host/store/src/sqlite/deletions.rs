@@ -61,7 +61,7 @@ pub(super) async fn delete(
 }
 
 /// The first column of every row.
-async fn ids(
+pub(super) async fn ids(
     connection: &mut SqliteConnection,
     query: Query<'_, Sqlite, SqliteArguments>,
 ) -> StoreResult<Vec<i64>> {
@@ -108,8 +108,14 @@ async fn remove_history(tx: &mut Tx, id: ConfigId, limit: u64) -> StoreResult<u6
         .bind(id)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX));
     let batch = ids(tx.read(), query).await?;
+    remove(tx, &batch).await?;
+    Ok(batch.len() as u64)
+}
+
+/// Removes ended executions with all that is kept beside them.
+pub(super) async fn remove(tx: &mut Tx, batch: &[i64]) -> StoreResult<()> {
     if batch.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     tx.keep_last_execution().await?;
     let list = text(&batch)?;
@@ -125,7 +131,7 @@ async fn remove_history(tx: &mut Tx, id: ConfigId, limit: u64) -> StoreResult<u6
             .await
             .map_err(db)?;
     }
-    Ok(batch.len() as u64)
+    Ok(())
 }
 
 /// Removes a tombstone nothing refers to any more. What still runs must find that its config is gone,

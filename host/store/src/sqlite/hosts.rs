@@ -105,6 +105,10 @@ pub(super) async fn heartbeat(
         .fetch_one(tx.read())
         .await
         .map_err(db)?;
+    let access = sqlx::query(sql::ACCESS_EPOCH)
+        .fetch_one(tx.read())
+        .await
+        .map_err(db)?;
     let due = sqlx::query(sql::NEXT_DUE)
         .fetch_one(tx.read())
         .await
@@ -118,6 +122,7 @@ pub(super) async fn heartbeat(
         alive: seen.rows_affected() > 0,
         cancels,
         catalog_epoch: epoch.try_get(0).map_err(db)?,
+        access_epoch: access.try_get(0).map_err(db)?,
         next_due: Reader::plain(&due, "live_executions").opt_instant("due_at")?,
         available: waits.try_get(0).map_err(db)?,
         running: waits.try_get::<i64, _>(1).map_err(db)?.unsigned_abs(),

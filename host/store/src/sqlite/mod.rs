@@ -1,6 +1,7 @@
 //! SQLite: one file, one server. One task owns the only writing connection and groups what waits into
 //! one transaction ([`writer`]); readers have connections of their own.
 
+mod access;
 mod answers;
 mod backlog;
 mod backup;

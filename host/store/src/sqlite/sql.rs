@@ -100,6 +100,25 @@ macro_rules! types {
     };
 }
 
+/// Tenants with what they may use.
+macro_rules! tenants {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, weight, max_running, backlog, created_at FROM tenants ",
+            $rest
+        )
+    };
+}
+
+/// Tokens with the names of their tenants.
+macro_rules! tokens {
+    ($rest:literal) => {
+        concat!("SELECT t.id, t.tenant_id, n.name, t.name, t.role, json(t.scope), t.hash, t.previous_hash, \
+         t.previous_until, t.created_at, t.created_by, t.expires_at, t.last_used_at, t.rotated_at \
+         FROM tokens t LEFT JOIN tenants n ON n.id = t.tenant_id ", $rest)
+    };
+}
+
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -111,7 +130,7 @@ statements! {
     KEEP_LAST_EXECUTION = "UPDATE meta SET value = max(value, ?1) WHERE key = 'last_execution_id'";
     BUMP_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'catalog_epoch'";
     EPOCH = "SELECT value FROM meta WHERE key = 'catalog_epoch'";
-    TENANT = "SELECT id FROM tenants WHERE name = ?1";
+    TENANT = "SELECT id FROM tenants WHERE deleted_at IS NULL AND name = ?1";
 
     // ---- hosts
     START_HOST = "INSERT INTO hosts (name, started_at, seen_at) VALUES (?1, ?2, ?2) RETURNING incarnation";
@@ -518,7 +537,7 @@ statements! {
     SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = CASE WHEN ?3 THEN ?4 ELSE max_running END, \
         backlog = CASE WHEN ?5 THEN ?6 ELSE backlog END, updated_at = ?7 \
         WHERE tenant_id = ?1 AND task_type = ?2";
-    SET_TENANT_BOUNDS = "UPDATE tenants SET weight = ?2, max_running = ?3, backlog = ?4 WHERE id = ?1";
+    SET_TENANT_BOUNDS = "UPDATE tenants SET weight = ?2, max_running = ?3, backlog = ?4 WHERE id = ?1 AND deleted_at IS NULL";
     VERSION = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
         json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
@@ -539,6 +558,51 @@ statements! {
     BYTES = "SELECT bytes FROM plugin_bytes WHERE digest = ?1";
     DROP_BYTES = "DELETE FROM plugin_bytes WHERE digest = ?1 AND NOT EXISTS ( \
         SELECT 1 FROM plugin_versions WHERE digest = ?1 AND state <> 'failed')";
+
+    // ---- tenants, tokens, who did what
+    BUMP_ACCESS = "UPDATE meta SET value = value + 1 WHERE key = 'access_epoch'";
+    ACCESS_EPOCH = "SELECT value FROM meta WHERE key = 'access_epoch'";
+    INSERT_TENANT = "INSERT INTO tenants (id, name, weight, created_at) \
+        SELECT coalesce(max(id), 0) + 1, ?1, ?2, ?3 FROM tenants RETURNING id";
+    TENANT_NAMED = tenants!("WHERE deleted_at IS NULL AND name = ?1");
+    TENANT_BY_ID = tenants!("WHERE deleted_at IS NULL AND id = ?1");
+    TENANTS = tenants!("WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2");
+    TENANT_IS_DELETED = "SELECT deleted_at IS NOT NULL FROM tenants WHERE id = ?1";
+    TENANT_USE = "SELECT (SELECT count(*) FROM task_configs WHERE tenant_id = ?1 AND deleted_at IS NULL), \
+        (SELECT count(*) FROM live_executions WHERE tenant_id = ?1)";
+    DELETE_TENANT = "UPDATE tenants SET deleted_at = ?2 WHERE id = ?1";
+    DELETE_TOKENS = "DELETE FROM tokens WHERE tenant_id = ?1";
+    DELETED_TENANTS = "SELECT id FROM tenants WHERE deleted_at IS NOT NULL ORDER BY id";
+    HISTORY_OF_TENANT = "SELECT id FROM task_executions WHERE tenant_id = ?1 LIMIT ?2";
+    TENANT_RATES = "DELETE FROM rates WHERE tenant_id = ?1";
+    TENANT_DIGESTS = "SELECT DISTINCT digest FROM plugin_versions WHERE tenant_id = ?1 ORDER BY 1";
+    TENANT_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = ?1";
+    TENANT_TYPES = "DELETE FROM task_types WHERE tenant_id = ?1";
+    TENANT_BREAKERS = "DELETE FROM type_breakers WHERE tenant_id = ?1";
+    TENANT_ANSWERS = "DELETE FROM request_answers WHERE tenant_id = ?1";
+    TENANT_AUDIT = "DELETE FROM audit_log WHERE tenant_id = ?1";
+    TENANT_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = ?1";
+    TENANT_SECRETS = "DELETE FROM secrets WHERE tenant_id = ?1";
+    DROP_TENANT = "DELETE FROM tenants WHERE id = ?1";
+    TOKEN = tokens!("WHERE t.id = ?1");
+    TOKENS = tokens!("WHERE (t.tenant_id = ?1 OR (?2 AND t.tenant_id IS NULL)) AND t.id > ?3 ORDER BY t.id LIMIT ?4");
+    INSERT_TOKEN = "INSERT INTO tokens (id, tenant_id, name, role, scope, hash, created_at, created_by, expires_at) \
+        SELECT max(?1, coalesce(max(id), 0) + 1), ?2, ?3, ?4, jsonb(?5), ?6, ?1, ?7, ?8 \
+        FROM tokens RETURNING id";
+    ROTATE_TOKEN = "UPDATE tokens SET previous_hash = CASE WHEN ?3 IS NOT NULL THEN hash END, previous_until = ?3, \
+        hash = ?2, rotated_at = ?4 WHERE id = ?1";
+    DELETE_TOKEN = "DELETE FROM tokens WHERE id = ?1";
+    TOUCH_TOKEN = "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)";
+    RECORD_AUDIT = "INSERT INTO audit_log (id, at, tenant_id, token_id, actor, role, action, method, target, status, \
+        request_id, address, host) SELECT max(?2, coalesce((SELECT max(id) + 1 FROM audit_log), 0)) + key, \
+        value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
+        value ->> 8, value ->> 9, value ->> 10, value ->> 11 FROM jsonb_each(?1)";
+    AUDIT = "SELECT id, at, tenant_id, token_id, actor, role, action, method, target, status, request_id, address, host \
+        FROM audit_log WHERE (tenant_id = ?1 OR (?2 AND tenant_id IS NULL)) AND id < ?3 \
+        AND (?4 IS NULL OR action = ?4) AND (?5 IS NULL OR token_id = ?5) \
+        AND (?6 IS NULL OR at >= ?6) AND (?7 IS NULL OR at < ?7) ORDER BY id DESC LIMIT ?8";
+    PURGE_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < ?1 ORDER BY at LIMIT ?2)";
+
 
     // ---- history
     EXECUTION = concat!(

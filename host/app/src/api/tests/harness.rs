@@ -1,10 +1,11 @@
 //! A server without sockets: memory store, fake sandbox, a clock that stands still.
 
-use crate::api::{AdminToken, ApiState, HostFacts, Uploads, router};
+use crate::api::{AdminToken, ApiState, Attempts, HostFacts, Uploads, router};
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request};
+use horarium_core::access::Gate;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
 use horarium_core::registry::Registry;
@@ -225,12 +226,13 @@ impl Harness {
             fuel: Some(1000),
             ..LimitOverrides::default()
         };
+        let wakes = Arc::new(Wakes::default());
         let services = Services::new(Context {
             store: dyn_store.clone(),
             registry,
             intake: Arc::new(FakeSandbox),
             clock: clock.clone(),
-            wakes: Arc::new(Wakes::default()),
+            wakes: wakes.clone(),
             policy: Arc::new(HostPolicy {
                 limits,
                 engine_memory: Some(64 << 20),
@@ -244,8 +246,11 @@ impl Harness {
         let plugins = services.plugins.clone();
         let state = ApiState {
             services,
-            store: dyn_store,
+            store: dyn_store.clone(),
             token: AdminToken::new(TOKEN),
+            gate: Gate::new(dyn_store, clock.clone(), wakes),
+            attempts: Attempts::new(60),
+            clock: clock.clone(),
             metrics: Arc::new(Metrics::new()),
             metrics_open: false,
             host: HostFacts {

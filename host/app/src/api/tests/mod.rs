@@ -1,5 +1,6 @@
 //! The API over the memory store and a small fake sandbox, driven through the router.
 
+mod access;
 mod enqueue;
 mod errors;
 mod harness;

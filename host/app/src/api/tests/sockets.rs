@@ -2,8 +2,9 @@
 
 use super::harness::TOKEN;
 use super::*;
-use crate::api::{ServerSettings, serve};
+use crate::api::{ServerSettings, Tls, serve};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,11 +12,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 async fn start(header_timeout: Duration) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    start_with(header_timeout, None).await
+}
+
+async fn start_with(
+    header_timeout: Duration,
+    tls: Option<Arc<Tls>>,
+) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let settings = ServerSettings {
         max_connections: 2,
         header_timeout,
+        tls,
     };
     let shutdown = CancellationToken::new();
     let router = Harness::new().router;
@@ -72,4 +81,78 @@ async fn a_shutdown_ends_idle_connections_and_the_loop() {
     serving.await.expect("no panic");
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.expect("closed");
+}
+
+/// A certificate for `name` in a folder, written over the one before; returns what a client trusts.
+fn certificate(folder: &std::path::Path, name: &str) -> Arc<rustls::ClientConfig> {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("made");
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).expect("written");
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(client)
+}
+
+async fn ask(
+    address: SocketAddr,
+    client: &Arc<rustls::ClientConfig>,
+    name: &'static str,
+) -> std::io::Result<String> {
+    let stream = TcpStream::connect(address).await?;
+    let name = rustls::pki_types::ServerName::try_from(name).expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(client.clone());
+    let mut stream = connector.connect(name, stream).await?;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_follows_its_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = certificate(folder.path(), "one.example");
+    let (cert, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    let tls = Arc::new(Tls::load(&cert, &key).expect("loads"));
+    let serving = start_with(Duration::from_secs(60), Some(tls.clone())).await;
+    let (address, shutdown, serving) = serving;
+    let answer = ask(address, &first, "one.example").await.expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // One that never shakes hands does not hold up the end.
+    let _silent = TcpStream::connect(address).await.expect("connected");
+    let second = certificate(folder.path(), "two.example");
+    assert!(
+        ask(address, &second, "two.example").await.is_err(),
+        "not read again yet"
+    );
+    assert_eq!(tls.reload(), Ok(true));
+    let answer = ask(address, &second, "two.example")
+        .await
+        .expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        ask(address, &first, "one.example").await.is_err(),
+        "another certificate"
+    );
+    // Plain HTTP is no way in.
+    let mut plain = TcpStream::connect(address).await.expect("connected");
+    plain
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .expect("sent");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"));
+    shutdown.cancel();
+    serving.await.expect("ends");
 }

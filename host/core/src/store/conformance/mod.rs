@@ -3,6 +3,7 @@
 
 pub mod differential;
 mod lab;
+mod rules_access;
 mod rules_answers;
 mod rules_backlog;
 mod rules_breaker;
@@ -23,6 +24,7 @@ mod rules_waiting;
 mod scene;
 
 pub use lab::{Lab, at, completion};
+pub use rules_access::*;
 pub use rules_answers::*;
 pub use rules_backlog::*;
 pub use rules_breaker::*;
@@ -175,6 +177,12 @@ macro_rules! conformance_rules {
             instants_keep_their_microseconds
             tenants_do_not_see_each_other
             queue_counts_follow
+            tenants_live_their_life
+            a_deleted_tenant_leaves_nothing
+            tokens_live_their_life
+            tokens_belong_to_a_tenant_or_the_host
+            heartbeats_bring_the_access_epoch
+            the_audit_log_is_kept_in_order
         }
     };
 }

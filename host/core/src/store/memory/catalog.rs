@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 #[async_trait::async_trait]
 impl Catalog for MemoryStore {
     async fn tenant(&self, name: &str) -> StoreResult<Option<TenantId>> {
-        Ok(self.lock().tenants.get(name).copied())
+        Ok(self.lock().tenant_id(name))
     }
 
     async fn catalog_epoch(&self) -> StoreResult<i64> {
@@ -37,6 +37,7 @@ impl Catalog for MemoryStore {
         {
             return Ok(Created::Repeated(kept));
         }
+        inner.refuse_deleted(tenant)?;
         inner.check_key(tenant, None, spec.key.as_deref())?;
         let id = inner.last_config + 1;
         let schedule_state = ScheduleState {
@@ -185,7 +186,8 @@ impl Catalog for MemoryStore {
     }
 
     async fn purge_deleted(&self, limit: u32) -> StoreResult<bool> {
-        Ok(self.lock().purge(limit as usize))
+        let mut inner = self.lock();
+        Ok(inner.purge(limit as usize) || inner.purge_tenants(limit as usize))
     }
 
     async fn add_version(
@@ -316,9 +318,7 @@ impl Catalog for MemoryStore {
 
     async fn set_tenant_bounds(&self, tenant: TenantId, bounds: TenantBounds) -> StoreResult<()> {
         let mut inner = self.lock();
-        if !inner.tenants.values().any(|id| *id == tenant) {
-            return Err(StoreError::NotFound(rules::no_tenant(tenant)));
-        }
+        inner.living_tenant(tenant)?;
         inner.bounds.insert(tenant, bounds);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! [`MemoryStore`]: the whole of the store's contract in plain maps under one lock. The simulator runs
 //! on it, and the databases are compared with it.
 
+mod access;
 mod catalog;
 mod chain;
 mod claim;
@@ -12,8 +13,8 @@ mod vault;
 
 use super::chain::Parent;
 use super::{
-    BreakerRow, Bucket, Head, HostFacts, KeptAnswer, KeyedRequest, RateBound, StoreError,
-    StoreResult, TenantBounds, rules,
+    AuditEntry, BreakerRow, Bucket, Head, HostFacts, KeptAnswer, KeyedRequest, RateBound,
+    StoreError, StoreResult, TenantBounds, Token, TokenId, rules,
 };
 use crate::clock::Clock;
 use crate::executor::LEASE;
@@ -38,8 +39,13 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that knows the tenant `default`.
     pub fn new() -> Self {
+        let first = TenantRow {
+            name: DEFAULT_TENANT.to_owned(),
+            created_at: None,
+            deleted: false,
+        };
         let inner = Inner {
-            tenants: BTreeMap::from([(DEFAULT_TENANT.to_owned(), DEFAULT_TENANT_ID)]),
+            tenants: BTreeMap::from([(DEFAULT_TENANT_ID, first)]),
             ..Inner::default()
         };
         Self {
@@ -60,8 +66,12 @@ impl MemoryStore {
     /// Makes a tenant with this id known.
     #[cfg(any(test, feature = "testing"))]
     pub fn admit(&self, tenant: TenantId) {
-        let name = format!("tenant-{tenant}");
-        self.lock().tenants.insert(name, tenant);
+        let row = TenantRow {
+            name: format!("tenant-{tenant}"),
+            created_at: None,
+            deleted: false,
+        };
+        self.lock().tenants.insert(tenant, row);
     }
 
     /// Shows every live execution. The store must not be asked anything meanwhile.
@@ -114,8 +124,11 @@ impl Default for MemoryStore {
 /// Everything there is.
 #[derive(Debug, Clone, Default)]
 struct Inner {
-    tenants: BTreeMap<String, TenantId>,
+    tenants: BTreeMap<TenantId, TenantRow>,
+    tokens: BTreeMap<TokenId, Token>,
+    audit: BTreeMap<i64, AuditEntry>,
     epoch: i64,
+    access_epoch: i64,
     last_config: ConfigId,
     last_execution: ExecutionId,
     last_incarnation: i64,
@@ -142,6 +155,14 @@ struct Inner {
     answers: BTreeMap<(TenantId, String), (Timestamp, KeptAnswer)>,
     /// Ended in the operation under way, with a chain.
     ended: Vec<Parent>,
+}
+
+/// A tenant. A deleted one stays until nothing of it is left.
+#[derive(Debug, Clone)]
+struct TenantRow {
+    name: String,
+    created_at: Option<Timestamp>,
+    deleted: bool,
 }
 
 /// A config, its state, and what its deletion shall do.

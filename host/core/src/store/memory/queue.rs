@@ -274,6 +274,7 @@ impl Queue for MemoryStore {
             alive,
             cancels,
             catalog_epoch: inner.epoch,
+            access_epoch: inner.access_epoch,
             database_now: leases.map(|clock| clock.now()),
             next_take_over: leases
                 .and_then(|clock| inner.next_take_over(clock.monotonic(), incarnation)),
