@@ -86,11 +86,16 @@ fn what_one_host_is_told_all_hosts_do() {
         );
     }
 
-    // A cancel reaches whichever host runs it.
+    // What it reports and a cancel pass between hosts.
     let long = one.create("--name Long --type sleep");
     let id = two.trigger(long);
     let running = one.reaches(&id, "running");
     let other = if on_host(&one, &id) { &two } else { &one };
+    let progress = until("progress, from the other host", || {
+        let execution = other.execution(&id);
+        execution["progress"].as_object().cloned()
+    });
+    assert_eq!(progress["message"], "sleeping");
     other.run(&format!("execution cancel {id}"));
     let ended = other.ended(&id);
     assert_eq!(ended["state"], "cancelled", "{running:#} {ended:#}");
