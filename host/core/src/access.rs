@@ -15,7 +15,7 @@ use std::time::Duration;
 const PREFIX: &str = "hor_";
 /// Hexadecimal digits of a token's secret: 256 bits.
 const SECRET_DIGITS: usize = 64;
-/// Tokens kept in memory; when there are more, all are read anew.
+/// Tokens and tenants kept in memory; when there are more, all are read anew.
 const KEPT: usize = 10_000;
 /// How exact the last use of a token is.
 const USE_NOTED_EVERY: chrono::Duration = chrono::Duration::seconds(60);
@@ -142,12 +142,13 @@ struct Kept {
     noted: Option<Timestamp>,
 }
 
-/// Tells tokens apart.
+/// Tells tokens apart, and tenants by their names.
 pub struct Gate {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
     kept: Mutex<HashMap<TokenId, Kept>>,
+    tenants: Mutex<HashMap<String, (TenantId, u64)>>,
 }
 
 impl Gate {
@@ -158,7 +159,39 @@ impl Gate {
             clock,
             wakes,
             kept: Mutex::default(),
+            tenants: Mutex::default(),
         }
+    }
+
+    /// The tenant of this name; none = there is no such.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn tenant(&self, name: &str) -> StoreResult<Option<TenantId>> {
+        let tenants = || self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tenants().get(name).copied();
+        let now = self.clock.monotonic();
+        if let Some((id, generation)) = known
+            && self.wakes.access.holds(generation, now)
+        {
+            return Ok(Some(id));
+        }
+        // Before the read: what changes meanwhile is read again.
+        let generation = self.wakes.access.generation();
+        let found = self.store.tenant(name).await?;
+        let mut tenants = tenants();
+        match found {
+            Some(id) => {
+                if tenants.len() >= KEPT {
+                    tenants.clear();
+                }
+                tenants.insert(name.to_owned(), (id, generation));
+            }
+            None => {
+                tenants.remove(name);
+            }
+        }
+        Ok(found)
     }
 
     /// Whose token this is. With `ask` false the store is left alone.
@@ -406,6 +439,21 @@ mod tests {
             .monotonic
             .store(TRUST.as_secs() + 1, Ordering::SeqCst);
         assert!(!lab.is_known(&text, true).await);
+    }
+
+    #[tokio::test]
+    async fn tenants_are_kept_as_long_as_tokens() {
+        let lab = Lab::new();
+        let named = |name: &'static str| async { lab.gate.tenant(name).await.expect("asked") };
+        assert_eq!(named("acme").await, None);
+        lab.wakes.access.confirm(1, Duration::ZERO);
+        let now = lab.clock.now();
+        let made = lab.store.create_tenant(now, "acme", 1).await.expect("made");
+        assert_eq!(named("acme").await, Some(made.id), "no is never kept");
+        lab.store.delete_tenant(now, made.id).await.expect("gone");
+        assert_eq!(named("acme").await, Some(made.id), "nobody told yet");
+        lab.wakes.access.changed();
+        assert_eq!(named("acme").await, None);
     }
 
     #[tokio::test]

@@ -286,7 +286,15 @@ impl Scheduler {
 
     async fn hand_over(&self, now: Timestamp, orders: Vec<FireOrder>) -> StoreResult<()> {
         let lateness: Vec<Vec<Fire>> = orders.iter().map(|o| o.plan.fires.clone()).collect();
-        let receipts = self.store.fire_due(now, orders).await?;
+        let fires = lateness.iter().any(|fires| !fires.is_empty());
+        let write = self.store.fire_due(now, orders);
+        let receipts = match fires {
+            true => {
+                let in_order = self.store.is_in_order();
+                self.wakes.enqueued_by(in_order, write).await?
+            }
+            false => write.await?,
+        };
         // Late is what others can see late: the executions are there from now on.
         let done = self.clock.now();
         for (receipt, fires) in receipts.iter().zip(lateness) {
@@ -343,7 +351,6 @@ impl Scheduler {
                 self.observer
                     .fired((done - fire.fires_at).to_std().unwrap_or_default());
             }
-            self.wakes.enqueued();
         }
         for task_id in &receipt.cancel_requested {
             self.wakes.cancelled(*task_id);

@@ -3,7 +3,10 @@
 
 use crate::access::Freshness;
 use horarium_model::TaskId;
+use std::pin::pin;
+use std::task::Poll;
 use tokio::sync::{Notify, broadcast};
+use tokio::task::unconstrained;
 
 /// The bells of one host.
 #[derive(Debug)]
@@ -32,6 +35,26 @@ impl Wakes {
     /// Something was enqueued or became available.
     pub fn enqueued(&self) {
         self.queue.notify_one();
+    }
+
+    /// Has `write` make something claimable, and rings: once it is done, or, where operations are carried out in order
+    /// ([`Queue::is_in_order`](crate::store::Queue::is_in_order)), once it has begun. The claim then comes right behind
+    /// it, and one transaction and one flush of the disk serve both.
+    pub async fn enqueued_by<T>(&self, in_order: bool, write: impl Future<Output = T>) -> T {
+        // Were it made to pause before it is begun, the claim would come first.
+        let mut write = pin!(unconstrained(write));
+        let done = match in_order {
+            true => match futures_util::poll!(write.as_mut()) {
+                Poll::Ready(done) => done,
+                Poll::Pending => {
+                    self.enqueued();
+                    return write.await;
+                }
+            },
+            false => write.await,
+        };
+        self.enqueued();
+        done
     }
 
     /// A config, a due time or a retry changed when the scheduler must look next.
@@ -66,4 +89,42 @@ pub enum Hint {
     Cancel(TaskId),
     /// Hints may have been lost: look at everything again.
     Missed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::sync::oneshot;
+
+    async fn rings_before_the_end(in_order: bool) -> bool {
+        let wakes = Wakes::default();
+        let begun = AtomicBool::new(false);
+        let (end, ended) = oneshot::channel::<()>();
+        let mut write = pin!(wakes.enqueued_by(in_order, async {
+            begun.store(true, Ordering::SeqCst);
+            ended.await
+        }));
+        assert!(futures_util::poll!(write.as_mut()).is_pending());
+        assert!(begun.load(Ordering::SeqCst));
+        let early = futures_util::poll!(pin!(wakes.queue.notified())).is_ready();
+        end.send(()).expect("waited for");
+        write.await.expect("sent");
+        let late = futures_util::poll!(pin!(wakes.queue.notified())).is_ready();
+        assert_ne!(early, late, "it rings once");
+        early
+    }
+
+    #[tokio::test]
+    async fn it_rings_at_the_begin_only_where_the_claim_comes_behind() {
+        assert!(rings_before_the_end(true).await);
+        assert!(!rings_before_the_end(false).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_done_at_once_rings_too() {
+        let wakes = Wakes::default();
+        assert_eq!(wakes.enqueued_by(true, async { 7 }).await, 7);
+        assert!(futures_util::poll!(pin!(wakes.queue.notified())).is_ready());
+    }
 }

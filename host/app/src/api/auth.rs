@@ -179,7 +179,7 @@ async fn tenant(
         return Ok(None);
     }
     let named = named.unwrap_or_else(|| DEFAULT_TENANT.to_owned());
-    match state.store.tenant(&named).await? {
+    match state.gate.tenant(&named).await? {
         Some(id) => Ok(Some(id)),
         None => Err(ApiError::not_found(no_such(&named))),
     }
@@ -249,6 +249,11 @@ impl Note {
     async fn keep(self, state: &ApiState, status: u16) {
         let mut entry = self.entry;
         entry.status = status;
-        state.services.audit.record(entry).await;
+        let audit = &state.services.audit;
+        match entry.action {
+            // The execution itself stands for it.
+            Permission::TasksTrigger if status < 400 => audit.record_soon(entry),
+            _ => audit.record(entry).await,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Who did what: written before the answer is sent, what comes together in one go.
+//! Who did what: what comes together is written in one go.
 
 use super::{Context, ServiceResult};
 use crate::store::{AuditEntry, AuditFilter, AuditRow, Listing, Page, Store};
@@ -17,7 +17,8 @@ pub struct Audit {
 
 #[derive(Default)]
 struct Waiting {
-    entries: Vec<(AuditEntry, oneshot::Sender<()>)>,
+    /// Entries, and whoever waits until all before are kept.
+    entries: Vec<(Option<AuditEntry>, Option<oneshot::Sender<()>>)>,
     /// Somebody writes, and looks again when done.
     busy: bool,
 }
@@ -34,6 +35,17 @@ impl Audit {
     /// log, with the entry.
     pub async fn record(&self, entry: AuditEntry) {
         let (kept, done) = oneshot::channel();
+        self.add(Some(entry), Some(kept));
+        let _ = done.await;
+    }
+
+    /// Adds an entry without waiting: for what is done thousands of times a second and leaves a trace of its own. A
+    /// host that is killed in the next milliseconds has not kept it.
+    pub fn record_soon(&self, entry: AuditEntry) {
+        self.add(Some(entry), None);
+    }
+
+    fn add(&self, entry: Option<AuditEntry>, kept: Option<oneshot::Sender<()>>) {
         let begin = {
             let mut waiting = lock(&self.waiting);
             waiting.entries.push((entry, kept));
@@ -43,10 +55,18 @@ impl Audit {
             // In a task of its own: who waits may go away.
             tokio::spawn(write(self.context.store.clone(), self.waiting.clone()));
         }
-        let _ = done.await;
     }
 
-    /// Entries, newest first.
+    /// Waits until all entries added so far are kept.
+    async fn settle(&self) {
+        if lock(&self.waiting).busy {
+            let (kept, done) = oneshot::channel();
+            self.add(None, Some(kept));
+            let _ = done.await;
+        }
+    }
+
+    /// Entries, newest first; those of this host up to now are among them.
     ///
     /// # Errors
     /// When the store fails.
@@ -55,6 +75,7 @@ impl Audit {
         filter: &AuditFilter,
         page: &Page,
     ) -> ServiceResult<Listing<AuditRow>> {
+        self.settle().await;
         Ok(self.context.store.audit(filter, page).await?)
     }
 
@@ -86,13 +107,15 @@ async fn write(store: Arc<dyn Store>, waiting: Arc<Mutex<Waiting>>) {
             waiting.entries.drain(..count).collect::<Vec<_>>()
         };
         let (entries, kept): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let entries: Arc<[AuditEntry]> = entries.into();
-        if let Err(error) = store.record_audit(entries.clone()).await {
+        let entries: Arc<[AuditEntry]> = entries.into_iter().flatten().collect();
+        if !entries.is_empty()
+            && let Err(error) = store.record_audit(entries.clone()).await
+        {
             for entry in entries.iter() {
                 tracing::error!(%error, ?entry, "an entry of the audit log could not be kept");
             }
         }
-        for kept in kept {
+        for kept in kept.into_iter().flatten() {
             let _ = kept.send(());
         }
     }

@@ -1,10 +1,10 @@
 //! Many executions in one call: each item is taken or refused by itself, or all or none (`atomic`).
 
-use super::once::{Begun, Once, RequestKey, keyed, repeated};
+use super::once::{Begun, Once, RequestKey, keyed};
 use super::trigger::{enqueued, refused};
 use super::{Executions, ServiceError, ServiceResult, TaskRef, TriggerRequest, below};
 use crate::config_cache::CompiledConfig;
-use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, NewExecution};
+use crate::store::{Answer, Enqueue, EnqueueReceipt, NewExecution};
 use horarium_model::input::{Fields, type_name};
 use horarium_model::{Execution, Invalid, Problem, TenantId, Timestamp, Trigger};
 use serde_json::{Value, json};
@@ -155,12 +155,9 @@ impl Executions {
             atomic,
             request: keyed(tenant, key, answer),
         };
-        let receipts = match (cx.store.enqueue(now, batch).await?, key) {
-            (Enqueued::Done(receipts), _) => receipts,
-            (Enqueued::Repeated(kept), Some(key)) => {
-                return Ok(Once::Repeated(repeated(key, kept)?));
-            }
-            (Enqueued::Repeated(_), None) => Vec::new(),
+        let receipts = match cx.enqueue(now, batch, key).await? {
+            Once::Done(receipts) => receipts,
+            Once::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
         let outcome = outcome(&prepared, &receipts, now);
         if atomic {
@@ -168,8 +165,6 @@ impl Executions {
             let told = outcome.0.iter().map(void);
             all_or_none(told.map(|problems| problems.filter(|p| !is_void(p))))?;
         }
-        cx.wakes.enqueued();
-        cx.wakes.rescheduled();
         Ok(Once::Done(outcome))
     }
 

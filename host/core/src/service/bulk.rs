@@ -1,11 +1,11 @@
 //! Retrying and cancelling by filter, in calls of at most [`MAX_ITEMS`] executions, newest first; a cursor
 //! leads to the rest.
 
-use super::once::{Begun, Once, RequestKey, keyed, repeated};
+use super::once::{Begun, Once, RequestKey, keyed};
 use super::trigger::refused;
 use super::{Executions, ServiceError, ServiceResult, TaskRef};
 use crate::store::{
-    Answer, CancelReceipt, Enqueue, EnqueueReceipt, Enqueued, ExecutionFilter, NewExecution, Page,
+    Answer, CancelReceipt, Enqueue, EnqueueReceipt, ExecutionFilter, NewExecution, Page,
 };
 use futures_util::StreamExt;
 use horarium_model::execution::State;
@@ -339,15 +339,10 @@ impl Executions {
             request: keyed(tenant, key, answer),
             ..Enqueue::each(items)
         };
-        let receipts = match (cx.store.enqueue(now, batch).await?, key) {
-            (Enqueued::Done(receipts), _) => receipts,
-            (Enqueued::Repeated(kept), Some(key)) => {
-                return Ok(Once::Repeated(repeated(key, kept)?));
-            }
-            (Enqueued::Repeated(_), None) => Vec::new(),
+        let receipts = match cx.enqueue(now, batch, key).await? {
+            Once::Done(receipts) => receipts,
+            Once::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
-        cx.wakes.enqueued();
-        cx.wakes.rescheduled();
         Ok(Once::Done(retried(&plans, &receipts, next)))
     }
 

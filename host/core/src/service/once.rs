@@ -2,9 +2,9 @@
 //! it did, in one transaction; whoever repeats it gets that answer.
 
 use super::{Context, ServiceError, ServiceResult};
-use crate::store::{Answer, KeptAnswer, KeyedRequest};
+use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, KeptAnswer, KeyedRequest};
 use horarium_model::text::one_line;
-use horarium_model::{Invalid, TenantId};
+use horarium_model::{Invalid, TenantId, Timestamp};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -120,8 +120,28 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Has the store enqueue, and rings. The receipts; or the kept answer, when the request was carried out before.
+    pub(super) async fn enqueue(
+        &self,
+        now: Timestamp,
+        batch: Enqueue,
+        key: Option<&RequestKey>,
+    ) -> ServiceResult<Once<Vec<EnqueueReceipt>>> {
+        let write = self.store.enqueue(now, batch);
+        let in_order = self.store.is_in_order();
+        let done = self.wakes.enqueued_by(in_order, write).await?;
+        self.wakes.rescheduled();
+        Ok(match (done, key) {
+            (Enqueued::Done(receipts), _) => Once::Done(receipts),
+            (Enqueued::Repeated(kept), Some(key)) => Once::Repeated(repeated(key, kept)?),
+            (Enqueued::Repeated(_), None) => Once::Done(Vec::new()),
+        })
+    }
+}
+
 /// The kept answer, if it was given to this very request.
-pub(super) fn repeated(request: &RequestKey, kept: KeptAnswer) -> ServiceResult<Answer> {
+fn repeated(request: &RequestKey, kept: KeptAnswer) -> ServiceResult<Answer> {
     if kept.hash == request.hash {
         return Ok(kept.answer);
     }

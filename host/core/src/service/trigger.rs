@@ -1,10 +1,10 @@
 //! A person or a program starts a task (rule S8): once, or as a batch.
 
-use super::once::{Begun, Once, RequestKey, keyed, repeated};
+use super::once::{Begun, Once, RequestKey, keyed};
 use super::{Context, ServiceError, ServiceResult, TaskRef, Tasks, full_backlog};
 use crate::config_cache::{CompiledConfig, Overrides, freeze};
 use crate::scheduler::new_task_id;
-use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, NewExecution, rules};
+use crate::store::{Answer, Enqueue, EnqueueReceipt, NewExecution, rules};
 use horarium_model::input::Fields;
 use horarium_model::parameters::ParameterChange;
 use horarium_model::{Execution, Invalid, Problem, TaskId, TenantId, Timestamp, Trigger};
@@ -208,15 +208,10 @@ impl Context {
             request: keyed(tenant, key, answer),
             ..Enqueue::each(vec![item.clone()])
         };
-        let receipts = match (self.store.enqueue(now, batch).await?, key) {
-            (Enqueued::Done(receipts), _) => receipts,
-            (Enqueued::Repeated(kept), Some(key)) => {
-                return Ok(Once::Repeated(repeated(key, kept)?));
-            }
-            (Enqueued::Repeated(_), None) => Vec::new(),
+        let receipts = match self.enqueue(now, batch, key).await? {
+            Once::Done(receipts) => receipts,
+            Once::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
-        self.wakes.enqueued();
-        self.wakes.rescheduled();
         let receipt = receipts.first();
         if let Some(execution) = receipt.and_then(|receipt| enqueued(&item, receipt, now)) {
             return Ok(Once::Done(execution));

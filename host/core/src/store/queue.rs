@@ -18,6 +18,12 @@ use std::sync::Arc;
 /// SQLite and in memory.
 #[async_trait::async_trait]
 pub trait Queue: Send + Sync + 'static {
+    /// Whether operations are carried out in the order in which they were begun, each seeing what those before it
+    /// did, so that a claim may be begun before what it is to find is answered.
+    fn is_in_order(&self) -> bool {
+        false
+    }
+
     /// Schedules whose `next_fire_at` has come, the most overdue first.
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>>;
 

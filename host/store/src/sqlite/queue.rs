@@ -16,6 +16,11 @@ use std::sync::Arc;
 
 #[async_trait::async_trait]
 impl Queue for SqliteStore {
+    /// There is one writer.
+    fn is_in_order(&self) -> bool {
+        true
+    }
+
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
         self.read(move |connection| {
             Box::pin(async move {

@@ -1,8 +1,12 @@
 //! Every statement is prepared against a migrated database, and the hot ones are held to their indexes.
 
-use super::{SqliteOptions, file, sql};
+use super::{SqliteOptions, SqliteStore, db, file, sql};
+use horarium_core::store::StoreResult;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 async fn database() -> (SqliteConnection, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -143,4 +147,49 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
             "{name} makes an index of its own ({file}):\n{plan}"
         );
     }
+}
+
+async fn tenants(connection: &mut SqliteConnection) -> StoreResult<i64> {
+    let count = sqlx::query_scalar("SELECT count(*) FROM tenants");
+    count.fetch_one(connection).await.map_err(db)
+}
+
+/// A claim that is begun while its execution is being enqueued needs no flush of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_before_the_commit_shares_the_transaction() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("horarium.db");
+    let store = SqliteStore::open(path, SqliteOptions::default()).await;
+    let store = Arc::new(store.expect("opens"));
+    let before = store.read(|connection| Box::pin(tenants(connection))).await;
+    let before = before.expect("reads");
+    let (written, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (bell, gate, one) = (written.clone(), go.clone(), store.clone());
+    let first = tokio::spawn(async move {
+        let write = one.write(move |tx| {
+            let (bell, gate) = (bell.clone(), gate.clone());
+            Box::pin(async move {
+                let insert = sqlx::query("INSERT INTO tenants (name) VALUES ('second')");
+                insert.execute(tx.write()).await.map_err(db)?;
+                bell.notify_one();
+                gate.notified().await;
+                Ok(())
+            })
+        });
+        write.await
+    });
+    written.notified().await;
+    let outside = store.clone();
+    let mut second = pin!(store.write(move |tx| {
+        let outside = outside.clone();
+        Box::pin(async move {
+            let seen = outside.read(|connection| Box::pin(tenants(connection)));
+            Ok((tenants(tx.read()).await?, seen.await?))
+        })
+    }));
+    assert!(futures_util::poll!(second.as_mut()).is_pending());
+    go.notify_one();
+    let (inside, outside) = second.await.expect("reads");
+    assert_eq!((inside, outside), (before + 1, before));
+    first.await.expect("no panic").expect("written");
 }

@@ -1,6 +1,6 @@
 //! The one writer. Operations that wait together share a transaction, so that one flush of the disk
-//! serves them all; each is answered after the commit. If one fails, the transaction is rolled back and
-//! each is run again alone, so that a failure harms no other.
+//! serves them all, and so do those that come before its commit; each is answered after it. If one fails, the
+//! transaction is rolled back and each is run again alone, so that a failure harms no other.
 
 use super::file::Lock;
 use super::{db, sql};
@@ -204,29 +204,21 @@ impl Writer {
 }
 
 async fn work(mut tx: Tx, mut receiver: mpsc::Receiver<Message>, lock: Arc<Lock>) {
-    let mut closing = None;
-    while closing.is_none() {
-        let Some(first) = receiver.recv().await else {
+    let mut coming = Coming {
+        receiver: &mut receiver,
+        left: 0,
+        closing: None,
+    };
+    while coming.closing.is_none() {
+        let Some(message) = coming.receiver.recv().await else {
             break;
         };
-        let mut jobs = Vec::new();
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Run(job) => jobs.push(job),
-                Message::Close(reply) => {
-                    closing = Some(reply);
-                    break;
-                }
-            }
-            next = if jobs.len() < GROUP {
-                receiver.try_recv().ok()
-            } else {
-                None
-            };
+        coming.left = GROUP;
+        if let Some(first) = coming.job(message) {
+            run_group(&mut tx, first, &mut coming).await;
         }
-        run_group(&mut tx, jobs).await;
     }
+    let closing = coming.closing.take();
     receiver.close();
     drop(receiver);
     let done = finish(tx).await;
@@ -236,8 +228,43 @@ async fn work(mut tx: Tx, mut receiver: mpsc::Receiver<Message>, lock: Arc<Lock>
     }
 }
 
-async fn run_group(tx: &mut Tx, mut jobs: Vec<Box<dyn Job>>) {
-    match transact(tx, &mut jobs).await {
+/// What waits for the writer and may still join its transaction.
+struct Coming<'a> {
+    receiver: &'a mut mpsc::Receiver<Message>,
+    left: usize,
+    closing: Option<oneshot::Sender<StoreResult<()>>>,
+}
+
+impl Coming<'_> {
+    fn job(&mut self, message: Message) -> Option<Box<dyn Job>> {
+        match message {
+            Message::Run(job) => {
+                self.left -= 1;
+                Some(job)
+            }
+            Message::Close(reply) => {
+                self.closing = Some(reply);
+                None
+            }
+        }
+    }
+}
+
+impl Iterator for Coming<'_> {
+    type Item = Box<dyn Job>;
+
+    fn next(&mut self) -> Option<Box<dyn Job>> {
+        if self.left == 0 || self.closing.is_some() {
+            return None;
+        }
+        let message = self.receiver.try_recv().ok()?;
+        self.job(message)
+    }
+}
+
+async fn run_group(tx: &mut Tx, first: Box<dyn Job>, coming: &mut Coming<'_>) {
+    let mut jobs = vec![first];
+    match transact(tx, &mut jobs, coming).await {
         Ok(()) => jobs.into_iter().for_each(|job| job.answer(None)),
         Err(error) if jobs.len() == 1 => {
             for job in jobs {
@@ -247,7 +274,8 @@ async fn run_group(tx: &mut Tx, mut jobs: Vec<Box<dyn Job>>) {
         Err(_) => {
             for job in jobs {
                 let mut alone = vec![job];
-                let failed = transact(tx, &mut alone).await.err().flatten();
+                let failed = transact(tx, &mut alone, &mut std::iter::empty()).await;
+                let failed = failed.err().flatten();
                 for job in alone {
                     job.answer(failed.clone());
                 }
@@ -256,20 +284,26 @@ async fn run_group(tx: &mut Tx, mut jobs: Vec<Box<dyn Job>>) {
     }
 }
 
-/// Runs all jobs in one transaction. On an error nothing of them is written: with a text when the
-/// transaction itself failed, without one when a job did and holds its own error.
-async fn transact(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Option<String>> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
+/// Runs all jobs, and after them those that came meanwhile, in one transaction. On an error nothing of them is written:
+/// with a text when the transaction itself failed, without one when a job did and holds its own error.
+async fn transact(
+    tx: &mut Tx,
+    jobs: &mut Vec<Box<dyn Job>>,
+    more: &mut (dyn Iterator<Item = Box<dyn Job>> + Send),
+) -> Result<(), Option<String>> {
     tx.statement("BEGIN IMMEDIATE")
         .await
         .map_err(|error| Some(detail(error)))?;
-    for job in jobs {
-        let good = job.run(tx).await;
+    let mut at = 0;
+    while at < jobs.len() {
+        let good = jobs[at].run(tx).await;
         if !good {
             tx.roll_back().await;
             return Err(None);
+        }
+        at += 1;
+        if at == jobs.len() {
+            jobs.extend(more.next());
         }
     }
     if let Err(error) = tx.statement("COMMIT").await {

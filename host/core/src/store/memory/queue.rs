@@ -23,6 +23,10 @@ fn seen(config: &TaskConfig) -> DueSchedule {
 
 #[async_trait::async_trait]
 impl Queue for MemoryStore {
+    fn is_in_order(&self) -> bool {
+        true
+    }
+
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> StoreResult<Vec<DueSchedule>> {
         let inner = self.lock();
         let waiting = inner.waiting_schedules();
