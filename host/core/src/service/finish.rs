@@ -145,7 +145,10 @@ impl Plugins {
     }
 
     /// The first config of the type, not pinned elsewhere, whose parameters the version refuses.
-    async fn broken_config(&self, version: &PluginVersion) -> ServiceResult<Option<String>> {
+    pub(super) async fn broken_config(
+        &self,
+        version: &PluginVersion,
+    ) -> ServiceResult<Option<String>> {
         let filter = ConfigFilter {
             task_type: Some(version.task_type.clone()),
             ..ConfigFilter::default()

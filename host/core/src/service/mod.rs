@@ -12,6 +12,7 @@ mod once;
 mod parameters;
 mod plugin_config;
 mod plugins;
+mod register;
 mod registration;
 mod secrets;
 mod state;

@@ -20,8 +20,8 @@ pub struct Registration {
     pub activate: bool,
     /// The operator's own description, which wins field by field.
     pub descriptor: Descriptor,
-    /// Limits of this plugin.
-    pub limits: LimitOverrides,
+    /// Limits of this plugin; none = those these bytes have already, if they are known.
+    pub limits: Option<LimitOverrides>,
     /// What of the parameters a WASI program is started with; none = as the active version is.
     pub input: Option<ProgramInput>,
 }
@@ -33,7 +33,7 @@ impl Default for Registration {
             grant_asked: false,
             activate: true,
             descriptor: Descriptor::default(),
-            limits: LimitOverrides::default(),
+            limits: None,
             input: None,
         }
     }
@@ -57,9 +57,7 @@ impl Registration {
                 }
                 Descriptor::default()
             },
-            limits: fields
-                .object("limits", LimitOverrides::read)
-                .unwrap_or_default(),
+            limits: fields.object("limits", LimitOverrides::read),
             input: ProgramInput::read(fields),
         });
         match (&mut read, described) {

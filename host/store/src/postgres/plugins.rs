@@ -112,6 +112,8 @@ pub(super) async fn add_version(
                 .bind(id)
                 .bind(json(&new.grants)?)
                 .bind(json(&new.input)?)
+                .bind(json(&new.limits)?)
+                .bind(json(&new.descriptor)?)
                 .execute(tx.connection())
                 .await?;
         }

@@ -679,7 +679,8 @@ statements! {
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
         grants, limits, input, activate, grant_asked, warnings, created_at) \
         VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8::jsonb, $9, $10, $11::jsonb, $12)";
-    SET_WISHES = "UPDATE plugin_versions SET grants = $2::jsonb, input = $3::jsonb WHERE id = $1";
+    SET_WISHES = "UPDATE plugin_versions SET grants = $2::jsonb, input = $3::jsonb, limits = $4::jsonb, \
+        descriptor = CASE state WHEN 'ready' THEN $5::jsonb ELSE descriptor END WHERE id = $1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = $2::jsonb, warnings = $3::jsonb WHERE id = $1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = $2 WHERE id = $1";
     /// Bytes are shared between types, so their coming and going has a lock of its own.

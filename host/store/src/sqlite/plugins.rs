@@ -99,6 +99,8 @@ pub(super) async fn add_version(
                 .bind(id)
                 .bind(text(&new.grants)?)
                 .bind(text(&new.input)?)
+                .bind(text(&new.limits)?)
+                .bind(text(&new.descriptor)?)
                 .execute(tx.write())
                 .await
                 .map_err(db)?;

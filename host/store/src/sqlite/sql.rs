@@ -551,7 +551,8 @@ statements! {
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \
         grants, limits, input, activate, grant_asked, warnings, created_at) \
         VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), jsonb(?8), ?9, ?10, jsonb(?11), ?12)";
-    SET_WISHES = "UPDATE plugin_versions SET grants = jsonb(?2), input = jsonb(?3) WHERE id = ?1";
+    SET_WISHES = "UPDATE plugin_versions SET grants = jsonb(?2), input = jsonb(?3), limits = jsonb(?4), \
+        descriptor = CASE state WHEN 'ready' THEN jsonb(?5) ELSE descriptor END WHERE id = ?1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = jsonb(?2), warnings = jsonb(?3) WHERE id = ?1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = ?2 WHERE id = ?1";
     INSERT_BYTES = "INSERT INTO plugin_bytes (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING";

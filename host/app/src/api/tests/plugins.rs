@@ -91,6 +91,42 @@ async fn the_operators_description_wins_field_by_field() {
 }
 
 #[tokio::test]
+async fn known_bytes_take_the_wishes_of_now() {
+    let server = Harness::new();
+    let bytes = json!({"summary": "theirs"});
+    let wish = json!({"limits": {"fuel": 1000}, "descriptor": {"version": "1"}});
+    server.register("hello", &bytes, &wish).await;
+    let kept = server.register("hello", &bytes, &json!({})).await;
+    assert_eq!(kept["limits"], json!({"fuel": 1000}), "not wished anew");
+    assert_eq!(kept["descriptor"]["version"], "1");
+    let wish = json!({"limits": {"fuel": 2000}, "descriptor": {"summary": "ours"}});
+    let changed = server.register("hello", &bytes, &wish).await;
+    assert_eq!(changed["limits"], json!({"fuel": 2000}));
+    let descriptor = &changed["descriptor"];
+    assert_eq!(
+        (&descriptor["summary"], &descriptor["version"]),
+        (&json!("ours"), &json!("1"))
+    );
+    // A description that a task of the running version does not fit changes nothing.
+    let task = json!({"name": "n", "task_type": "hello", "scheduler_type": "manual"});
+    server.json("POST", "/v1/tasks", &task).await.expect(201);
+    let strict = json!({"limits": {"fuel": 3000}, "descriptor": {"parameters_schema": {"required": ["other"]}}});
+    let refused = server.upload("hello", &bytes, &strict).await;
+    refused.problem(409);
+    assert!(
+        refused.text.contains("it would break task 1"),
+        "{}",
+        refused.text
+    );
+    let digest = changed["digest"].as_str().expect("a digest");
+    let same = server.finished("hello", digest).await;
+    assert_eq!(
+        (&same["limits"], &same["descriptor"]),
+        (&changed["limits"], descriptor)
+    );
+}
+
+#[tokio::test]
 async fn a_version_that_would_break_a_task_stays_beside_until_a_person_says_so() {
     let server = Harness::with_plugin().await;
     let task = server.task(&json!({})).await;

@@ -140,8 +140,15 @@ pub async fn registering_again_replaces_grants(store: Arc<dyn Store>) {
     ];
     let again = PluginVersion {
         grants: grants.clone(),
-        limits: LimitOverrides::default(),
+        limits: LimitOverrides {
+            fuel: Some(8),
+            ..LimitOverrides::default()
+        },
         input: ProgramInput::default(),
+        descriptor: Descriptor {
+            summary: Some("says it again".into()),
+            ..Descriptor::default()
+        },
         ..version("echo", b"one")
     };
     let epoch = lab.store.catalog_epoch().await.expect("answers");
@@ -151,7 +158,8 @@ pub async fn registering_again_replaces_grants(store: Arc<dyn Store>) {
         .await
         .expect("registers");
     assert_eq!(kept.state, VersionState::Ready);
-    assert_eq!((kept.grants, kept.limits.fuel), (grants, Some(7)));
+    assert_eq!((kept.grants, kept.limits.fuel), (grants, Some(8)));
+    assert_eq!(kept.descriptor.summary.as_deref(), Some("says it again"));
     assert!(kept.input.is_default(), "{:?}", kept.input);
     assert_eq!(kept.created_at, at(3));
     assert!(lab.store.catalog_epoch().await.expect("answers") > epoch);

@@ -218,6 +218,10 @@ impl Catalog for MemoryStore {
         {
             known.grants = version.grants;
             known.input = version.input;
+            known.limits = version.limits;
+            if known.state == VersionState::Ready {
+                known.descriptor = version.descriptor;
+            }
             return Ok(known.clone());
         }
         let version = PluginVersion {
