@@ -1,5 +1,6 @@
 //! Chores of the repository: `cargo xtask VERB`. A file a verb, no logic of the product.
 
+mod bench;
 mod demo;
 mod guests;
 mod hostile;
@@ -32,6 +33,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Run all tests, after all the set-up they need
     Test(test::Arguments),
+    /// Measure: the ladder of `horarium bench`, optimised, medians of several rounds
+    Bench(bench::Arguments),
     /// Run a long test
     #[command(subcommand)]
     Soak(Soak),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
         Verb::Soak(Soak::Hostile(arguments)) => hostile::run(&arguments),
         Verb::Soak(Soak::Chaos(arguments)) => soak::run("chaos", &arguments),

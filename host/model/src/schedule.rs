@@ -78,6 +78,11 @@ pub enum Overlap {
 }
 
 impl Overlap {
+    /// Whether what lives makes a difference. Where it does not, nobody needs to count it, however much waits.
+    pub fn looks_at_live(self) -> bool {
+        self != Self::Allow
+    }
+
     /// The words of the contract.
     pub const CHOICES: &[(&str, Self)] = &[
         ("allow", Self::Allow),

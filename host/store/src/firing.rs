@@ -5,8 +5,9 @@ use horarium_core::store::rules::{self, FireStep, Firing};
 use horarium_core::store::{Backlogs, FireOrder, FireReceipt, NewExecution, StoreResult};
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::firing::LiveCount;
+use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, Invalid, TaskConfig, TaskId, Timestamp, Trigger};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One execution to insert: a template and what differs from it.
 pub(crate) struct Fresh<'a> {
@@ -87,6 +88,22 @@ pub(crate) fn live_counts(
         }
     }
     counts
+}
+
+/// The configs of which it matters what lives.
+pub(crate) fn looked_at<'a>(
+    rules: impl Iterator<Item = (ConfigId, Overlap)> + 'a,
+) -> Vec<ConfigId> {
+    let looking = rules.filter(|(_, overlap)| overlap.looks_at_live());
+    let ids: BTreeSet<ConfigId> = looking.map(|(id, _)| id).collect();
+    ids.into_iter().collect()
+}
+
+/// The rule for what lives, of each order.
+pub(crate) fn overlaps(orders: &[FireOrder]) -> impl Iterator<Item = (ConfigId, Overlap)> {
+    orders
+        .iter()
+        .map(|order| (order.seen.config_id, order.overlap))
 }
 
 /// How many wait, of all.

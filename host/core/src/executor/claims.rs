@@ -100,9 +100,11 @@ pub(super) async fn run(executor: &Arc<Executor>, shutdown: &CancellationToken) 
 async fn give_back_unknown(executor: &Executor) -> Result<(), StoreError> {
     let parts = &executor.parts;
     let incarnation = executor.lease.incarnation();
+    // Before the store is asked: what ends meanwhile is known no more, but was. Nothing comes meanwhile, since only
+    // the caller claims.
+    let owned = lock(&executor.owned).clone();
     let held = parts.store.held(incarnation).await?;
     let unknown: Vec<Release> = {
-        let owned = lock(&executor.owned);
         let unknown = held
             .into_iter()
             .filter(|held| !owned.contains(&(held.id, held.claim)));

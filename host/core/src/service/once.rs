@@ -141,7 +141,7 @@ impl Context {
 }
 
 /// The kept answer, if it was given to this very request.
-fn repeated(request: &RequestKey, kept: KeptAnswer) -> ServiceResult<Answer> {
+pub(super) fn repeated(request: &RequestKey, kept: KeptAnswer) -> ServiceResult<Answer> {
     if kept.hash == request.hash {
         return Ok(kept.answer);
     }

@@ -11,7 +11,7 @@ use super::tx::{PgResult, Tx, query, query_as};
 use super::{backlog, configs, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys as keys_of, kinds, number, plan};
 use crate::columns::micros;
-use crate::firing::all_waiting;
+use crate::firing::{all_waiting, looked_at};
 use horarium_core::store::Waiter;
 use horarium_core::store::chain::Parent;
 use horarium_model::execution::{State, Trigger};
@@ -124,7 +124,10 @@ async fn facts(tx: &mut Tx, parents: &[Parent]) -> PgResult<Facts> {
         let known = plugins::in_force(tx.connection(), *tenant, task_type, pin.as_deref()).await?;
         of_kind.insert(kind, known);
     }
-    facts.live = enqueue::live_counts(tx, &ids).await?;
+    let overlaps = found
+        .iter()
+        .map(|config| (config.id, config.spec.effective_overlap()));
+    facts.live = enqueue::live_counts(tx, &looked_at(overlaps)).await?;
     let waiting = all_waiting(facts.live.values());
     let caps = backlog::caps(tx, found.iter().map(Waiter::from)).await?;
     late(

@@ -208,6 +208,10 @@ fn parse(url: &str) -> StoreResult<PgConnectOptions> {
         .extra_float_digits(None))
 }
 
+/// Every statement reads a few rows by an index. Where many wait the planner believes that claims read them all, and
+/// would have them compiled each time, which takes a hundred times as long as reading what they need.
+const JIT: &str = "off";
+
 fn millis(duration: Duration) -> u128 {
     duration.as_millis()
 }
@@ -224,6 +228,7 @@ fn session(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOpti
             "idle_in_transaction_session_timeout",
             millis(options.idle_in_transaction_timeout).to_string(),
         ),
+        ("jit", JIT.to_owned()),
     ]);
     match &options.schema {
         Some(schema) => target.options([("search_path", format!("\"{schema}\""))]),
@@ -237,7 +242,7 @@ pub(super) fn begin(options: &PostgresOptions) -> String {
     if options.pooler_transaction {
         begin.push_str(&format!(
             "; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
-             SET LOCAL idle_in_transaction_session_timeout = {}",
+             SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL jit = {JIT}",
             millis(options.statement_timeout),
             millis(options.lock_timeout),
             millis(options.idle_in_transaction_timeout)

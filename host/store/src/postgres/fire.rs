@@ -6,7 +6,7 @@ use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query};
 use super::{ahead, backlog, end, enqueue, sql};
 use crate::columns::{micros, opt_micros};
-use crate::firing::{FirePlan, Position, Skip, all_waiting};
+use crate::firing::{FirePlan, Position, Skip, all_waiting, looked_at, overlaps};
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter, rules};
 use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
@@ -115,7 +115,7 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> PgResult<HashMap<Config
     ids.sort_unstable();
     ids.dedup();
     ahead::lock(tx, &ids).await?;
-    let live = enqueue::live_counts(tx, &ids).await?;
+    let live = enqueue::live_counts(tx, &looked_at(overlaps(orders))).await?;
     let found = query(sql::SCHEDULES)
         .bind(&ids)
         .fetch_all(tx.connection())

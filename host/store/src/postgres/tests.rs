@@ -37,6 +37,29 @@ async fn every_statement_prepares() {
     }
 }
 
+/// Where hundreds of thousands wait, what the planner expects of a claim would have each one compiled.
+#[tokio::test]
+async fn no_session_compiles_its_statements() {
+    let cluster = Cluster::start();
+    let name = database(&cluster).await;
+    for pooler_transaction in [false, true] {
+        let options = PostgresOptions {
+            pooler_transaction,
+            ..PostgresOptions::default()
+        };
+        let store = PostgresStore::connect(&cluster.url(&name), options).await;
+        let store = store.expect("connects");
+        let shown = store.write(|tx| {
+            Box::pin(async move {
+                let shown = sqlx::query_scalar::<_, String>("SHOW jit");
+                Ok(shown.fetch_one(tx.connection()).await?)
+            })
+        });
+        assert_eq!(shown.await.expect("answers"), "off", "{pooler_transaction}");
+        store.close().await;
+    }
+}
+
 /// A million executions ended over four months, some still to come, 100 000 wait (half of them for run keys, most of
 /// these passed over), 500 run, 100 000 configs have schedules.
 const BUSY: &str = r#"

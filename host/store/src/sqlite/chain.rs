@@ -4,7 +4,7 @@ use super::writer::Tx;
 use super::{backlog, configs, db, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys, kinds, number, plan};
 use crate::columns::{micros, text};
-use crate::firing::all_waiting;
+use crate::firing::{all_waiting, looked_at};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::{StoreResult, Waiter};
 use horarium_model::execution::{State, Trigger};
@@ -106,7 +106,10 @@ async fn facts(tx: &mut Tx, parents: &[Parent]) -> StoreResult<Facts> {
         let known = plugins::in_force(tx.read(), *tenant, task_type, pin.as_deref()).await?;
         of_kind.insert(kind, known);
     }
-    facts.live = enqueue::live_counts(tx, &ids).await?;
+    let overlaps = found
+        .iter()
+        .map(|config| (config.id, config.spec.effective_overlap()));
+    facts.live = enqueue::live_counts(tx, &looked_at(overlaps)).await?;
     let waiting = all_waiting(facts.live.values());
     facts.backlogs = backlog::read(tx, found.iter().map(Waiter::from), waiting).await?;
     facts.add(found, &of_kind);

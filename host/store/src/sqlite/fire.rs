@@ -7,7 +7,7 @@ use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{chain, db, sql};
 use crate::columns::{micros, opt_micros, text};
-use crate::firing::{FirePlan, Position, Skip, all_waiting};
+use crate::firing::{FirePlan, Position, Skip, all_waiting, looked_at, overlaps};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter};
@@ -135,7 +135,7 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<Con
     let mut ids: Vec<ConfigId> = orders.iter().map(|o| o.seen.config_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let live = enqueue::live_counts(tx, &ids).await?;
+    let live = enqueue::live_counts(tx, &looked_at(overlaps(orders))).await?;
     let found = sqlx::query(sql::SCHEDULES)
         .bind(text(&ids)?)
         .fetch_all(tx.read())
