@@ -5,7 +5,7 @@
     reason = "the rule is the host's: a chore has no clock to be given"
 )]
 
-mod host;
+pub(crate) mod host;
 mod tasks;
 mod watch;
 mod world;

@@ -5,6 +5,7 @@ mod demo;
 mod guests;
 mod hostile;
 mod plugins;
+mod schemathesis;
 mod servers;
 mod setup;
 mod sim;
@@ -46,6 +47,8 @@ enum Soak {
     Sim(sim::Arguments),
     /// Mixed hostile and honest runs on a real server, after which nothing may be left
     Hostile(hostile::Arguments),
+    /// A real server is asked what its OpenAPI document tells of and what it does not, with a token of each role
+    Schemathesis(schemathesis::Arguments),
     /// Real hosts are killed, stopped and cut off, the database restarts; everything must end exactly once
     #[command(disable_help_flag = true)]
     Chaos(soak::Arguments),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(Soak::Sim(arguments)) => sim::run(&arguments),
         Verb::Soak(Soak::Hostile(arguments)) => hostile::run(&arguments),
+        Verb::Soak(Soak::Schemathesis(arguments)) => schemathesis::run(&arguments),
         Verb::Soak(Soak::Chaos(arguments)) => soak::run("chaos", &arguments),
         Verb::Soak(Soak::Level(arguments)) => soak::run("level", &arguments),
         Verb::Soak(Soak::Idle(arguments)) => soak::run("idle", &arguments),

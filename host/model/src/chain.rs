@@ -7,7 +7,7 @@ use crate::problem::Problem;
 use crate::text::one_line;
 use crate::{ConfigId, Invalid};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// Links of a chain: an execution of this depth enqueues nothing more. What a person or a schedule starts
@@ -90,6 +90,10 @@ impl ChainStep {
                 .find(|end| end.as_str().eq_ignore_ascii_case(text));
             known.ok_or_else(|| format!("`{}` is not one of {words}", one_line(text, 40)))
         });
+        fields.shape("on", || {
+            let ends = ENDS.map(State::as_str);
+            json!({ "items": { "type": "string", "enum": ends }, "minItems": 1 })
+        });
         let mut on = on.unwrap_or_else(|| vec![State::Succeeded]);
         on.sort_unstable();
         on.dedup();
@@ -162,8 +166,16 @@ fn read_task(fields: &mut Fields<'_>) -> ChainTask {
         fields.problem("task", detail);
         ChainTask::Id(0)
     };
-    match fields.value("task") {
-        None => refuse(fields, "is missing; name a task by its id or key".into()),
+    let task = fields.value("task");
+    fields.shape(
+        "task",
+        || json!({ "type": ["integer", "string"], "minimum": 1, "minLength": 1, "maxLength": 64 }),
+    );
+    match task {
+        None => {
+            fields.missing("task", "is missing; name a task by its id or key");
+            ChainTask::Id(0)
+        }
         Some(Value::Number(n)) => match n.as_i64().filter(|id| *id > 0) {
             Some(id) => ChainTask::Id(id),
             None => refuse(fields, format!("{n} is not the id of a task")),
@@ -185,7 +197,12 @@ fn read_task(fields: &mut Fields<'_>) -> ChainTask {
 }
 
 fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
-    let Some(map) = fields.map("parameters") else {
+    let map = fields.map("parameters");
+    fields.shape("parameters", || {
+        let pointer = json!({ "type": "string", "pattern": "^(/.*)?$", "maxLength": MAX_POINTER });
+        json!({ "maxProperties": MAX_PARAMETERS, "propertyNames": pointer, "additionalProperties": pointer })
+    });
+    let Some(map) = map else {
         return BTreeMap::new();
     };
     if map.len() > MAX_PARAMETERS {

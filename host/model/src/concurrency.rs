@@ -43,7 +43,7 @@ impl Rate {
         let mut number = |key, least| {
             let number = fields.integer(key, least, 1_000_000).map(|n| n as u32);
             if number.is_none() && !fields.has_problems() {
-                fields.problem(
+                fields.missing(
                     key,
                     "is missing; a rate is like {\"count\": 10, \"seconds\": 60}",
                 );
@@ -69,6 +69,7 @@ pub(crate) fn read_concurrency(fields: &mut Fields<'_>) -> Option<Concurrency> {
             );
         }
         let key = inner.text("key", 0, 200);
+        inner.shape("key", || serde_json::json!({ "pattern": "^(/.*)?$" }));
         if key
             .as_deref()
             .is_some_and(|k| !k.is_empty() && !k.starts_with('/'))

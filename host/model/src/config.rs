@@ -8,6 +8,7 @@ use crate::problem::Invalid;
 use crate::retry::RetryPolicy;
 use crate::schedule::{Overlap, ScheduleConfig, SchedulerType, wire_time};
 use crate::{ConfigId, TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -82,6 +83,11 @@ impl TaskSpec {
     /// Every problem found, each with its pointer.
     pub fn from_json(value: &Value, now: Timestamp, old: Option<&Self>) -> Result<Self, Invalid> {
         Fields::read(value, "", |fields| Self::read(fields, now, old))
+    }
+
+    /// What [`Self::from_json`] takes, as a JSON Schema.
+    pub fn describe() -> Value {
+        Fields::describe(|fields| Self::read(fields, Timestamp::UNIX_EPOCH, None))
     }
 
     fn read(fields: &mut Fields<'_>, now: Timestamp, old: Option<&Self>) -> Self {
@@ -183,8 +189,17 @@ fn read_schedule(
 ) -> ScheduleConfig {
     let Some(kind) = kind else {
         fields.value("schedule_config");
+        fields.shape("schedule_config", || {
+            let of = |kind: SchedulerType| {
+                let mut schema =
+                    Fields::describe(|inner| ScheduleConfig::read(inner, kind, now, kept));
+                schema["title"] = kind.as_str().into();
+                schema
+            };
+            json!({ "anyOf": [of(SchedulerType::Cron), of(SchedulerType::Date), of(SchedulerType::Manual)] })
+        });
         if !fields.has_problems() {
-            fields.problem("scheduler_type", "is missing; write cron, date or manual");
+            fields.missing("scheduler_type", "is missing; write cron, date or manual");
         }
         return ScheduleConfig::Manual;
     };
@@ -208,11 +223,12 @@ fn read_schedule(
 }
 
 fn read_required_text(fields: &mut Fields<'_>, key: &'static str, max: usize) -> String {
-    if fields.value(key).is_none() {
-        fields.problem(key, "is missing");
-        return String::new();
-    }
+    let absent = fields.value(key).is_none();
     let text = fields.text(key, 1, max).unwrap_or_default();
+    if absent {
+        fields.missing(key, "is missing");
+        return text;
+    }
     if crate::text::sanitize(&text, false) != text {
         fields.problem(key, "contains control characters");
     } else if !text.is_empty() && text.trim().is_empty() {
@@ -222,7 +238,9 @@ fn read_required_text(fields: &mut Fields<'_>, key: &'static str, max: usize) ->
 }
 
 fn read_key(fields: &mut Fields<'_>) -> Option<String> {
-    let key = fields.text("key", 1, 64)?;
+    let key = fields.text("key", 1, 64);
+    fields.shape("key", || json!({ "pattern": "^[a-z][a-z0-9._-]*$" }));
+    let key = key?;
     let fits = key.starts_with(|c: char| c.is_ascii_lowercase())
         && key.bytes().all(|b| {
             b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
@@ -238,6 +256,7 @@ fn read_key(fields: &mut Fields<'_>) -> Option<String> {
 
 fn read_task_type(fields: &mut Fields<'_>) -> String {
     let name = read_required_text(fields, "task_type", 64);
+    fields.shape("task_type", || json!({ "pattern": crate::task_type::NAME }));
     if !name.is_empty()
         && let Err(detail) = crate::task_type::check_name(&name)
     {
@@ -247,7 +266,12 @@ fn read_task_type(fields: &mut Fields<'_>) -> String {
 }
 
 fn read_digest(fields: &mut Fields<'_>) -> Option<String> {
-    let digest = fields.text("plugin_version", 1, 80)?;
+    let digest = fields.text("plugin_version", 1, 80);
+    fields.shape(
+        "plugin_version",
+        || json!({ "pattern": crate::task_type::DIGEST }),
+    );
+    let digest = digest?;
     if !crate::task_type::is_digest(&digest) {
         fields.problem(
             "plugin_version",
@@ -279,16 +303,19 @@ pub struct TaskConfig {
 }
 
 /// What the scheduler keeps of a config, in a narrow table of its own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleState {
     /// When the next slot fires, jitter included; null when none will.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub next_fire_at: Option<Timestamp>,
     /// The newest slot that was decided upon.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub last_slot: Option<Timestamp>,
     /// Only later slots count (rule S2).
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub anchor_at: Timestamp,
     /// Skipped slots not yet written as a row (rule S5).
     pub open_skip: Option<SkipStreak>,
@@ -305,15 +332,17 @@ impl ScheduleState {
 }
 
 /// Consecutive slots of a config skipped for one reason.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SkipStreak {
     /// Why.
     pub reason: crate::execution::SkipReason,
     /// First slot.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub first: Timestamp,
     /// Last slot so far.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub last: Timestamp,
     /// How many.
     pub count: i64,

@@ -3,14 +3,15 @@
 use crate::input::{Fields, type_name};
 use crate::limits::LimitOverrides;
 use crate::problem::Invalid;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Largest schema accepted, in bytes of JSON (design section 3).
 pub const MAX_SCHEMA_BYTES: usize = 64 << 10;
 
 /// A plugin's description; every part is optional.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Descriptor {
     /// A semver label; the digest is the identity.
@@ -43,7 +44,12 @@ impl Descriptor {
     /// # Errors
     /// Every problem found.
     pub fn from_json(value: &Value) -> Result<Self, Invalid> {
-        Fields::read(value, "", |fields| Self {
+        Fields::read(value, "", Self::read)
+    }
+
+    /// Reads a descriptor; problems are collected in `fields`.
+    pub fn read(fields: &mut Fields<'_>) -> Self {
+        let described = Self {
             version: fields
                 .text("version", 0, 64)
                 .map(|v| crate::text::sanitize(&v, false)),
@@ -69,7 +75,9 @@ impl Descriptor {
             examples: fields
                 .list("examples", 20, |item| Ok(item.clone()))
                 .unwrap_or_default(),
-        })
+        };
+        fields.shape("capabilities", || json!({ "items": { "type": "string" } }));
+        described
     }
 
     /// This descriptor with the operator's file winning field by field.
@@ -98,7 +106,9 @@ impl Descriptor {
 }
 
 fn read_schema(fields: &mut Fields<'_>, key: &'static str) -> Option<Value> {
-    let value = fields.value(key)?;
+    let value = fields.value(key);
+    fields.shape(key, || json!({ "type": ["object", "boolean"] }));
+    let value = value?;
     if !value.is_object() && !value.is_boolean() {
         fields.problem(
             key,

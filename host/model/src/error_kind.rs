@@ -1,12 +1,13 @@
 //! Why an attempt or an execution did not succeed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! error_kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, retried $retried:literal;)*) => {
         /// Why an attempt or an execution did not succeed (design section 3). The text form is a
         /// contract: it is stored, shown, and named in `retry_on`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         pub enum ErrorKind {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
         }

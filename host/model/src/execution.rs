@@ -5,13 +5,14 @@ use crate::limits::Limits;
 use crate::schedule::wire_time;
 use crate::usage::Usage;
 use crate::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
         impl $name {
@@ -142,7 +143,7 @@ words! {
 
 /// A waiting, running or ended execution, as every surface shows it. The first ten fields of the
 /// contract describe the last attempt; earlier ones are [`AttemptRecord`]s.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Execution {
     /// Row id.
     pub id: ExecutionId,
@@ -154,9 +155,11 @@ pub struct Execution {
     pub is_success: Option<bool>,
     /// Start of the last attempt.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub started_at: Option<Timestamp>,
     /// End of the last attempt.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub completed_at: Option<Timestamp>,
     /// Duration of the last attempt.
     pub duration_seconds: Option<f64>,
@@ -176,9 +179,11 @@ pub struct Execution {
     pub trigger: Trigger,
     /// The instant the schedule meant.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub slot: Option<Timestamp>,
     /// Last slot of a skipped streak.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub slot_last: Option<Timestamp>,
     /// Number of slots of a skipped streak.
     pub slot_count: Option<i64>,
@@ -208,18 +213,23 @@ pub struct Execution {
     pub host: Option<String>,
     /// When it was enqueued.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub created_at: Timestamp,
     /// Start of the first attempt.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub first_started_at: Option<Timestamp>,
     /// When it may (or might) start.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub due_at: Option<Timestamp>,
     /// When waiting ends by `expires_after_seconds`.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub expires_at: Option<Timestamp>,
     /// When a cancel was asked for.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub cancel_requested_at: Option<Timestamp>,
     /// Latest progress report.
     pub progress: Option<Progress>,
@@ -230,7 +240,7 @@ pub struct Execution {
 }
 
 /// The latest progress report of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// From 0 to 1, null when unknown.
     pub fraction: Option<f64>,
@@ -239,7 +249,8 @@ pub struct Progress {
 }
 
 /// One attempt of an execution, kept with its error, usage and log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 pub struct AttemptRecord {
     /// Counts from 1; a lost or handed-back claim keeps the number it would have had.
     pub attempt: u32,
@@ -249,9 +260,11 @@ pub struct AttemptRecord {
     pub outcome: AttemptOutcome,
     /// Start.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub started_at: Timestamp,
     /// End.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub completed_at: Timestamp,
     /// Class of the failure.
     pub error_kind: Option<ErrorKind>,
@@ -322,7 +335,7 @@ words! {
 }
 
 /// One line of a run's log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// Counts from 0 within the attempt; gaps show where lines were dropped.
     pub line: u64,
@@ -330,6 +343,7 @@ pub struct LogLine {
     pub attempt: u32,
     /// When.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub at: Timestamp,
     /// Severity.
     pub level: LogLevel,
@@ -343,7 +357,7 @@ pub struct LogLine {
 }
 
 /// One outgoing request of a run, kept with its attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpCall {
     /// Counts from 0 within the attempt.
     pub call: u64,
@@ -351,6 +365,7 @@ pub struct HttpCall {
     pub attempt: u32,
     /// When it was made.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub at: Timestamp,
     /// Its method.
     pub method: String,

@@ -1,6 +1,7 @@
 //! Every limit of a run, its unit, its default and its highest value (design section 3).
 
 use crate::input::Fields;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const KIB: u64 = 1 << 10;
@@ -8,10 +9,10 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident: default $default:expr, max $max:expr;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident: default $default:expr, max $max:expr;)*) => {
         /// The limits of one run, complete.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct Limits { $($(#[$doc])* pub $name: u64,)* }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        pub struct Limits { $($(#[doc = $doc])* pub $name: u64,)* }
 
         impl Limits {
             /// What differs from the default: enough to tell the rest, since defaults do not change.
@@ -26,10 +27,10 @@ macro_rules! limits {
         }
 
         /// Limits as a level (host, plugin, config) states them: what is absent is left to the others.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct LimitOverrides {
-            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none", default)] pub $name: Option<u64>,)*
+            $($(#[doc = $doc])* #[serde(skip_serializing_if = "Option::is_none", default)] pub $name: Option<u64>,)*
         }
 
         impl LimitOverrides {
@@ -38,7 +39,12 @@ macro_rules! limits {
 
             /// Reads the object; problems are collected in `fields`.
             pub fn read(fields: &mut Fields<'_>) -> Self {
-                Self { $($name: fields.unsigned(stringify!($name), 1, $max),)* }
+                let read = Self { $($name: fields.unsigned(stringify!($name), 1, $max),)* };
+                $(fields.shape(
+                    stringify!($name),
+                    || serde_json::json!({ "description": concat!($($doc),*).trim() }),
+                );)*
+                read
             }
 
             /// Whether no limit is stated.

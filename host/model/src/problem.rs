@@ -1,10 +1,11 @@
 //! What was wrong with an input, where, and what would be right.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One fault of an input document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// JSON pointer (RFC 6901) to the faulty value; empty for the document as a whole.
     pub pointer: String,

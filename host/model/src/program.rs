@@ -3,6 +3,7 @@
 use crate::input::Fields;
 use crate::problem::{Invalid, Problem};
 use crate::text::one_line;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ pub const OWN_VARIABLES: &str = "HORARIUM_";
 
 /// JSON pointers into the parameters, chosen at registration. Without any, a program has no arguments,
 /// the host's variables alone, and the parameters as JSON text on its standard input.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProgramInput {
     /// A list of strings: the arguments after the program's name.
@@ -89,7 +90,9 @@ fn found<'v>(parameters: &'v Value, pointer: &str) -> Option<&'v Value> {
 }
 
 fn pointer(fields: &mut Fields<'_>, key: &'static str) -> Option<String> {
-    let text = fields.text(key, 0, 200)?;
+    let text = fields.text(key, 0, 200);
+    fields.shape(key, || serde_json::json!({ "pattern": "^(/.*)?$" }));
+    let text = text?;
     let mut escapes = text.split('~').skip(1);
     let escaped = escapes.all(|rest| rest.starts_with(['0', '1']));
     if escaped && (text.is_empty() || text.starts_with('/')) {

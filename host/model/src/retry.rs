@@ -72,6 +72,10 @@ impl RetryPolicy {
                 None => Err("an error kind is a string".into()),
             }),
         };
+        fields.shape("retry_on", || {
+            let kinds: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            serde_json::json!({ "items": { "type": "string", "enum": kinds } })
+        });
         if policy.max_seconds < policy.initial_seconds {
             fields.problem(
                 "max_seconds",

@@ -215,7 +215,7 @@ impl ScheduleConfig {
                 let misfire = read_misfire(fields);
                 let run_at = fields.instant("run_at");
                 match run_at {
-                    None if !fields.has_problems() => fields.problem(
+                    None if !fields.has_problems() => fields.missing(
                         "run_at",
                         "is missing; a date task needs an instant like 2030-01-31T09:00:00+01:00",
                     ),
@@ -359,7 +359,7 @@ fn read_cron(fields: &mut Fields<'_>, now: Timestamp) -> CronConfig {
     let absent = fields.value("cron_expression").is_none();
     let cron_expression = fields.text("cron_expression", 1, 256).unwrap_or_default();
     if absent {
-        fields.problem(
+        fields.missing(
             "cron_expression",
             "is missing; a cron task needs one like `*/5 * * * *`",
         );

@@ -9,7 +9,13 @@ use crate::problem::Invalid;
 use crate::program::ProgramInput;
 use crate::schedule::wire_time;
 use crate::{TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// What a task type's name looks like, as a regular expression.
+pub const NAME: &str = "^[a-z][a-z0-9_.-]*$";
+/// What a digest looks like, as a regular expression.
+pub const DIGEST: &str = "^blake3:[0-9a-f]{64}$";
 
 /// Checks a task type's name: `[a-z][a-z0-9_.-]*`, at most 64 characters.
 ///
@@ -44,7 +50,7 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 /// Where a version stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VersionState {
     /// Checked; being compiled and described.
@@ -77,7 +83,7 @@ impl std::str::FromStr for VersionState {
 }
 
 /// One version of a plugin; its digest is its identity.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PluginVersion {
     /// Owner.
     pub tenant_id: TenantId,
@@ -94,6 +100,7 @@ pub struct PluginVersion {
     /// What the plugin says of itself.
     pub descriptor: Descriptor,
     /// What the operator allows it.
+    #[schemars(with = "Vec<String>")]
     pub grants: Vec<Grant>,
     /// Limits of this plugin, between the host's and the config's.
     pub limits: LimitOverrides,
@@ -108,6 +115,7 @@ pub struct PluginVersion {
     pub warnings: Vec<String>,
     /// When it was registered.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub created_at: Timestamp,
 }
 
@@ -119,7 +127,7 @@ impl PluginVersion {
 }
 
 /// Bounds on all executions of a type together (rule E3).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TypeConcurrency {
     /// How many run at once, over all hosts.
     pub max: Option<u32>,
@@ -142,24 +150,23 @@ impl TypeConcurrencyChange {
     /// # Errors
     /// Every problem found.
     pub fn read(body: &serde_json::Value, at: &str) -> Result<Self, Invalid> {
-        Fields::read(body, at, |fields| {
-            let mut bound = |key, most| match body.get(key) {
-                Some(serde_json::Value::Null) => {
-                    fields.value(key);
-                    Some(None)
-                }
-                Some(_) => Some(fields.integer(key, 1, most).map(|n| n as u32)),
-                None => {
-                    // Known all the same, so that what is near it is told.
-                    fields.value(key);
-                    None
-                }
-            };
-            Self {
-                max: bound("max", 100_000),
-                backlog: bound("backlog", 10_000_000),
-            }
-        })
+        Fields::read(body, at, |fields| Self::fields(fields, body))
+    }
+
+    fn fields(fields: &mut Fields<'_>, body: &serde_json::Value) -> Self {
+        let mut bound = |key, most| {
+            let bound = fields.integer(key, 1, most).map(|n| n as u32);
+            body.get(key).is_some().then_some(bound)
+        };
+        Self {
+            max: bound("max", 100_000),
+            backlog: bound("backlog", 10_000_000),
+        }
+    }
+
+    /// What [`Self::read`] takes, as a JSON Schema.
+    pub fn describe() -> serde_json::Value {
+        Fields::describe(|fields| Self::fields(fields, &serde_json::Value::Null))
     }
 
     /// What is in force after the change.
@@ -181,15 +188,17 @@ impl From<TypeConcurrency> for TypeConcurrencyChange {
 }
 
 /// The circuit breaker of a type that keeps failing, once it opened. See docs/limits.md.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Breaker {
     /// Attempts that failed in a row when it opened, and since.
     pub failures: u32,
     /// When it opened.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub opened_at: Timestamp,
     /// When the next attempt is let through to see whether the type works again.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub probe_at: Timestamp,
     /// How long it waits before that.
     pub pause_seconds: u32,
@@ -216,7 +225,7 @@ impl Breaker {
 }
 
 /// A registered name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskType {
     /// Owner.
     pub tenant_id: TenantId,
@@ -232,8 +241,10 @@ pub struct TaskType {
     pub breaker: Option<Breaker>,
     /// When the name was first registered.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub created_at: Timestamp,
     /// When it was last changed.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub updated_at: Timestamp,
 }

@@ -1,9 +1,10 @@
 //! What one attempt used.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Measured use of one attempt; the names are a contract (design section 3).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Usage {
     /// Fuel units burnt by the guest.

@@ -16,7 +16,7 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
 
 /// Builds the binary and returns where it is.
-pub(super) fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         // Of the workspace, not of the package: cargo then builds dependencies as the tests have them, and once.
@@ -38,7 +38,7 @@ pub(super) fn build() -> Result<PathBuf> {
 }
 
 /// A server of ours.
-pub(super) struct Host {
+pub(crate) struct Host {
     binary: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
@@ -47,7 +47,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Starts it in `directory` and waits until it answers.
-    pub(super) fn start(binary: PathBuf, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(binary: PathBuf, directory: &Path) -> Result<Self> {
         let data_dir = directory.join("data");
         let settings = directory.join("horarium.toml");
         // The world outside is on loopback: the settings and the plugins' grants must both say so.
@@ -90,7 +90,7 @@ impl Host {
     }
 
     /// Runs a verb with `--json` and returns what it prints.
-    pub(super) fn ask(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Value> {
         let output = clean(&self.binary)
             .args(arguments)
             .arg("--json")
@@ -118,24 +118,24 @@ impl Host {
     }
 
     /// Where it listens, from the file it leaves for local verbs.
-    pub(super) fn url(&self) -> Result<String> {
+    pub(crate) fn url(&self) -> Result<String> {
         let text = std::fs::read(self.data_dir.join("server.json"))?;
         let known: Value = serde_json::from_slice(&text)?;
         Ok(known["url"].as_str().unwrap_or("(unknown)").to_owned())
     }
 
     /// How a person calls the binary.
-    pub(super) fn binary(&self) -> String {
+    pub(crate) fn binary(&self) -> String {
         self.binary.display().to_string()
     }
 
     /// Where it keeps its files.
-    pub(super) fn data_dir(&self) -> String {
+    pub(crate) fn data_dir(&self) -> String {
         self.data_dir.display().to_string()
     }
 
     /// Fails if it ended by itself.
-    pub(super) fn check_alive(&mut self) -> Result<()> {
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("the server ended by itself ({status}){}", self.tail()),
@@ -143,7 +143,7 @@ impl Host {
     }
 
     /// Adds what the server said last to a failure.
-    pub(super) fn explain<T>(&self, outcome: Result<T>) -> Result<T> {
+    pub(crate) fn explain<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| anyhow::anyhow!("{error:#}{}", self.tail()))
     }
 
@@ -160,7 +160,7 @@ impl Host {
     }
 
     /// Asks it to end, waits, and ends it if it does not.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let Ok(pid) = i32::try_from(self.child.id()) else {
             return;
         };

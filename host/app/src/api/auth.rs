@@ -1,7 +1,7 @@
 //! Who asks and whether they may, checked before anything else is looked at; and who did what, noted afterwards.
 
-use super::access::{self, Found, Rule};
 use super::error::{ApiError, RequestId};
+use super::routes::{self, Needs, Route};
 use super::{ApiState, Peer};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
@@ -69,7 +69,9 @@ pub(super) async fn check(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    let open = matches!(path, "/healthz" | "/readyz") || (path == "/metrics" && state.metrics_open);
+    let needs_nothing = |route: &Route| route.path == path && route.needs == Needs::Nothing;
+    let open =
+        routes::all_routes().any(needs_nothing) || (path == "/metrics" && state.metrics_open);
     if open {
         return next.run(request).await;
     }
@@ -83,25 +85,20 @@ async fn attend(state: &ApiState, mut request: Request, next: Next) -> Result<Re
     let address = address(&request);
     let caller = caller(state, request.headers(), address).await?;
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    let found = matched.map(|path| access::find(request.method().as_str(), path.as_str()));
+    let found = matched.and_then(|path| routes::find(request.method().as_str(), path.as_str()));
     request.extensions_mut().insert(Asking(caller.clone()));
-    let rule = match found {
-        Some(Found::Rule(rule)) => rule,
-        // The router says what is wrong: there is no such path, or it does not take this method.
-        None | Some(Found::OtherMethod) => return Ok(next.run(request).await),
-        Some(Found::Nothing) => {
-            return Err(ApiError::internal(
-                "this path is in no table of permissions",
-            ));
-        }
+    // The router says what is wrong: there is no such path, or it does not take this method.
+    let Some(route) = found else {
+        return Ok(next.run(request).await);
     };
-    let tenant = tenant(state, &caller, rule, request.headers()).await?;
+    let tenant = tenant(state, &caller, route, request.headers()).await?;
     if let Some(tenant) = tenant {
         request.extensions_mut().insert(Tenant(tenant));
     }
-    let note = Note::of(state, &caller, rule, tenant, &request);
-    if let Some(missing) = rule.needs.filter(|needs| !caller.may(*needs)) {
-        refuse_foreign(&caller, rule, request.uri().path())?;
+    let note = Note::of(state, &caller, route, tenant, &request);
+    let needs = route.needs.permission();
+    if let Some(missing) = needs.filter(|needs| !caller.may(*needs)) {
+        refuse_foreign(&caller, route, request.uri().path())?;
         if let Some(note) = note {
             note.keep(state, 403).await;
         }
@@ -163,7 +160,7 @@ fn address(request: &Request) -> IpAddr {
 async fn tenant(
     state: &ApiState,
     caller: &Caller,
-    rule: &Rule,
+    route: &Route,
     headers: &HeaderMap,
 ) -> Result<Option<TenantId>, ApiError> {
     let named = headers.get("horarium-tenant");
@@ -175,7 +172,7 @@ async fn tenant(
             _ => Ok(Some(*id)),
         };
     }
-    if rule.of_host {
+    if route.of_host {
         return Ok(None);
     }
     let named = named.unwrap_or_else(|| DEFAULT_TENANT.to_owned());
@@ -186,11 +183,11 @@ async fn tenant(
 }
 
 /// What may not be done to a tenant is told only of one's own: of others not even that they exist.
-fn refuse_foreign(caller: &Caller, rule: &Rule, path: &str) -> Result<(), ApiError> {
+fn refuse_foreign(caller: &Caller, route: &Route, path: &str) -> Result<(), ApiError> {
     let Some((_, own)) = &caller.tenant else {
         return Ok(());
     };
-    if !rule.path.starts_with("/v1/tenants/{tenant}") {
+    if !route.path.starts_with("/v1/tenants/{tenant}") {
         return Ok(());
     }
     let named = path.trim_start_matches("/v1/tenants/");
@@ -221,22 +218,22 @@ impl Note {
     fn of(
         state: &ApiState,
         caller: &Caller,
-        rule: &Rule,
+        route: &Route,
         tenant: Option<TenantId>,
         request: &Request,
     ) -> Option<Self> {
-        let action = rule.needs.filter(|_| rule.method != "GET")?;
+        let action = route.needs.permission().filter(|_| route.method != "GET")?;
         let id = request.extensions().get::<RequestId>();
         let peer = request.extensions().get::<Peer>();
         Some(Self {
             entry: AuditEntry {
                 at: state.clock.now(),
-                tenant_id: tenant.filter(|_| !rule.of_host),
+                tenant_id: tenant.filter(|_| !route.of_host),
                 token_id: caller.token,
                 actor: caller.actor(),
                 role: caller.role,
                 action,
-                method: rule.method.to_owned(),
+                method: route.method.to_owned(),
                 target: one_line(request.uri().path(), MAX_TARGET),
                 status: 0,
                 request_id: id.map(|id| id.0.clone()).unwrap_or_default(),

@@ -4,7 +4,7 @@ use super::auth::Tenant;
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
 use super::headers::{IdempotencyKey, repeated};
-use super::query::{NoParams, Params, cursor_text, not_a_cursor, parse_cursor};
+use super::query::{NoParams, Params, cursor_text, parse_cursor};
 use super::tasks::accepted;
 use super::{ApiState, list_body, resource};
 use axum::Json;
@@ -12,9 +12,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::{BatchRequest, Bulk, BulkRequest, LogCursor, LogPage, Once, TaskRef};
-use horarium_core::store::ExecutionFilter;
+use horarium_core::store::{ExecutionFilter, Page};
 use horarium_model::text::one_line;
-use horarium_model::{State as ExecutionState, TaskId};
+use horarium_model::{ErrorKind, State as ExecutionState, TaskId, Trigger};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -35,24 +35,7 @@ pub(super) async fn list(
     Tenant(tenant): Tenant,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let page = params.page();
-    let config = match (params.text("config"), params.text("task")) {
-        (Some(_), Some(_)) => {
-            return Err(ApiError::bad_request(
-                "`config` and `task` mean the same; give one",
-            ));
-        }
-        (config, task) => config.or(task),
-    };
-    let mut filter = ExecutionFilter {
-        config_id: None,
-        task_type: params.text("task_type"),
-        states: params.words("state"),
-        trigger: params.word("trigger"),
-        error_kind: params.word("error_kind"),
-        created_from: params.instant("since"),
-        created_until: params.instant("until"),
-    };
+    let (page, config, mut filter) = list_query(&mut params);
     params.finish()?;
     filter.config_id = match config.map(|text| TaskRef::parse(&text)) {
         // The history of a deleted task has no config any more; its id finds nothing, which is no error.
@@ -64,6 +47,30 @@ pub(super) async fn list(
     Ok(list_body(listing, |execution| {
         serde_json::to_value(&execution).unwrap_or_default()
     }))
+}
+
+pub(super) fn list_query(params: &mut Params) -> (Page, Option<String>, ExecutionFilter) {
+    let page = params.page();
+    let (config, task) = (params.text("config"), params.text("task"));
+    if config.is_some() && task.is_some() {
+        params.problem("config", "means the same as `task`; give one");
+    }
+    let filter = ExecutionFilter {
+        config_id: None,
+        task_type: params.text("task_type"),
+        states: params.words(
+            "state",
+            ExecutionState::ALL.iter().map(|word| word.as_str()),
+        ),
+        trigger: params.word("trigger", Trigger::ALL.iter().map(|word| word.as_str())),
+        error_kind: params.word(
+            "error_kind",
+            ErrorKind::ALL.iter().map(|word| word.as_str()),
+        ),
+        created_from: params.instant("since"),
+        created_until: params.instant("until"),
+    };
+    (page, config.or(task), filter)
 }
 
 pub(super) async fn show(
@@ -112,8 +119,7 @@ pub(super) async fn logs(
     Path(id): Path<String>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let (cursor, limit) = log_page(&mut params);
-    let attempt = params.integer("attempt", 1, u32::MAX);
+    let (cursor, limit, attempt) = logs_query(&mut params);
     params.finish()?;
     let page = api
         .services
@@ -123,12 +129,15 @@ pub(super) async fn logs(
     log_body(&page)
 }
 
+pub(super) fn logs_query(params: &mut Params) -> (LogCursor, u32, Option<u32>) {
+    let (cursor, limit) = log_page(params);
+    (cursor, limit, params.integer("attempt", 1, u32::MAX))
+}
+
 /// Which page of a log or of requests is asked for.
-fn log_page(params: &mut Params) -> (LogCursor, u32) {
+pub(super) fn log_page(params: &mut Params) -> (LogCursor, u32) {
     let limit = params.limit();
-    let cursor = params.read("cursor", |text| {
-        LogCursor::parse(text).ok_or_else(|| not_a_cursor(text))
-    });
+    let cursor = params.cursor("^[0-9]{1,18}\\.[0-9]{1,9}\\.[0-9]{1,18}$", LogCursor::parse);
     (cursor.unwrap_or_default(), limit)
 }
 

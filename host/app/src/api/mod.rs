@@ -1,17 +1,18 @@
 //! REST `/v1`: thin handlers over [`horarium_core::service`]. The order of the layers, from outside:
-//! [`error::envelope`] (request id, problem+json, panics), counting, [`auth`], the routes.
+//! [`error::envelope`] (request id, problem+json, panics), counting, [`auth`], the [`routes`].
 
-mod access;
 mod attempts;
 mod auth;
 mod body;
 mod error;
 mod executions;
 mod headers;
+mod openapi;
 mod parameters;
 mod plugin_config;
 mod plugins;
 mod query;
+mod routes;
 mod secrets;
 mod server;
 mod state;
@@ -30,7 +31,6 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::Uri;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use error::ApiError;
 use horarium_core::access::Gate;
@@ -146,134 +146,13 @@ pub struct HostFacts {
 
 /// All routes behind all layers.
 pub fn router(state: Arc<ApiState>) -> Router {
-    Router::new()
-        .route("/healthz", get(system::healthz))
-        .route("/readyz", get(system::readyz))
-        .route("/metrics", get(system::metrics))
-        .route("/v1/me", get(tokens::me))
-        .route("/v1/hosts", get(system::hosts))
-        .merge(access_routes())
-        .merge(plugin_routes())
-        .merge(secret_routes())
-        .merge(task_routes())
-        .merge(execution_routes())
+    routes::router()
         .fallback(no_such_path)
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.clone(), auth::check))
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(error::envelope))
         .with_state(state)
-}
-
-fn access_routes() -> Router<Arc<ApiState>> {
-    Router::new()
-        .route(
-            "/v1/tenants",
-            get(tokens::list_tenants).post(tokens::create_tenant),
-        )
-        .route(
-            "/v1/tenants/{tenant}",
-            get(tokens::show_tenant)
-                .patch(tokens::update_tenant)
-                .delete(tokens::delete_tenant),
-        )
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route(
-            "/v1/tokens/{token}",
-            get(tokens::show).delete(tokens::revoke),
-        )
-        .route("/v1/tokens/{token}/rotate", post(tokens::rotate))
-        .route("/v1/audit", get(tokens::audit))
-}
-
-fn plugin_routes() -> Router<Arc<ApiState>> {
-    Router::new()
-        .route("/v1/task-types", get(plugins::list))
-        .route(
-            "/v1/task-types/{type}",
-            get(plugins::show).patch(plugins::update),
-        )
-        .route(
-            "/v1/task-types/{type}/versions",
-            get(plugins::versions).post(plugins::register),
-        )
-        .route(
-            "/v1/task-types/{type}/versions/{digest}",
-            get(plugins::version),
-        )
-        .route("/v1/task-types/{type}/activate", post(plugins::activate))
-        .route("/v1/task-types/{type}/disable", post(plugins::disable))
-        .route(
-            "/v1/task-types/{type}/breaker/reset",
-            post(plugins::reset_breaker),
-        )
-        .route(
-            "/v1/task-types/{type}/grants",
-            get(plugins::grants)
-                .put(plugins::set_grants)
-                .patch(plugins::change_grants),
-        )
-        .route("/v1/task-types/{type}/config", get(plugin_config::list))
-        .route(
-            "/v1/task-types/{type}/config/{key}",
-            put(plugin_config::set).delete(plugin_config::unset),
-        )
-}
-
-fn secret_routes() -> Router<Arc<ApiState>> {
-    Router::new()
-        .route("/v1/secrets", get(secrets::list))
-        .route("/v1/secrets/rekey", post(secrets::rekey))
-        .route(
-            "/v1/secrets/{name}",
-            get(secrets::show).put(secrets::set).delete(secrets::delete),
-        )
-}
-
-fn task_routes() -> Router<Arc<ApiState>> {
-    Router::new()
-        .route("/v1/tasks", get(tasks::list).post(tasks::create))
-        .route(
-            "/v1/tasks/{task}",
-            get(tasks::show).patch(tasks::update).delete(tasks::delete),
-        )
-        .route("/v1/tasks/{task}/pause", post(tasks::pause))
-        .route("/v1/tasks/{task}/resume", post(tasks::resume))
-        .route("/v1/tasks/{task}/trigger", post(tasks::trigger))
-        .route("/v1/tasks/{task}/next", get(tasks::next))
-        .route("/v1/tasks/{task}/why", get(tasks::why))
-        .route(
-            "/v1/tasks/{task}/parameters",
-            get(parameters::show)
-                .patch(parameters::update)
-                .put(parameters::replace),
-        )
-        .route(
-            "/v1/tasks/{task}/state",
-            get(state::list).delete(state::reset),
-        )
-        .route(
-            "/v1/tasks/{task}/state/{key}",
-            put(state::set).delete(state::delete),
-        )
-}
-
-fn execution_routes() -> Router<Arc<ApiState>> {
-    Router::new()
-        .route("/v1/executions", get(executions::list))
-        .route("/v1/executions/batch", post(executions::batch))
-        .route("/v1/executions/retry", post(executions::retry_many))
-        .route("/v1/executions/cancel", post(executions::cancel_many))
-        .route("/v1/executions/{task_id}", get(executions::show))
-        .route("/v1/executions/{task_id}/logs", get(executions::logs))
-        .route("/v1/executions/{task_id}/http", get(executions::http))
-        .route(
-            "/v1/executions/{task_id}/attempts",
-            get(executions::attempts),
-        )
-        .route("/v1/executions/{task_id}/why", get(executions::why))
-        .route("/v1/executions/{task_id}/cancel", post(executions::cancel))
-        .route("/v1/executions/{task_id}/retry", post(executions::retry))
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {

@@ -22,8 +22,7 @@ pub(super) async fn show(
     Path(task): Path<String>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let pointer = params.text("pointer").unwrap_or_default();
-    let default = params.text("default");
+    let (pointer, default) = show_query(&mut params);
     params.finish()?;
     let default = match default {
         Some(text) => Some(document(text.as_bytes())?),
@@ -35,6 +34,13 @@ pub(super) async fn show(
         .get_parameter(tenant, &TaskRef::parse(&task), &pointer, default)
         .await?;
     Ok((etag(view.version), Json(view.value)).into_response())
+}
+
+pub(super) fn show_query(params: &mut Params) -> (String, Option<String>) {
+    (
+        params.text("pointer").unwrap_or_default(),
+        params.json("default"),
+    )
 }
 
 pub(super) async fn update(

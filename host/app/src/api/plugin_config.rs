@@ -36,18 +36,20 @@ pub(super) async fn set(
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let value = Fields::read(&body, "", |fields| {
-        let value = fields.text("value", 0, usize::MAX);
-        if value.is_none() && !fields.has_problems() {
-            fields.problem("value", "is missing; send a text");
-        }
-        value.unwrap_or_default()
-    })?;
+    let value = Fields::read(&body, "", value)?;
     let plugins = &api.services.plugins;
     plugins
         .set_config(tenant, &name, &key, value.clone())
         .await?;
     Ok(Json(json!({ "key": key, "value": value })).into_response())
+}
+
+pub(super) fn value(fields: &mut Fields<'_>) -> String {
+    let value = fields.text("value", 0, usize::MAX);
+    if value.is_none() && !fields.has_problems() {
+        fields.missing("value", "is missing; send a text");
+    }
+    value.unwrap_or_default()
 }
 
 pub(super) async fn unset(

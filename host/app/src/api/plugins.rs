@@ -1,7 +1,7 @@
 //! `/v1/task-types`.
 
 use super::auth::Tenant;
-use super::body::{PlainJson, document, media_type, read};
+use super::body::{NoBody, PlainJson, document, media_type, read};
 use super::error::ApiError;
 use super::query::{NoParams, Params};
 use super::{ApiState, list_body, resource};
@@ -201,19 +201,25 @@ pub(super) async fn activate(
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let digest = Fields::read(&body, "", |fields| {
-        let digest = fields.text("digest", 1, 80);
-        if digest.is_none() && !fields.has_problems() {
-            fields.problem("digest", "is missing; `plugin show` lists the versions");
-        }
-        digest.unwrap_or_default()
-    })?;
+    let digest = Fields::read(&body, "", read_digest)?;
     let active = api
         .services
         .plugins
         .activate(tenant, &name, &digest)
         .await?;
     Ok(Json(resource(&active)?).into_response())
+}
+
+pub(super) fn read_digest(fields: &mut Fields<'_>) -> String {
+    let digest = fields.text("digest", 1, 80);
+    if digest.is_none() && !fields.has_problems() {
+        fields.missing("digest", "is missing; `plugin show` lists the versions");
+    }
+    digest.unwrap_or_default()
+}
+
+pub(super) fn read_disabled(fields: &mut Fields<'_>) -> bool {
+    fields.boolean("disabled").unwrap_or(true)
 }
 
 pub(super) async fn disable(
@@ -223,9 +229,7 @@ pub(super) async fn disable(
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let disabled = Fields::read(&body, "", |fields| {
-        fields.boolean("disabled").unwrap_or(true)
-    })?;
+    let disabled = Fields::read(&body, "", read_disabled)?;
     let changed = api
         .services
         .plugins
@@ -250,9 +254,8 @@ pub(super) async fn reset_breaker(
     Tenant(tenant): Tenant,
     Path(name): Path<String>,
     _: NoParams,
-    PlainJson(body): PlainJson,
+    _: NoBody,
 ) -> Result<Response, ApiError> {
-    Fields::read(&body, "", |_| ())?;
     let changed = api.services.plugins.reset_breaker(tenant, &name).await?;
     Ok(Json(resource(&changed)?).into_response())
 }

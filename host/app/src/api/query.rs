@@ -7,7 +7,11 @@ use horarium_core::store::Page;
 use horarium_model::input::parse_instant;
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Problem, Timestamp};
+use serde_json::{Value, json};
 use std::str::FromStr;
+
+/// Highest id of a row: numbers up to here are exact in every JSON reader.
+pub(super) const MAX_ID: i64 = (1 << 53) - 1;
 
 /// The parameters of a query, consumed one by one; [`Params::finish`] refuses what is left.
 #[derive(Debug, Default)]
@@ -15,6 +19,8 @@ pub(super) struct Params {
     pairs: Vec<(String, String)>,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
+    /// What was asked for so far, when nothing is read and only that is of interest.
+    description: Option<Vec<Value>>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
@@ -46,7 +52,25 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParams {
 }
 
 impl Params {
-    fn problem(&mut self, key: &str, detail: impl Into<String>) {
+    /// What `read` takes, as parameters of an OpenAPI document: `read` is run over nothing, and what it asks for is
+    /// noted.
+    pub(super) fn describe<T>(read: impl FnOnce(&mut Params) -> T) -> Vec<Value> {
+        let mut params = Self {
+            description: Some(Vec::new()),
+            ..Self::default()
+        };
+        read(&mut params);
+        params.description.unwrap_or_default()
+    }
+
+    fn note(&mut self, key: &'static str, schema: impl FnOnce() -> Value) {
+        if let Some(description) = &mut self.description {
+            description.push(json!({ "name": key, "in": "query", "schema": schema() }));
+        }
+    }
+
+    /// Adds a problem with `key`.
+    pub(super) fn problem(&mut self, key: &str, detail: impl Into<String>) {
         let detail = detail.into();
         let detail = format!("query parameter `{}`: {detail}", one_line(key, 60));
         self.problems
@@ -55,6 +79,20 @@ impl Params {
 
     /// The text of a parameter.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.note(key, || json!({ "type": "string" }));
+        self.given(key)
+    }
+
+    /// The text of a parameter that is a JSON document.
+    pub(super) fn json(&mut self, key: &'static str) -> Option<String> {
+        if let Some(description) = &mut self.description {
+            let content = json!({ "application/json": { "schema": {}, "example": 7 } });
+            description.push(json!({ "name": key, "in": "query", "content": content }));
+        }
+        self.given(key)
+    }
+
+    fn given(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
         let mut found = self
             .pairs
@@ -68,13 +106,15 @@ impl Params {
         first
     }
 
-    /// A parameter read by `read`.
+    /// A parameter of this schema, read by `read`.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
+        schema: impl FnOnce() -> Value,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(key)?;
+        self.note(key, schema);
+        let text = self.given(key)?;
         match read(&text) {
             Ok(value) => Some(value),
             Err(detail) => {
@@ -86,7 +126,8 @@ impl Params {
 
     /// A whole number of `min..=max`.
     pub(super) fn integer(&mut self, key: &'static str, min: u32, max: u32) -> Option<u32> {
-        self.read(key, |text| {
+        let schema = || json!({ "type": "integer", "minimum": min, "maximum": max });
+        self.read(key, schema, |text| {
             text.parse()
                 .ok()
                 .filter(|n| (min..=max).contains(n))
@@ -99,13 +140,59 @@ impl Params {
         })
     }
 
-    /// One of the words of `T`.
-    pub(super) fn word<T: FromStr<Err = String>>(&mut self, key: &'static str) -> Option<T> {
-        self.read(key, T::from_str)
+    /// The id of a row.
+    pub(super) fn id(&mut self, key: &'static str) -> Option<i64> {
+        let schema = || json!({ "type": "integer", "minimum": 1, "maximum": MAX_ID });
+        self.read(key, schema, |text| {
+            text.parse()
+                .ok()
+                .filter(|id| (1..=MAX_ID).contains(id))
+                .ok_or_else(|| format!("`{}` is no id", one_line(text, 40)))
+        })
     }
 
-    /// Words of `T`, separated by commas or given repeatedly.
-    pub(super) fn words<T: FromStr<Err = String>>(&mut self, key: &'static str) -> Vec<T> {
+    /// One of a few words, in any case.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let schema = || json!({ "type": "string", "enum": words });
+        self.read(key, schema, |text| {
+            let found = choices
+                .iter()
+                .find(|(word, _)| word.eq_ignore_ascii_case(text));
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                format!(
+                    "`{}` is not one of {}",
+                    one_line(text, 40),
+                    words.join(", ")
+                )
+            })
+        })
+    }
+
+    /// One of the words of `T`, which are these.
+    pub(super) fn word<T: FromStr<Err = String>>(
+        &mut self,
+        key: &'static str,
+        words: impl Iterator<Item = &'static str>,
+    ) -> Option<T> {
+        let schema = || json!({ "type": "string", "enum": words.collect::<Vec<_>>() });
+        self.read(key, schema, T::from_str)
+    }
+
+    /// Words of `T`, which are these, separated by commas or given repeatedly.
+    pub(super) fn words<T: FromStr<Err = String>>(
+        &mut self,
+        key: &'static str,
+        words: impl Iterator<Item = &'static str>,
+    ) -> Vec<T> {
+        self.note(key, || {
+            let word = json!({ "type": "string", "enum": words.collect::<Vec<_>>() });
+            json!({ "type": "array", "items": word })
+        });
         self.known.push(key);
         let texts: Vec<String> = self
             .pairs
@@ -126,15 +213,20 @@ impl Params {
 
     /// An instant with an offset.
     pub(super) fn instant(&mut self, key: &'static str) -> Option<Timestamp> {
-        self.read(key, parse_instant)
+        let schema = || json!({ "type": "string", "format": "date-time" });
+        self.read(key, schema, parse_instant)
     }
 
     /// True or false.
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
-        self.read(key, |text| {
-            text.parse()
-                .map_err(|_| format!("`{}` is neither true nor false", one_line(text, 40)))
-        })
+        self.read(
+            key,
+            || json!({ "type": "boolean" }),
+            |text| {
+                text.parse()
+                    .map_err(|_| format!("`{}` is neither true nor false", one_line(text, 40)))
+            },
+        )
     }
 
     /// `limit`.
@@ -142,12 +234,22 @@ impl Params {
         self.integer("limit", 1, Page::MAX).unwrap_or(Page::DEFAULT)
     }
 
+    /// `cursor`, which `read` reads and whose texts look like `pattern`.
+    pub(super) fn cursor<T>(
+        &mut self,
+        pattern: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let schema = || json!({ "type": "string", "pattern": pattern });
+        self.read("cursor", schema, |text| {
+            read(text).ok_or_else(|| not_a_cursor(text))
+        })
+    }
+
     /// `limit` and `cursor`.
     pub(super) fn page(&mut self) -> Page {
         let limit = self.limit();
-        let after = self.read("cursor", |text| {
-            parse_cursor(text).ok_or_else(|| not_a_cursor(text))
-        });
+        let after = self.cursor("^c[0-9a-f]{1,15}$", parse_cursor);
         Page { limit, after }
     }
 
@@ -174,7 +276,7 @@ impl Params {
 }
 
 /// What a refused cursor is told.
-pub(super) fn not_a_cursor(text: &str) -> String {
+fn not_a_cursor(text: &str) -> String {
     format!(
         "`{}` is not a cursor; take `next_cursor` of the page before",
         one_line(text, 40)

@@ -9,10 +9,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use horarium_core::secrets::SecretValue;
+use horarium_core::secrets::{MAX_SECRET_BYTES, SecretValue};
 use horarium_model::Invalid;
 use horarium_model::input::{Fields, type_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use zeroize::Zeroize;
 
@@ -57,16 +57,26 @@ pub(super) async fn set(
     Ok((status, Json(resource(&secret)?)).into_response())
 }
 
-/// Reads `{"value": text}`; nothing of it is repeated when it is refused.
-fn read_value(mut body: Value) -> Result<SecretValue, Invalid> {
-    let checked = Fields::read(&body, "", |fields| match fields.value("value") {
+/// Checks `value`, which is not copied.
+pub(super) fn value(fields: &mut Fields<'_>) {
+    let given = fields.value("value");
+    fields.shape(
+        "value",
+        || json!({ "type": "string", "minLength": 1, "maxLength": MAX_SECRET_BYTES }),
+    );
+    match given {
         Some(Value::String(_)) => {}
-        None => fields.problem("value", "is missing; send the secret's value as a text"),
+        None => fields.missing("value", "is missing; send the secret's value as a text"),
         Some(other) => {
             let found = type_name(other);
             fields.problem("value", format!("must be a text, not {found}"));
         }
-    });
+    }
+}
+
+/// Reads `{"value": text}`; nothing of it is repeated when it is refused.
+fn read_value(mut body: Value) -> Result<SecretValue, Invalid> {
+    let checked = Fields::read(&body, "", value);
     let text = match body.get_mut("value") {
         Some(Value::String(text)) => std::mem::take(text),
         _ => String::new(),
@@ -90,14 +100,16 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+pub(super) fn new_key(fields: &mut Fields<'_>) -> bool {
+    fields.boolean("new_key").unwrap_or(false)
+}
+
 pub(super) async fn rekey(
     State(api): Api,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let new_key = Fields::read(&body, "", |fields| {
-        fields.boolean("new_key").unwrap_or(false)
-    })?;
+    let new_key = Fields::read(&body, "", new_key)?;
     let done = api.services.secrets.rekey(new_key).await?;
     Ok(Json(resource(&done)?).into_response())
 }

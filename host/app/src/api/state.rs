@@ -76,9 +76,19 @@ pub(super) async fn set(
 
 /// Reads `{"value": text or {"base64": text}}`.
 fn read_value(body: &Value) -> Result<Vec<u8>, Invalid> {
-    Fields::read(body, "", |fields| match fields.value("value") {
+    Fields::read(body, "", value)
+}
+
+/// Reads `value`.
+pub(super) fn value(fields: &mut Fields<'_>) -> Vec<u8> {
+    let given = fields.value("value");
+    fields.shape("value", || {
+        let base64 = Fields::describe(|inner| inner.text("base64", 0, usize::MAX));
+        json!({ "anyOf": [{ "type": "string" }, base64] })
+    });
+    match given {
         None => {
-            fields.problem("value", "is missing; send a text or {\"base64\": …}");
+            fields.missing("value", "is missing; send a text or {\"base64\": …}");
             Vec::new()
         }
         Some(Value::String(text)) => text.clone().into_bytes(),
@@ -99,7 +109,7 @@ fn read_value(body: &Value) -> Result<Vec<u8>, Invalid> {
             );
             Vec::new()
         }
-    })
+    }
 }
 
 pub(super) async fn delete(

@@ -11,11 +11,10 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::{Once, TaskRef, TriggerRequest};
-use horarium_core::store::{ConfigFilter, HistoryOnDelete};
+use horarium_core::store::{ConfigFilter, HistoryOnDelete, Page};
 use horarium_model::input::Fields;
 use horarium_model::schedule::SchedulerType;
-use horarium_model::text::one_line;
-use horarium_model::{Execution, TaskConfig};
+use horarium_model::{Execution, TaskConfig, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -64,25 +63,26 @@ pub(super) async fn list(
     Tenant(tenant): Tenant,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let page = params.page();
-    let filter = ConfigFilter {
-        task_type: params.text("task_type"),
-        scheduler_type: params.read("scheduler_type", |text| {
-            [
-                SchedulerType::Cron,
-                SchedulerType::Date,
-                SchedulerType::Manual,
-            ]
-            .into_iter()
-            .find(|kind| kind.as_str().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("`{}` is not one of cron, date, manual", one_line(text, 40)))
-        }),
-        paused: params.boolean("paused"),
-        name: params.text("name"),
-    };
+    let (page, filter) = list_query(&mut params);
     params.finish()?;
     let listing = api.services.tasks.list(tenant, &filter, &page).await?;
     Ok(list_body(listing, |config| config.to_json()))
+}
+
+pub(super) fn list_query(params: &mut Params) -> (Page, ConfigFilter) {
+    let kinds = [
+        SchedulerType::Cron,
+        SchedulerType::Date,
+        SchedulerType::Manual,
+    ];
+    let page = params.page();
+    let filter = ConfigFilter {
+        task_type: params.text("task_type"),
+        scheduler_type: params.choice("scheduler_type", &kinds.map(|kind| (kind.as_str(), kind))),
+        paused: params.boolean("paused"),
+        name: params.text("name"),
+    };
+    (page, filter)
 }
 
 pub(super) async fn show(
@@ -128,13 +128,7 @@ pub(super) async fn delete(
     mut params: Params,
     _: NoBody,
 ) -> Result<Response, ApiError> {
-    let history = params
-        .read("history", |text| match text {
-            "keep" => Ok(HistoryOnDelete::Keep),
-            "delete" => Ok(HistoryOnDelete::Delete),
-            other => Err(format!("`{}` is not keep or delete", one_line(other, 40))),
-        })
-        .unwrap_or_default();
+    let history = delete_query(&mut params);
     params.finish()?;
     let deleted = api
         .services
@@ -145,6 +139,14 @@ pub(super) async fn delete(
     Ok(Json(body).into_response())
 }
 
+pub(super) fn delete_query(params: &mut Params) -> HistoryOnDelete {
+    let choices = [
+        ("keep", HistoryOnDelete::Keep),
+        ("delete", HistoryOnDelete::Delete),
+    ];
+    params.choice("history", &choices).unwrap_or_default()
+}
+
 pub(super) async fn pause(
     State(api): Api,
     Tenant(tenant): Tenant,
@@ -153,13 +155,17 @@ pub(super) async fn pause(
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let reason = Fields::read(&body, "", |fields| fields.text("reason", 0, 500))?;
+    let reason = Fields::read(&body, "", read_reason)?;
     let config = api
         .services
         .tasks
         .pause(tenant, &TaskRef::parse(&task), reason, expected)
         .await?;
     Ok(task_body(StatusCode::OK, &config))
+}
+
+pub(super) fn read_reason(fields: &mut Fields<'_>) -> Option<String> {
+    fields.text("reason", 0, 500)
 }
 
 pub(super) async fn resume(
@@ -209,8 +215,7 @@ pub(super) async fn next(
     Path(task): Path<String>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let count = params.integer("count", 1, 1000).unwrap_or(NEXT_DEFAULT);
-    let after = params.instant("after");
+    let (count, after) = next_query(&mut params);
     params.finish()?;
     let next = api
         .services
@@ -220,13 +225,18 @@ pub(super) async fn next(
     Ok(Json(resource(&next)?).into_response())
 }
 
+pub(super) fn next_query(params: &mut Params) -> (u32, Option<Timestamp>) {
+    let count = params.integer("count", 1, 1000).unwrap_or(NEXT_DEFAULT);
+    (count, params.instant("after"))
+}
+
 pub(super) async fn why(
     State(api): Api,
     Tenant(tenant): Tenant,
     Path(task): Path<String>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let slot = params.instant("slot");
+    let slot = why_query(&mut params);
     params.finish()?;
     let why = api
         .services
@@ -234,4 +244,8 @@ pub(super) async fn why(
         .why(tenant, &TaskRef::parse(&task), slot)
         .await?;
     Ok(Json(resource(&why)?).into_response())
+}
+
+pub(super) fn why_query(params: &mut Params) -> Option<Timestamp> {
+    params.instant("slot")
 }

@@ -10,10 +10,11 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::FreshToken;
-use horarium_core::store::{self, AuditFilter, AuditRow, Token, TokenId};
-use horarium_model::Timestamp;
+use horarium_core::store::{self, AuditFilter, AuditRow, Page, Token, TokenId};
+use horarium_model::access::Permission;
 use horarium_model::schedule::wire;
 use horarium_model::text::one_line;
+use horarium_model::{TenantId, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -223,19 +224,27 @@ pub(super) async fn audit(
     Asking(caller): Asking,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let page = params.page();
+    let (page, filter) = audit_query(&mut params);
+    params.finish()?;
     let filter = AuditFilter {
         tenant_id: tenant,
         with_host: caller.tenant.is_none(),
-        action: params.word("action"),
-        token_id: params.read("token", |text| {
-            text.parse()
-                .map_err(|_| format!("`{}` is no id of a token", one_line(text, 40)))
-        }),
+        ..filter
+    };
+    let listing = api.services.audit.list(&filter, &page).await?;
+    Ok(list_body(listing, |row| audit_json(&row)))
+}
+
+/// Which entries of the audit log; whose, the caller says.
+pub(super) fn audit_query(params: &mut Params) -> (Page, AuditFilter) {
+    let page = params.page();
+    let filter = AuditFilter {
+        tenant_id: TenantId::default(),
+        with_host: false,
+        action: params.word("action", Permission::ALL.iter().map(|word| word.as_str())),
+        token_id: params.id("token"),
         since: params.instant("since"),
         until: params.instant("until"),
     };
-    params.finish()?;
-    let listing = api.services.audit.list(&filter, &page).await?;
-    Ok(list_body(listing, |row| audit_json(&row)))
+    (page, filter)
 }

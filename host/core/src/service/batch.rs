@@ -34,7 +34,7 @@ impl BatchRequest {
             let atomic = fields.boolean("atomic").unwrap_or(false);
             let items = match fields.value("items") {
                 None => {
-                    fields.problem("items", "is missing; give the executions to enqueue");
+                    fields.missing("items", "is missing; give the executions to enqueue");
                     Vec::new()
                 }
                 Some(Value::Array(items)) if items.len() > MAX_ITEMS => {
@@ -46,7 +46,7 @@ impl BatchRequest {
                     Vec::new()
                 }
                 Some(Value::Array(items)) => {
-                    items.iter().map(|item| read_item(item, now)).collect()
+                    items.iter().map(|item| checked_item(item, now)).collect()
                 }
                 Some(other) => {
                     let detail = format!("must be an array, not {}", type_name(other));
@@ -57,27 +57,49 @@ impl BatchRequest {
             Self { items, atomic }
         })
     }
+
+    /// What [`Self::from_json`] takes, as a JSON Schema. Of an item everything is taken: what is wrong with it is told in
+    /// its place in the answer.
+    pub fn describe() -> Value {
+        let mut item = Fields::describe(|fields| read_item(fields, Timestamp::UNIX_EPOCH));
+        item["title"] = "an item that is not refused".into();
+        Fields::describe(|fields| {
+            fields.boolean("atomic");
+            fields.value("items");
+            fields.missing("items", "is missing");
+            fields.shape("items", || {
+                let items = json!({ "anyOf": [item, { "title": "an item that is refused" }] });
+                json!({ "type": "array", "maxItems": MAX_ITEMS, "items": items })
+            });
+        })
+    }
 }
 
-fn read_item(item: &Value, now: Timestamp) -> Result<(TaskRef, TriggerRequest), Invalid> {
-    let read = Fields::read(item, "", |fields| {
-        // `config_id` is the name the executions show it by.
-        let (task, config) = (fields.value("task"), fields.value("config_id"));
-        if task.is_some() && config.is_some() {
-            fields.problem("config_id", "and `task` both name the task; give one");
-        }
-        let named = task.or(config);
-        let task = match named {
-            Some(Value::String(text)) if !text.is_empty() => Some(TaskRef::parse(text)),
-            Some(Value::Number(n)) => n.as_i64().map(TaskRef::Id),
-            _ => None,
-        };
-        if task.is_none() {
-            fields.problem("task", "is missing; name the task by its id or key");
-        }
-        (task, TriggerRequest::read(fields, now))
-    })?;
-    match read {
+/// Reads an item: which task, and what a trigger may say. `config_id` is the name that executions show the task by.
+fn read_item(fields: &mut Fields<'_>, now: Timestamp) -> (Option<TaskRef>, TriggerRequest) {
+    let (task, config) = (fields.value("task"), fields.value("config_id"));
+    for key in ["task", "config_id"] {
+        fields.shape(
+            key,
+            || json!({ "type": ["integer", "string"], "minLength": 1 }),
+        );
+    }
+    if task.is_some() && config.is_some() {
+        fields.problem("config_id", "and `task` both name the task; give one");
+    }
+    let task = match task.or(config) {
+        Some(Value::String(text)) if !text.is_empty() => Some(TaskRef::parse(text)),
+        Some(Value::Number(n)) => n.as_i64().map(TaskRef::Id),
+        _ => None,
+    };
+    if task.is_none() {
+        fields.problem("task", "is missing; name the task by its id or key");
+    }
+    (task, TriggerRequest::read(fields, now))
+}
+
+fn checked_item(item: &Value, now: Timestamp) -> Result<(TaskRef, TriggerRequest), Invalid> {
+    match Fields::read(item, "", |fields| read_item(fields, now))? {
         (Some(task), request) => Ok((task, request)),
         (None, _) => Err(Invalid::one("/task", "is missing")),
     }

@@ -65,47 +65,65 @@ impl BulkRequest {
         what: Bulk,
         cursor: impl Fn(&str) -> Option<i64>,
     ) -> Result<Self, Invalid> {
-        Fields::read(body, "", |fields| {
-            let filter = fields.object("filter", |inner| read_filter(inner, what));
-            if filter.is_none() && !fields.has_problems() {
-                let detail = "is missing; say which executions, such as {\"task\": \"nightly\"}";
-                fields.problem("filter", detail);
+        Fields::read(body, "", |fields| Self::read(fields, what, cursor))
+    }
+
+    /// What [`Self::from_json`] takes, as a JSON Schema.
+    pub fn describe(what: Bulk) -> Value {
+        Fields::describe(|fields| Self::read(fields, what, |_| None))
+    }
+
+    fn read(fields: &mut Fields<'_>, what: Bulk, cursor: impl Fn(&str) -> Option<i64>) -> Self {
+        let filter = fields.object("filter", |inner| read_filter(inner, what));
+        if filter.is_none() && !fields.has_problems() {
+            let detail = "is missing; say which executions, such as {\"task\": \"nightly\"}";
+            fields.missing("filter", detail);
+        }
+        let (filter, task) = filter.unwrap_or_default();
+        let limit = fields.integer("limit", 1, MAX_ITEMS as i64);
+        let after = fields.text("cursor", 1, 40).and_then(|text| {
+            let found = cursor(&text);
+            if found.is_none() {
+                let detail = format!(
+                    "`{}` is not a cursor of an answer before",
+                    one_line(&text, 40)
+                );
+                fields.problem("cursor", detail);
             }
-            let (filter, task) = filter.unwrap_or_default();
-            let limit = fields.integer("limit", 1, MAX_ITEMS as i64);
-            let after = fields.text("cursor", 1, 40).and_then(|text| {
-                let found = cursor(&text);
-                if found.is_none() {
-                    let detail = format!(
-                        "`{}` is not a cursor of an answer before",
-                        one_line(&text, 40)
-                    );
-                    fields.problem("cursor", detail);
-                }
-                found
-            });
-            Self {
-                filter,
-                task,
-                dry_run: fields.boolean("dry_run").unwrap_or(false),
-                limit: limit
-                    .and_then(|n| usize::try_from(n).ok())
-                    .unwrap_or(MAX_ITEMS),
-                after,
-            }
-        })
+            found
+        });
+        Self {
+            filter,
+            task,
+            dry_run: fields.boolean("dry_run").unwrap_or(false),
+            limit: limit
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(MAX_ITEMS),
+            after,
+        }
     }
 }
 
-fn word<T: FromStr<Err = String>>(fields: &mut Fields<'_>, key: &'static str) -> Option<T> {
-    let text = fields.text(key, 1, 64)?;
+fn word<T: FromStr<Err = String>>(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    words: impl FnOnce() -> Vec<&'static str>,
+) -> Option<T> {
+    let text = fields.text(key, 1, 64);
+    fields.shape(key, || json!({ "enum": words() }));
+    let text = text?;
     let word = text.parse();
     word.map_err(|detail: String| fields.problem(key, detail))
         .ok()
 }
 
 fn read_filter(fields: &mut Fields<'_>, what: Bulk) -> (ExecutionFilter, Option<TaskRef>) {
-    let task = match fields.value("task") {
+    let task = fields.value("task");
+    fields.shape(
+        "task",
+        || json!({ "type": ["integer", "string"], "minLength": 1 }),
+    );
+    let task = match task {
         Some(Value::String(text)) if !text.is_empty() => Some(TaskRef::parse(text)),
         Some(Value::Number(n)) if n.is_i64() => n.as_i64().map(TaskRef::Id),
         Some(other) => {
@@ -120,8 +138,12 @@ fn read_filter(fields: &mut Fields<'_>, what: Bulk) -> (ExecutionFilter, Option<
         config_id: None,
         task_type: fields.text("task_type", 1, 64),
         states: states.clone(),
-        trigger: word::<Trigger>(fields, "trigger"),
-        error_kind: word::<ErrorKind>(fields, "error_kind"),
+        trigger: word::<Trigger>(fields, "trigger", || {
+            Trigger::ALL.iter().map(|word| word.as_str()).collect()
+        }),
+        error_kind: word::<ErrorKind>(fields, "error_kind", || {
+            ErrorKind::ALL.iter().map(|word| word.as_str()).collect()
+        }),
         created_from: fields.instant("since"),
         created_until: fields.instant("until"),
     };
@@ -139,7 +161,16 @@ fn read_filter(fields: &mut Fields<'_>, what: Bulk) -> (ExecutionFilter, Option<
 
 /// One state, several separated by commas, or an array.
 fn read_states(fields: &mut Fields<'_>, what: Bulk) -> Vec<State> {
-    let words: Vec<String> = match fields.value("state") {
+    let given = fields.value("state");
+    fields.shape("state", || {
+        let words: Vec<&str> = what.states().0.iter().map(|state| state.as_str()).collect();
+        let list = format!("^\\s*({0})\\s*(,\\s*({0})\\s*)*$", words.join("|"));
+        json!({ "anyOf": [
+            { "type": "string", "pattern": list },
+            { "type": "array", "items": { "type": "string", "enum": words } },
+        ] })
+    });
+    let words: Vec<String> = match given {
         None => return Vec::new(),
         Some(Value::String(text)) => text.split(',').map(|word| word.trim().to_owned()).collect(),
         Some(Value::Array(items)) => {

@@ -4,26 +4,30 @@ use super::tasks::timetable;
 use super::{ServiceResult, TaskRef, Tasks};
 use horarium_model::schedule::{CatchUp, Overlap, wire_time};
 use horarium_model::{TaskConfig, TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The next slots of a task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct NextSlots {
     /// The instants meant, in order.
     #[serde(serialize_with = "wire_list")]
+    #[schemars(with = "Vec<Timestamp>")]
     pub slots: Vec<Timestamp>,
     /// The same slots with what would become of each.
     pub preview: Vec<PreviewSlot>,
 }
 
 /// One slot to come.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PreviewSlot {
     /// The instant meant.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub slot: Timestamp,
     /// When it fires, jitter included.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub fires_at: Timestamp,
     /// What is to be known about it; null when it simply fires.
     pub note: Option<String>,

@@ -11,7 +11,7 @@ use horarium_model::task_type::{
 };
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Problem, TenantId};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -164,18 +164,7 @@ impl Plugins {
         name: &str,
         body: &Value,
     ) -> ServiceResult<TaskType> {
-        let concurrency = Fields::read(body, "", |fields| {
-            let known = fields.value("concurrency").is_some();
-            match body.get("concurrency") {
-                Some(Value::Null) => {}
-                None if !fields.has_problems() => fields.problem(
-                    "concurrency",
-                    "is missing; it is what may be changed, like {\"max\": 3, \"backlog\": null}",
-                ),
-                _ => {}
-            }
-            known
-        })?;
+        let concurrency = Fields::read(body, "", |fields| read_update(fields, body))?;
         let now = self.cx.clock.now();
         self.show(tenant, name).await?;
         let change = match body.get("concurrency").filter(|_| concurrency) {
@@ -220,13 +209,7 @@ impl Plugins {
         name: &str,
         body: &Value,
     ) -> ServiceResult<Vec<Grant>> {
-        let grants = Fields::read(body, "", |fields| {
-            let grants = read_grants(fields, "grants");
-            if grants.is_none() && !fields.has_problems() {
-                fields.problem("grants", "is missing; send a list, empty for none");
-            }
-            grants.unwrap_or_default()
-        })?;
+        let grants = Fields::read(body, "", read_all_grants)?;
         let version = self.granted_version(tenant, name).await?;
         self.replace_grants(version, grants.clone()).await?;
         self.catalog_changed().await?;
@@ -243,10 +226,7 @@ impl Plugins {
         name: &str,
         body: &Value,
     ) -> ServiceResult<Vec<Grant>> {
-        let (add, remove) = Fields::read(body, "", |fields| {
-            let add = read_grants(fields, "add").unwrap_or_default();
-            (add, read_grants(fields, "remove").unwrap_or_default())
-        })?;
+        let (add, remove) = Fields::read(body, "", read_change)?;
         let version = self.granted_version(tenant, name).await?;
         let mut grants = version.grants.clone();
         let mut problems = Vec::new();
@@ -315,6 +295,51 @@ impl Plugins {
         self.cx.wakes.rescheduled();
         Ok(())
     }
+}
+
+/// What [`Plugins::update`] takes, as a JSON Schema.
+pub fn describe_update() -> Value {
+    Fields::describe(|fields| read_update(fields, &Value::Null))
+}
+
+/// What [`Plugins::set_grants`] takes, as a JSON Schema.
+pub fn describe_grants() -> Value {
+    Fields::describe(read_all_grants)
+}
+
+/// What [`Plugins::change_grants`] takes, as a JSON Schema.
+pub fn describe_grant_change() -> Value {
+    Fields::describe(read_change)
+}
+
+/// Whether bounds are given; null is none.
+fn read_update(fields: &mut Fields<'_>, body: &Value) -> bool {
+    let known = fields.value("concurrency").is_some();
+    fields.shape("concurrency", || {
+        let mut schema = TypeConcurrencyChange::describe();
+        schema["type"] = json!(["object", "null"]);
+        schema
+    });
+    if body.get("concurrency").is_none() && !fields.has_problems() {
+        fields.missing(
+            "concurrency",
+            "is missing; it is what may be changed, like {\"max\": 3, \"backlog\": null}",
+        );
+    }
+    known
+}
+
+fn read_all_grants(fields: &mut Fields<'_>) -> Vec<Grant> {
+    let grants = read_grants(fields, "grants");
+    if grants.is_none() && !fields.has_problems() {
+        fields.missing("grants", "is missing; send a list, empty for none");
+    }
+    grants.unwrap_or_default()
+}
+
+fn read_change(fields: &mut Fields<'_>) -> (Vec<Grant>, Vec<Grant>) {
+    let add = read_grants(fields, "add").unwrap_or_default();
+    (add, read_grants(fields, "remove").unwrap_or_default())
 }
 
 fn key(version: &PluginVersion) -> (TenantId, String, String) {

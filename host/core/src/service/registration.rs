@@ -1,13 +1,12 @@
 //! What an operator says with a registration.
 
-use super::below;
 use horarium_model::Invalid;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::grant::Grant;
 use horarium_model::input::{Fields, type_name};
 use horarium_model::limits::LimitOverrides;
 use horarium_model::program::ProgramInput;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What an operator says with a registration.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,27 +45,25 @@ impl Registration {
     /// # Errors
     /// Every problem found.
     pub fn from_json(body: &Value) -> Result<Self, Invalid> {
-        let mut described = Ok(Descriptor::default());
-        let mut read = Fields::read(body, "", |fields| Self {
+        Fields::read(body, "", Self::read)
+    }
+
+    /// What [`Self::from_json`] takes, as a JSON Schema.
+    pub fn describe() -> Value {
+        Fields::describe(Self::read)
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
             grants: read_grants(fields, "grants"),
             grant_asked: fields.boolean("grant_asked").unwrap_or(false),
             activate: fields.boolean("activate").unwrap_or(true),
-            descriptor: {
-                if let Some(value) = fields.value("descriptor") {
-                    described = Descriptor::from_json(value).map_err(|e| below("/descriptor", e));
-                }
-                Descriptor::default()
-            },
+            descriptor: fields
+                .object("descriptor", Descriptor::read)
+                .unwrap_or_default(),
             limits: fields.object("limits", LimitOverrides::read),
             input: ProgramInput::read(fields),
-        });
-        match (&mut read, described) {
-            (Ok(registration), Ok(descriptor)) => registration.descriptor = descriptor,
-            (Ok(_), Err(invalid)) => return Err(invalid),
-            (Err(Invalid(problems)), Err(Invalid(more))) => problems.extend(more),
-            (Err(_), Ok(_)) => {}
         }
-        read
     }
 }
 
@@ -75,11 +72,13 @@ const MAX_GRANTS: usize = 200;
 
 /// Reads a list of grants as `--grant` takes them.
 pub(super) fn read_grants(fields: &mut Fields<'_>, key: &'static str) -> Option<Vec<Grant>> {
-    fields.list(key, MAX_GRANTS, |item| match item {
+    let grants = fields.list(key, MAX_GRANTS, |item| match item {
         Value::String(text) => text.parse(),
         other => Err(format!(
             "a grant is a string as --grant takes it, not {}",
             type_name(other)
         )),
-    })
+    });
+    fields.shape(key, || json!({ "items": { "type": "string" } }));
+    grants
 }

@@ -6,6 +6,7 @@ use crate::store::{Listing, Page, SealedSecret, SecretInfo};
 use horarium_model::grant::secret_name;
 use horarium_model::text::one_line;
 use horarium_model::{Invalid, TenantId};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::RwLock;
@@ -25,7 +26,8 @@ pub struct Secrets {
 }
 
 /// A secret and who was granted it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Secret")]
 pub struct SecretView {
     /// The secret.
     #[serde(flatten)]
@@ -35,7 +37,7 @@ pub struct SecretView {
 }
 
 /// What a rekeying did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Rekeyed {
     /// The key that all secrets are sealed with now.
     pub key_id: String,

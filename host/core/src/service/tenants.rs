@@ -4,10 +4,10 @@ use super::{Context, ServiceError, ServiceResult};
 use crate::access::Caller;
 use crate::store::{Listing, Page, Tenant, TenantBounds};
 use horarium_model::DEFAULT_TENANT;
-use horarium_model::access::check_tenant_name;
+use horarium_model::access::{MAX_TENANT_NAME, check_tenant_name};
 use horarium_model::input::Fields;
 use horarium_model::text::one_line;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Largest share of the turns, against others with 1.
 const MAX_WEIGHT: u64 = 1000;
@@ -22,16 +22,7 @@ impl Tenants {
     /// # Errors
     /// `Invalid`; `Conflict` when the name is taken.
     pub async fn create(&self, body: &Value) -> ServiceResult<Tenant> {
-        let (name, weight) = Fields::read(body, "", |fields| {
-            let name = fields.text("name", 1, 1000);
-            if name.is_none() && !fields.has_problems() {
-                fields.problem("name", "is missing");
-            }
-            (
-                name.unwrap_or_default(),
-                fields.unsigned("weight", 1, MAX_WEIGHT),
-            )
-        })?;
+        let (name, weight) = Fields::read(body, "", read_new)?;
         check_tenant_name(&name)?;
         let now = self.0.clock.now();
         let weight = weight.unwrap_or(1) as u32;
@@ -74,7 +65,7 @@ impl Tenants {
     /// `NotFound`, `Invalid`.
     pub async fn update(&self, caller: &Caller, name: &str, body: &Value) -> ServiceResult<Tenant> {
         let tenant = self.show(caller, name).await?;
-        let weight = Fields::read(body, "", |fields| fields.unsigned("weight", 1, MAX_WEIGHT))?;
+        let weight = Fields::read(body, "", read_weight)?;
         let bounds = TenantBounds {
             weight: weight.map_or(tenant.bounds.weight, |weight| weight as u32),
             ..tenant.bounds
@@ -102,6 +93,32 @@ impl Tenants {
         self.0.registry.refresh().await?;
         Ok(())
     }
+}
+
+/// What [`Tenants::create`] takes, as a JSON Schema.
+pub fn describe_new() -> Value {
+    Fields::describe(read_new)
+}
+
+/// What [`Tenants::update`] takes, as a JSON Schema.
+pub fn describe_change() -> Value {
+    Fields::describe(read_weight)
+}
+
+fn read_new(fields: &mut Fields<'_>) -> (String, Option<u64>) {
+    let name = fields.text("name", 1, 1000);
+    fields.shape(
+        "name",
+        || json!({ "maxLength": MAX_TENANT_NAME, "pattern": "^[a-z0-9][a-z0-9_-]*$" }),
+    );
+    if name.is_none() && !fields.has_problems() {
+        fields.missing("name", "is missing");
+    }
+    (name.unwrap_or_default(), read_weight(fields))
+}
+
+fn read_weight(fields: &mut Fields<'_>) -> Option<u64> {
+    fields.unsigned("weight", 1, MAX_WEIGHT)
 }
 
 /// The sentence of a tenant that does not exist, or is another's.

@@ -5,8 +5,8 @@ use crate::access::{Caller, hash_of, new_secret, text_of};
 use crate::store::{Listing, NewToken, Page, Token, TokenId, rules};
 use horarium_model::access::{Permission, Role};
 use horarium_model::input::{Fields, type_name};
-use horarium_model::{Invalid, TenantId};
-use serde_json::Value;
+use horarium_model::{Invalid, TenantId, Timestamp};
+use serde_json::{Value, json};
 
 /// Longest name.
 const MAX_NAME: usize = 200;
@@ -39,29 +39,7 @@ impl Tokens {
         body: &Value,
     ) -> ServiceResult<FreshToken> {
         let now = self.0.clock.now();
-        let roles = Role::ALL.iter().map(|role| (role.as_str(), *role));
-        let roles: Vec<_> = roles.collect();
-        let new = Fields::read(body, "", |fields| {
-            let name = fields.text("name", 1, MAX_NAME);
-            let role = fields.choice("role", &roles);
-            let scope = fields.list("scope", Permission::ALL.len(), permission);
-            let expires_at = fields.instant("expires_at");
-            for (key, missing) in [("name", name.is_none()), ("role", role.is_none())] {
-                if missing && !fields.has_problems() {
-                    fields.problem(key, "is missing");
-                }
-            }
-            if name
-                .as_ref()
-                .is_some_and(|name| name.chars().any(char::is_control))
-            {
-                fields.problem("name", "has control characters");
-            }
-            if expires_at.is_some_and(|end| end <= now) {
-                fields.problem("expires_at", "is in the past");
-            }
-            (name.unwrap_or_default(), role, scope, expires_at)
-        })?;
+        let new = Fields::read(body, "", |fields| read_new(fields, now))?;
         let (name, Some(role), scope, expires_at) = new else {
             return Err(Invalid::one("/role", "is missing").into());
         };
@@ -128,9 +106,7 @@ impl Tokens {
         body: &Value,
     ) -> ServiceResult<FreshToken> {
         let token = self.show(caller, tenant, id).await?;
-        let keep = Fields::read(body, "", |fields| {
-            fields.unsigned("keep_seconds", 0, MAX_KEEP)
-        })?;
+        let keep = Fields::read(body, "", read_keep)?;
         // Whoever rotates a token has it afterwards.
         refuse_more_than(caller, token.role, token.scope.as_deref())?;
         let now = self.0.clock.now();
@@ -159,6 +135,57 @@ impl Tokens {
         self.0.wakes.access.changed();
         Ok(())
     }
+}
+
+/// What [`Tokens::create`] takes, as a JSON Schema.
+pub fn describe_new() -> Value {
+    Fields::describe(|fields| read_new(fields, Timestamp::UNIX_EPOCH))
+}
+
+/// What [`Tokens::rotate`] takes, as a JSON Schema.
+pub fn describe_rotation() -> Value {
+    Fields::describe(read_keep)
+}
+
+type Asked = (
+    String,
+    Option<Role>,
+    Option<Vec<Permission>>,
+    Option<Timestamp>,
+);
+
+fn read_new(fields: &mut Fields<'_>, now: Timestamp) -> Asked {
+    let roles: Vec<_> = Role::ALL
+        .iter()
+        .map(|role| (role.as_str(), *role))
+        .collect();
+    let name = fields.text("name", 1, MAX_NAME);
+    let role = fields.choice("role", &roles);
+    let scope = fields.list("scope", Permission::ALL.len(), permission);
+    fields.shape("scope", || {
+        let words: Vec<&str> = Permission::ALL.iter().map(|word| word.as_str()).collect();
+        json!({ "items": { "type": "string", "enum": words }, "minItems": 1 })
+    });
+    let expires_at = fields.instant("expires_at");
+    for (key, missing) in [("name", name.is_none()), ("role", role.is_none())] {
+        if missing && !fields.has_problems() {
+            fields.missing(key, "is missing");
+        }
+    }
+    if name
+        .as_ref()
+        .is_some_and(|name| name.chars().any(char::is_control))
+    {
+        fields.problem("name", "has control characters");
+    }
+    if expires_at.is_some_and(|end| end <= now) {
+        fields.problem("expires_at", "is in the past");
+    }
+    (name.unwrap_or_default(), role, scope, expires_at)
+}
+
+fn read_keep(fields: &mut Fields<'_>) -> Option<u64> {
+    fields.unsigned("keep_seconds", 0, MAX_KEEP)
 }
 
 fn permission(item: &Value) -> Result<Permission, String> {

@@ -49,13 +49,20 @@ impl TriggerRequest {
     /// # Errors
     /// Every problem found.
     pub fn from_json(body: &Value, now: Timestamp) -> Result<Self, Invalid> {
-        Fields::read(body, "", |fields| {
-            let by_program = fields.choice("trigger", &[("manual", false), ("api", true)]);
-            Self {
-                by_program: by_program.unwrap_or(false),
-                ..Self::read(fields, now)
-            }
-        })
+        Fields::read(body, "", |fields| Self::read_whole(fields, now))
+    }
+
+    /// What [`Self::from_json`] takes, as a JSON Schema.
+    pub fn describe() -> Value {
+        Fields::describe(|fields| Self::read_whole(fields, Timestamp::UNIX_EPOCH))
+    }
+
+    fn read_whole(fields: &mut Fields<'_>, now: Timestamp) -> Self {
+        let by_program = fields.choice("trigger", &[("manual", false), ("api", true)]);
+        Self {
+            by_program: by_program.unwrap_or(false),
+            ..Self::read(fields, now)
+        }
     }
 
     /// Reads what a trigger and an item of a batch have in common.

@@ -9,13 +9,14 @@ use horarium_model::execution::{SkipReason, State, Trigger};
 use horarium_model::firing::Timetable;
 use horarium_model::schedule::{Overlap, ScheduleConfig, wire, wire_time};
 use horarium_model::{Execution, TaskConfig, TaskId, TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How far back a slot is looked for, in executions of its task.
 const LOOK_BACK: usize = 20_000;
 
 /// Why a task fires when it does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct WhyTask {
     /// The task.
     pub id: i64,
@@ -28,19 +29,22 @@ pub struct WhyTask {
     pub message: String,
     /// The next slot, were nothing in its way.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub next_slot: Option<Timestamp>,
     /// When it fires, jitter included.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub next_fire_at: Option<Timestamp>,
     /// What became of the slot that was asked about, else of the newest one; null before the first.
     pub slot: Option<WhySlot>,
 }
 
 /// What became of a slot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct WhySlot {
     /// The instant the schedule meant.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub slot: Timestamp,
     /// `fired`, or why it did not: a reason of `skipped` rows, `not_a_slot`, `before_anchor`, `not_started`,
     /// `ended`, `not_due`, `due` or `unknown`.

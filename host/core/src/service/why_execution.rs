@@ -6,10 +6,11 @@ use horarium_model::execution::{SkipReason, State};
 use horarium_model::schedule::wire_time;
 use horarium_model::task_type::Breaker;
 use horarium_model::{Execution, TaskId, TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Why an execution stands where it stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Why {
     /// Where it stands.
     pub state: State,
@@ -20,6 +21,7 @@ pub struct Why {
     pub message: String,
     /// When the reason passes by itself, where time alone decides.
     #[serde(with = "wire_time::option")]
+    #[schemars(with = "Option<Timestamp>")]
     pub until: Option<Timestamp>,
     /// Executions that are claimed before it; at most 10 000 are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +32,7 @@ pub struct Why {
 }
 
 /// A bound that is reached.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct LimitReached {
     /// How many run at once at most.
     pub max: u32,

@@ -3,6 +3,7 @@
 use super::{Listing, Page, StoreResult};
 use horarium_model::schedule::wire_time;
 use horarium_model::{TenantId, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -69,7 +70,7 @@ pub trait Vault: Send + Sync + 'static {
 }
 
 /// A secret as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SecretInfo {
     /// Its name.
     pub name: String,
@@ -79,9 +80,11 @@ pub struct SecretInfo {
     pub key_id: String,
     /// When it was first set.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub created_at: Timestamp,
     /// When it was last set.
     #[serde(with = "wire_time")]
+    #[schemars(with = "Timestamp")]
     pub updated_at: Timestamp,
 }
 

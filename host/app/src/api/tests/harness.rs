@@ -1,5 +1,6 @@
 //! A server without sockets: memory store, fake sandbox, a clock that stands still.
 
+use super::contract::Asked;
 use crate::api::{AdminToken, ApiState, Attempts, HostFacts, Uploads, router};
 use crate::telemetry::Metrics;
 use axum::Router;
@@ -300,8 +301,12 @@ impl Harness {
             .store(at(text).timestamp_micros(), Ordering::SeqCst);
     }
 
-    /// Sends a request as it is.
+    /// Sends a request as it is, and holds what comes back to the OpenAPI document.
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let asked = Asked::of(&parts, &body);
+        let request = Request::from_parts(parts, Body::from(body));
         let response = self
             .router
             .clone()
@@ -311,12 +316,14 @@ impl Harness {
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.expect("a body");
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
-        }
+        };
+        asked.holds(&answer);
+        answer
     }
 
     /// Sends with the token, more headers, and a body.

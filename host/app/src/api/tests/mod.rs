@@ -1,10 +1,12 @@
 //! The API over the memory store and a small fake sandbox, driven through the router.
 
 mod access;
+mod contract;
 mod enqueue;
 mod errors;
 mod harness;
 mod lists;
+mod openapi;
 mod plugins;
 mod secrets;
 mod sockets;

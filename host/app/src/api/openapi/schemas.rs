@@ -1,0 +1,450 @@
+//! Schemas of what is answered: those of the types that are sent, and of what is put together by hand.
+
+use super::PROBLEMS;
+use super::operations::schema;
+use horarium_core::service::{NextSlots, Rekeyed, SecretView, Why, WhyTask};
+use horarium_model::access::{Permission, Role};
+use horarium_model::config::ScheduleState;
+use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
+use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::{Execution, Problem, TaskSpec};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+/// Every schema of an answer, by name.
+pub(super) fn answers() -> Map<String, Value> {
+    let mut all = derived();
+    if let Some(Value::Object(state)) = all.remove("ScheduleState") {
+        all.insert("Task".into(), task(&state));
+    }
+    extend(
+        &mut all,
+        "PluginVersion",
+        vec![field("is_active", boolean())],
+    );
+    if let Some(mut with_active) = all.get("TaskType").cloned() {
+        add(
+            &mut with_active,
+            vec![field("active", or_null(schema("PluginVersion")))],
+        );
+        all.insert("TaskTypeWithActive".into(), with_active);
+    }
+    for (name, schema) in by_hand() {
+        all.insert(name.to_owned(), schema);
+    }
+    let mut fresh = all.get("Token").cloned().unwrap_or_default();
+    add(&mut fresh, vec![field("token", text())]);
+    all.insert("FreshToken".into(), fresh);
+    all
+}
+
+/// Of the types that are sent.
+fn derived() -> Map<String, Value> {
+    let settings = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        });
+    let mut generator = settings.into_generator();
+    generator.subschema_for::<Execution>();
+    generator.subschema_for::<AttemptRecord>();
+    generator.subschema_for::<LogLine>();
+    generator.subschema_for::<HttpCall>();
+    generator.subschema_for::<TaskType>();
+    generator.subschema_for::<PluginVersion>();
+    generator.subschema_for::<SecretView>();
+    generator.subschema_for::<Rekeyed>();
+    generator.subschema_for::<NextSlots>();
+    generator.subschema_for::<WhyTask>();
+    generator.subschema_for::<Why>();
+    generator.subschema_for::<ScheduleState>();
+    generator.subschema_for::<Permission>();
+    generator.subschema_for::<Role>();
+    generator.subschema_for::<Problem>();
+    let mut all: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
+    all.values_mut().for_each(tidy);
+    all
+}
+
+/// Takes out formats that say how wide a number is in Rust.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            let width = |format: &Value| !matches!(format.as_str(), Some("date-time" | "uuid"));
+            if map.get("format").is_some_and(width) && !map.contains_key("properties") {
+                map.remove("format");
+            }
+            map.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// A task: what may be written of it, all of it there, and what the host adds.
+fn task(state: &Map<String, Value>) -> Value {
+    let mut task = TaskSpec::describe();
+    add(
+        &mut task,
+        vec![
+            field("id", id()),
+            field("tenant_id", id()),
+            field("is_scheduled", boolean()),
+            field("version", id()),
+            field("created_at", instant()),
+            field("updated_at", instant()),
+            field("deleted_at", or_null(instant())),
+        ],
+    );
+    if let (Some(known), Some(more)) = (
+        task["properties"].as_object_mut(),
+        state.get("properties").and_then(Value::as_object),
+    ) {
+        known.extend(more.clone());
+        let all: Vec<Value> = known.keys().map(|key| key.as_str().into()).collect();
+        task["required"] = all.into();
+    }
+    open(task)
+}
+
+/// Takes back that no other key may come: what is answered may grow.
+fn open(mut schema: Value) -> Value {
+    if let Some(map) = schema.as_object_mut() {
+        map.remove("additionalProperties");
+    }
+    schema
+}
+
+type Field = (&'static str, Value);
+
+fn field(name: &'static str, schema: Value) -> Field {
+    (name, schema)
+}
+
+/// An object that has all of these.
+fn object(fields: Vec<Field>) -> Value {
+    let mut object = json!({ "type": "object", "properties": {}, "required": [] });
+    add(&mut object, fields);
+    object
+}
+
+fn add(object: &mut Value, fields: Vec<Field>) {
+    for (name, schema) in fields {
+        object["properties"][name] = schema;
+        match &mut object["required"] {
+            Value::Array(required) => required.push(name.into()),
+            missing => *missing = json!([name]),
+        }
+    }
+}
+
+fn extend(all: &mut Map<String, Value>, name: &str, fields: Vec<Field>) {
+    if let Some(known) = all.get_mut(name) {
+        add(known, fields);
+    }
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn boolean() -> Value {
+    json!({ "type": "boolean" })
+}
+
+fn number() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn id() -> Value {
+    json!({ "type": "integer", "minimum": 1, "maximum": super::super::query::MAX_ID })
+}
+
+fn instant() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+fn uuid() -> Value {
+    json!({ "type": "string", "format": "uuid" })
+}
+
+fn list(items: Value) -> Value {
+    json!({ "type": "array", "items": items })
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn words(words: &[&str]) -> Value {
+    json!({ "type": "string", "enum": words })
+}
+
+fn cursor() -> Value {
+    json!({ "type": ["string", "null"] })
+}
+
+/// What no type stands for.
+fn by_hand() -> Vec<(&'static str, Value)> {
+    [system(), access(), things(), outcomes()].concat()
+}
+
+fn system() -> Vec<(&'static str, Value)> {
+    let kinds: Vec<String> = PROBLEMS
+        .iter()
+        .flat_map(|(_, kinds, _)| *kinds)
+        .map(|kind| format!("urn:horarium:problem:{kind}"))
+        .collect();
+    let run = object(vec![
+        field("id", id()),
+        field("task_id", uuid()),
+        field("tenant_id", id()),
+        field("config_id", or_null(id())),
+        field("task_type", text()),
+        field("attempt", number()),
+        field("started_at", or_null(instant())),
+    ]);
+    vec![
+        (
+            "ProblemDetails",
+            object(vec![
+                field("type", json!({ "type": "string", "enum": kinds })),
+                field("title", text()),
+                field(
+                    "status",
+                    json!({ "type": "integer", "minimum": 400, "maximum": 599 }),
+                ),
+                field("detail", json!({ "type": "string", "minLength": 1 })),
+                field("errors", list(schema("Problem"))),
+                field("request_id", text()),
+            ]),
+        ),
+        (
+            "Status",
+            object(vec![field("status", words(&["ok", "ready"]))]),
+        ),
+        (
+            "OpenApi",
+            json!({ "type": "object", "required": ["openapi", "info", "paths"] }),
+        ),
+        ("HostRun", run),
+        (
+            "Host",
+            object(vec![
+                field("name", text()),
+                field("incarnation", id()),
+                field("is_answering", boolean()),
+                field("version", text()),
+                field("slots", number()),
+                field("memory_bytes", number()),
+                field("running", number()),
+                field("executions", list(schema("HostRun"))),
+                field("loaded", list(text())),
+                field("started_at", instant()),
+                field("seen_at", instant()),
+            ]),
+        ),
+    ]
+}
+
+fn access() -> Vec<(&'static str, Value)> {
+    let scope = || or_null(list(schema("Permission")));
+    let of_token = object(vec![
+        field("id", id()),
+        field("name", text()),
+        field("expires_at", or_null(instant())),
+    ]);
+    vec![
+        (
+            "Me",
+            object(vec![
+                field("role", schema("Role")),
+                field("tenant", or_null(text())),
+                field("scope", scope()),
+                field("permissions", list(schema("Permission"))),
+                field("token", or_null(of_token)),
+            ]),
+        ),
+        (
+            "Token",
+            object(vec![
+                field("id", id()),
+                field("name", text()),
+                field("role", schema("Role")),
+                field("scope", scope()),
+                field("tenant", or_null(text())),
+                field("state", words(&["active", "expired"])),
+                field("created_at", instant()),
+                field("created_by", text()),
+                field("expires_at", or_null(instant())),
+                field("last_used_at", or_null(instant())),
+                field("rotated_at", or_null(instant())),
+                field("previous_until", or_null(instant())),
+            ]),
+        ),
+        (
+            "Tenant",
+            object(vec![
+                field("id", id()),
+                field("name", text()),
+                field("weight", json!({ "type": "integer", "minimum": 1 })),
+                field("created_at", or_null(instant())),
+            ]),
+        ),
+        (
+            "AuditEntry",
+            object(vec![
+                field("id", id()),
+                field("at", instant()),
+                field("tenant_id", or_null(id())),
+                field("token_id", or_null(id())),
+                field("actor", text()),
+                field("role", schema("Role")),
+                field("action", schema("Permission")),
+                field("method", words(&["POST", "PUT", "PATCH", "DELETE"])),
+                field("target", text()),
+                field(
+                    "status",
+                    json!({ "type": "integer", "minimum": 100, "maximum": 599 }),
+                ),
+                field("request_id", text()),
+                field("address", or_null(text())),
+                field("host", text()),
+            ]),
+        ),
+    ]
+}
+
+fn things() -> Vec<(&'static str, Value)> {
+    let base64 =
+        json!({ "type": "object", "properties": { "base64": text() }, "required": ["base64"] });
+    vec![
+        // Integers beyond 64 bits are refused.
+        (
+            "Json",
+            json!({ "anyOf": [
+            { "type": ["null", "boolean", "string"] },
+            { "type": "number", "minimum": i64::MIN, "maximum": u64::MAX },
+            { "type": "array", "items": schema("Json") },
+            schema("JsonObject"),
+        ] }),
+        ),
+        (
+            "JsonObject",
+            json!({ "type": "object", "additionalProperties": schema("Json") }),
+        ),
+        ("Parameters", json!({ "type": "object" })),
+        ("AnyValue", json!({})),
+        ("Grants", object(vec![field("grants", list(text()))])),
+        (
+            "TypeConfigItem",
+            object(vec![field("key", text()), field("value", text())]),
+        ),
+        (
+            "StateItem",
+            object(vec![
+                field("key", text()),
+                field("size_bytes", number()),
+                field("version", number()),
+                field("value", json!({ "anyOf": [text(), base64] })),
+            ]),
+        ),
+        ("StateDeleted", object(vec![field("deleted", number())])),
+        (
+            "Deleted",
+            object(vec![
+                field("cancelled", number()),
+                field("running", number()),
+            ]),
+        ),
+    ]
+}
+
+/// Objects of one of these forms.
+fn one_of(forms: Vec<Value>) -> Value {
+    json!({ "anyOf": forms })
+}
+
+fn outcomes() -> Vec<(&'static str, Value)> {
+    let enqueued = object(vec![
+        field("index", number()),
+        field("task_id", uuid()),
+        field("id", id()),
+        field("config_id", or_null(id())),
+        field("state", schema("State")),
+        field("due_at", or_null(instant())),
+    ]);
+    let refused = object(vec![
+        field("index", number()),
+        field("errors", list(schema("Problem"))),
+    ]);
+    let fits = || {
+        object(vec![
+            field("task_id", uuid()),
+            field("state", schema("State")),
+        ])
+    };
+    let counted = |mut counts: Vec<Field>, item: Value| {
+        counts.extend(vec![
+            field("dry_run", boolean()),
+            field("matched", number()),
+            field("refused", number()),
+            field("items", list(item)),
+            field("next_cursor", cursor()),
+        ]);
+        counts
+    };
+    // A dry run counts what it would have done as nothing.
+    let retried = counted(
+        vec![field("retried", number())],
+        one_of(vec![
+            fits(),
+            object(vec![field("task_id", uuid()), field("retry_of", uuid())]),
+            object(vec![field("retry_of", uuid()), field("error", text())]),
+        ]),
+    );
+    let cancelled = counted(
+        vec![field("cancelled", number()), field("requested", number())],
+        one_of(vec![
+            fits(),
+            object(vec![field("task_id", uuid()), field("error", text())]),
+        ]),
+    );
+    vec![
+        (
+            "BatchOutcome",
+            object(vec![
+                field("items", list(one_of(vec![enqueued, refused]))),
+                field("enqueued", number()),
+                field("refused", number()),
+            ]),
+        ),
+        ("RetryOutcome", object(retried)),
+        ("CancelOutcome", object(cancelled)),
+    ]
+}
+
+/// A JSON Patch (RFC 6902).
+pub(super) fn json_patch() -> Value {
+    let pointer = || json!({ "type": "string", "pattern": "^(/.*)?$" });
+    let operation = |ops: &[&str], more: &[(&str, Value)]| {
+        let mut schema = json!({
+            "type": "object",
+            "properties": { "op": { "enum": ops }, "path": pointer() },
+            "required": ["op", "path"],
+        });
+        for (name, property) in more {
+            schema["properties"][*name] = property.clone();
+            if let Some(required) = schema["required"].as_array_mut() {
+                required.push((*name).into());
+            }
+        }
+        schema
+    };
+    list(one_of(vec![
+        operation(&["add", "replace", "test"], &[("value", json!({}))]),
+        operation(&["remove"], &[]),
+        operation(&["move", "copy"], &[("from", pointer())]),
+    ]))
+}

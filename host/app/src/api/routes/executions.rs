@@ -1,0 +1,59 @@
+//! Executions, one and many.
+
+use super::super::executions as handlers;
+use super::super::query::Params;
+use super::{Body, Route, Shape, all, answer, one, page, route};
+use axum::routing::{get, post};
+use horarium_core::service::{BatchRequest, Bulk, BulkRequest};
+use horarium_model::access::Permission::*;
+
+pub(super) const ROUTES: &[Route] = &[
+    route("GET", "/v1/executions", ExecutionsRead, || get(handlers::list))
+        .says("listExecutions", "Executions, newest first")
+        .more("Without `parameters`, `result` and `error_traceback`.")
+        .query(|| Params::describe(handlers::list_query))
+        .answers(&[page("Execution")]),
+    route("POST", "/v1/executions/batch", TasksTrigger, || post(handlers::batch))
+        .says("enqueueBatch", "Enqueues many executions; each is taken or refused by itself, or with `atomic` all or none")
+        .keyed()
+        .body(Body::Json(BatchRequest::describe))
+        .answers(&[answer(202, Shape::One("BatchOutcome")).with(&["Idempotency-Replayed"])]),
+    route("POST", "/v1/executions/retry", ExecutionsWrite, || post(handlers::retry_many))
+        .says("retryExecutions", "Runs again what fits a filter, newest first, in one transaction a call")
+        .keyed()
+        .body(Body::Json(|| BulkRequest::describe(Bulk::Retry)))
+        .answers(&[one("RetryOutcome").with(&["Idempotency-Replayed"])]),
+    route("POST", "/v1/executions/cancel", ExecutionsWrite, || post(handlers::cancel_many))
+        .says("cancelExecutions", "Ends what fits a filter and has not ended")
+        .body(Body::Json(|| BulkRequest::describe(Bulk::Cancel)))
+        .answers(&[one("CancelOutcome")]),
+    route("GET", "/v1/executions/{task_id}", ExecutionsRead, || get(handlers::show))
+        .says("showExecution", "An execution, with the limits that hold for it")
+        .answers(&[one("Execution")]),
+    route("GET", "/v1/executions/{task_id}/logs", ExecutionsRead, || get(handlers::logs))
+        .says("listLogs", "Lines of its log")
+        .more("While the execution lives there is always a `next_cursor` to ask again with; null means there will be no more.")
+        .query(|| Params::describe(handlers::logs_query))
+        .answers(&[page("LogLine")]),
+    route("GET", "/v1/executions/{task_id}/http", ExecutionsRead, || get(handlers::http))
+        .says("listHttpCalls", "Requests that it made, paged as its log is")
+        .query(|| Params::describe(handlers::log_page))
+        .answers(&[page("HttpCall")]),
+    route("GET", "/v1/executions/{task_id}/attempts", ExecutionsRead, || get(handlers::attempts))
+        .says("listAttempts", "Attempts that ended, oldest first")
+        .answers(&[all("Attempt")]),
+    route("GET", "/v1/executions/{task_id}/why", ExecutionsRead, || get(handlers::why))
+        .says("whyExecution", "What it waits for, or why it stands where it stands")
+        .answers(&[one("Why")]),
+    route("POST", "/v1/executions/{task_id}/cancel", ExecutionsWrite, || post(handlers::cancel))
+        .says("cancelExecution", "Ends it: 200 when it has ended, 202 when it was asked to end")
+        .body(Body::Empty)
+        .answers(&[one("Execution"), answer(202, Shape::One("Execution"))])
+        .refuses(&[409]),
+    route("POST", "/v1/executions/{task_id}/retry", ExecutionsWrite, || post(handlers::retry))
+        .says("retryExecution", "Runs an ended one again as a new execution")
+        .keyed()
+        .body(Body::Empty)
+        .answers(&[answer(202, Shape::One("Execution")).with(&["Idempotency-Replayed"])])
+        .refuses(&[409]),
+];
