@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod apply;
 mod architecture;
 mod backup;
 mod bad_configs;
@@ -19,6 +20,7 @@ mod embedded;
 mod enqueue;
 mod guests;
 mod hostile;
+mod import;
 mod isolation;
 mod limits;
 mod logs_and_errors;

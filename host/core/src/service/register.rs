@@ -8,6 +8,7 @@ use crate::runner::COMMAND;
 use horarium_model::program::ProgramInput;
 use horarium_model::task_type::{PluginVersion, VersionState, check_name};
 use horarium_model::{Invalid, Problem, TenantId};
+use std::collections::HashSet;
 
 impl Plugins {
     /// Checks a component and keeps it; what is left (compiling, describing, activating) goes on in the
@@ -110,7 +111,7 @@ impl Plugins {
             .registry
             .active(version.tenant_id, &version.task_type);
         if active.is_some_and(|active| active.digest == version.digest)
-            && let Some(obstacle) = self.broken_config(version).await?
+            && let Some(obstacle) = self.broken_config(version, &HashSet::new()).await?
         {
             return Err(ServiceError::Conflict(format!(
                 "these bytes run already, and described so {obstacle}; nothing was changed"

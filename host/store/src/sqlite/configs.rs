@@ -82,6 +82,7 @@ pub(super) async fn list(
         .bind(filter.paused)
         .bind(filter.name.as_ref().map(|name| name.to_lowercase()))
         .bind(i64::from(page.limit) + 1)
+        .bind(filter.declared_by.as_deref())
         .fetch_all(connection)
         .await
         .map_err(db)?;
@@ -167,7 +168,7 @@ pub(super) async fn create_once(
     Ok(Created::Done(Box::new(config)))
 }
 
-async fn create(
+pub(super) async fn create(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

@@ -94,14 +94,14 @@ async fn the_operators_description_wins_field_by_field() {
 async fn known_bytes_take_the_wishes_of_now() {
     let server = Harness::new();
     let bytes = json!({"summary": "theirs"});
-    let wish = json!({"limits": {"fuel": 1000}, "descriptor": {"version": "1"}});
+    let wish = json!({"limits": {"fuel": 500}, "descriptor": {"version": "1"}});
     server.register("hello", &bytes, &wish).await;
     let kept = server.register("hello", &bytes, &json!({})).await;
-    assert_eq!(kept["limits"], json!({"fuel": 1000}), "not wished anew");
+    assert_eq!(kept["limits"], json!({"fuel": 500}), "not wished anew");
     assert_eq!(kept["descriptor"]["version"], "1");
-    let wish = json!({"limits": {"fuel": 2000}, "descriptor": {"summary": "ours"}});
+    let wish = json!({"limits": {"fuel": 600}, "descriptor": {"summary": "ours"}});
     let changed = server.register("hello", &bytes, &wish).await;
-    assert_eq!(changed["limits"], json!({"fuel": 2000}));
+    assert_eq!(changed["limits"], json!({"fuel": 600}));
     let descriptor = &changed["descriptor"];
     assert_eq!(
         (&descriptor["summary"], &descriptor["version"]),
@@ -110,7 +110,7 @@ async fn known_bytes_take_the_wishes_of_now() {
     // A description that a task of the running version does not fit changes nothing.
     let task = json!({"name": "n", "task_type": "hello", "scheduler_type": "manual"});
     server.json("POST", "/v1/tasks", &task).await.expect(201);
-    let strict = json!({"limits": {"fuel": 3000}, "descriptor": {"parameters_schema": {"required": ["other"]}}});
+    let strict = json!({"limits": {"fuel": 700}, "descriptor": {"parameters_schema": {"required": ["other"]}}});
     let refused = server.upload("hello", &bytes, &strict).await;
     refused.problem(409);
     assert!(
