@@ -61,8 +61,8 @@ pub(super) const PROBLEMS: &[(u16, &[&str], &str)] = &[
     ),
     (
         429,
-        &["backlog_full", "too_many_attempts"],
-        "As many executions wait as may, or too many wrong tokens came from this address.",
+        &["backlog_full", "quota", "too_many_attempts"],
+        "As many executions wait as may, a quota of the tenant is used up, or too many wrong tokens came from this address.",
     ),
     (500, &["internal"], "A bug of the server."),
     (
