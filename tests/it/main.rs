@@ -17,6 +17,7 @@ mod deletion;
 mod dev;
 mod embedded;
 mod enqueue;
+mod events;
 mod guests;
 mod hostile;
 mod isolation;

@@ -369,6 +369,11 @@ impl Host {
     }
 
     /// Where it listens.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Where it answers.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

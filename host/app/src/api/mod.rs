@@ -5,6 +5,7 @@ mod attempts;
 mod auth;
 mod body;
 mod error;
+mod events;
 mod executions;
 mod headers;
 mod openapi;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use attempts::Attempts;
 pub use auth::AdminToken;
+pub use events::Streams;
 pub use server::{ServerSettings, serve};
 pub use tls::Tls;
 
@@ -78,6 +80,8 @@ pub struct ApiState {
     pub ready: Arc<AtomicBool>,
     /// Bounds registrations.
     pub uploads: Uploads,
+    /// Bounds streams of events.
+    pub streams: Streams,
 }
 
 impl ApiState {
@@ -108,6 +112,7 @@ impl ApiState {
             compiled: None,
             ready: Arc::new(AtomicBool::new(true)),
             uploads: Uploads::default(),
+            streams: Streams::default(),
         }
     }
 }

@@ -91,6 +91,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         engine: Some(Box::new(move || figures(&sandbox))),
         ready: ready.clone(),
         uploads: Uploads::default(),
+        streams: Streams::default(),
     };
     let address = listener
         .local_addr()

@@ -4,6 +4,7 @@
 mod audit;
 mod batch;
 mod bulk;
+pub mod events;
 mod executions;
 mod finish;
 mod logs;
@@ -26,6 +27,7 @@ mod why_execution;
 pub use audit::Audit;
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
+pub use events::{Event, EventPlace, EventStream, Events};
 pub use executions::{ExecutionView, Executions};
 pub use logs::{LogCursor, LogPage};
 pub use next::{NextSlots, PreviewSlot};
@@ -131,6 +133,8 @@ pub struct Services {
     pub plugins: Plugins,
     /// Executions.
     pub executions: Executions,
+    /// What happens.
+    pub events: Events,
     /// Tenants.
     pub tenants: Tenants,
     /// Who may ask.
@@ -147,6 +151,7 @@ impl Services {
         Self {
             tasks: Tasks(context.clone()),
             plugins: Plugins::new(context.clone()),
+            events: Events(context.clone()),
             tenants: Tenants(context.clone()),
             tokens: Tokens(context.clone()),
             audit: Audit::new(context.clone()),

@@ -2,7 +2,7 @@
 
 use super::{Listing, Page, StoreResult};
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
-use horarium_model::{ConfigId, ErrorKind, Execution, TaskId, TenantId, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, Execution, ExecutionId, TaskId, TenantId, Timestamp};
 
 /// Reading executions.
 #[async_trait::async_trait]
@@ -18,6 +18,17 @@ pub trait History: Send + Sync + 'static {
         filter: &ExecutionFilter,
         page: &Page,
     ) -> StoreResult<Listing<Execution>>;
+
+    /// What happened to executions of a tenant since `after`, at most `limit` of what is new and of what ended, and at most
+    /// `running` of what runs. Executions are as in a list. What runs is read first, so that what ends meanwhile is seen
+    /// to run or to have ended, never neither.
+    async fn news(
+        &self,
+        tenant: TenantId,
+        after: NewsMark,
+        limit: u32,
+        running: u32,
+    ) -> StoreResult<News>;
 
     /// Attempts that ended, oldest first.
     async fn attempts(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Vec<AttemptRecord>>;
@@ -38,6 +49,28 @@ pub trait History: Send + Sync + 'static {
         task_id: TaskId,
         page: &Page,
     ) -> StoreResult<Listing<HttpCall>>;
+}
+
+/// From where on something is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewsMark {
+    /// Executions with higher ids are new.
+    pub id: ExecutionId,
+    /// What ended later has ended newly,
+    pub ended_at: Timestamp,
+    /// and what ended then with a higher id.
+    pub ended_id: ExecutionId,
+}
+
+/// What happened to executions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct News {
+    /// What is new, live or ended since the mark, in the order of ids.
+    pub created: Vec<Execution>,
+    /// What runs.
+    pub running: Vec<Execution>,
+    /// What has ended, in the order of ends.
+    pub ended: Vec<Execution>,
 }
 
 /// Which executions to list.

@@ -4,8 +4,8 @@ use super::enqueue::floor;
 use super::rows::Cells as _;
 use super::tx::{PgResult, kept, query, query_scalar};
 use super::{PostgresStore, rows, sql};
-use crate::columns::{cut, cut_counted, micros, seen};
-use horarium_core::store::{ExecutionFilter, History, Listing, Page, StoreResult};
+use crate::columns::{by_id, cut, cut_counted, micros, seen};
+use horarium_core::store::{ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 use serde::de::DeserializeOwned;
@@ -29,6 +29,19 @@ impl History for PostgresStore {
         self.read(move |connection| {
             let (filter, page) = (filter.clone(), page.clone());
             Box::pin(async move { executions(connection, tenant, &filter, &page).await })
+        })
+        .await
+    }
+
+    async fn news(
+        &self,
+        tenant: TenantId,
+        after: NewsMark,
+        limit: u32,
+        running: u32,
+    ) -> StoreResult<News> {
+        self.read(move |connection| {
+            Box::pin(async move { news(connection, tenant, after, limit, running).await })
         })
         .await
     }
@@ -85,6 +98,51 @@ async fn execution(
         }
     }
     Ok(None)
+}
+
+/// What happened; what runs is read first.
+async fn news(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    after: NewsMark,
+    limit: u32,
+    running: u32,
+) -> PgResult<News> {
+    let (since, limit, most) = (micros(after.ended_at), i64::from(limit), i64::from(running));
+    let runs = query(sql::NEWS_RUNNING)
+        .bind(tenant)
+        .bind(most)
+        .fetch_all(&mut *connection)
+        .await?;
+    let live = query(sql::NEWS_LIVE)
+        .bind(tenant)
+        .bind(after.id)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let fresh = query(sql::NEWS_CREATED)
+        .bind(tenant)
+        .bind(after.id)
+        .bind(since)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let ended = query(sql::NEWS_ENDED)
+        .bind(tenant)
+        .bind(since)
+        .bind(after.ended_id)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let read = |found: Vec<sqlx::postgres::PgRow>| {
+        let all = found.iter().map(rows::execution);
+        all.collect::<StoreResult<Vec<Execution>>>()
+    };
+    Ok(News {
+        created: by_id(read(live)?, read(fresh)?, limit as u32),
+        running: read(runs)?,
+        ended: read(ended)?,
+    })
 }
 
 /// The half of a list: what has not ended, or what has.

@@ -224,6 +224,26 @@ async fn hot_statements_use_their_indexes() {
             "live_executions_pkey",
         ),
         (
+            "news",
+            sql::NEWS_RUNNING,
+            "1, 10000",
+            "live_executions_running",
+        ),
+        ("news", sql::NEWS_LIVE, "1, 2100000, 500", "live_executions_pkey"),
+        ("news", sql::NEWS_CREATED, "1, 999000, 0, 500", "_pkey"),
+        (
+            "news",
+            sql::NEWS_ENDED,
+            "1, 0, 0, 500",
+            "tenant_id_completed_at_id_idx",
+        ),
+        (
+            "news",
+            sql::CHANGED_CONFIGS,
+            "1, 0, 500",
+            "task_configs_changed",
+        ),
+        (
             "show",
             sql::EXECUTION,
             task,

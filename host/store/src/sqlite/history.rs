@@ -2,8 +2,8 @@
 
 use super::rows::Cells as _;
 use super::{SqliteStore, db, rows, sql};
-use crate::columns::{cut, cut_counted, micros, seen};
-use horarium_core::store::{ExecutionFilter, History, Listing, Page, StoreResult};
+use crate::columns::{by_id, cut, cut_counted, micros, seen};
+use horarium_core::store::{ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 use serde::de::DeserializeOwned;
@@ -26,6 +26,19 @@ impl History for SqliteStore {
         let (filter, page) = (filter.clone(), page.clone());
         self.read(move |connection| {
             Box::pin(async move { executions(connection, tenant, &filter, &page).await })
+        })
+        .await
+    }
+
+    async fn news(
+        &self,
+        tenant: TenantId,
+        after: NewsMark,
+        limit: u32,
+        running: u32,
+    ) -> StoreResult<News> {
+        self.read(move |connection| {
+            Box::pin(async move { news(connection, tenant, after, limit, running).await })
         })
         .await
     }
@@ -74,6 +87,39 @@ async fn execution(
         .await
         .map_err(db)?;
     row.as_ref().map(rows::execution).transpose()
+}
+
+/// What happened; what runs is read first.
+async fn news(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    after: NewsMark,
+    limit: u32,
+    running: u32,
+) -> StoreResult<News> {
+    let since = micros(after.ended_at);
+    let of = |statement: &'static str| sqlx::query(statement).bind(tenant);
+    let runs = of(sql::NEWS_RUNNING).bind(running);
+    let running = found(&mut *connection, runs).await?;
+    let live = of(sql::NEWS_LIVE).bind(after.id).bind(limit);
+    let live = found(&mut *connection, live).await?;
+    let fresh = of(sql::NEWS_CREATED).bind(after.id).bind(since).bind(limit);
+    let fresh = found(&mut *connection, fresh).await?;
+    let ended = of(sql::NEWS_ENDED).bind(since).bind(after.ended_id).bind(limit);
+    let ended = found(&mut *connection, ended).await?;
+    Ok(News {
+        created: by_id(live, fresh, limit),
+        running,
+        ended,
+    })
+}
+
+async fn found(
+    connection: &mut SqliteConnection,
+    query: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
+) -> StoreResult<Vec<Execution>> {
+    let rows = query.fetch_all(connection).await.map_err(db)?;
+    rows.iter().map(rows::execution).collect()
 }
 
 /// The half of a list: what has not ended, or what has.

@@ -115,6 +115,11 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         ("show", sql::EXECUTION, "live_executions_task"),
         ("cancel", sql::FIND_LIVE, "live_executions_task"),
         ("list", page.as_str(), "INTEGER PRIMARY KEY"),
+        ("news", sql::NEWS_RUNNING, "live_executions_running"),
+        ("news", sql::NEWS_LIVE, "INTEGER PRIMARY KEY"),
+        ("news", sql::NEWS_CREATED, "INTEGER PRIMARY KEY"),
+        ("news", sql::NEWS_ENDED, "task_executions_ended"),
+        ("news", sql::CHANGED_CONFIGS, "task_configs_changed"),
     ] {
         let plan = plan(connection, statement).await;
         assert!(

@@ -3,6 +3,7 @@
 use super::super::query::MAX_ID;
 use super::super::routes::{Answer, Body, Needs, Route, Shape};
 use super::{PROBLEMS, examples, tag};
+use horarium_core::service::events::EVENT_KINDS;
 use horarium_model::access::MAX_TENANT_NAME;
 use horarium_model::task_type::{DIGEST, NAME};
 use serde_json::{Map, Value, json};
@@ -33,10 +34,26 @@ pub(super) fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Valu
         operation["x-permission"] = permission.as_str().into();
         operation["x-least-role"] = permission.least_role().as_str().into();
     }
+    if route.resumed {
+        operation["x-events"] = events();
+    }
     if let Some(body) = body(route, schemas) {
         operation["requestBody"] = body;
     }
     operation
+}
+
+/// What the data of each kind of event is.
+fn events() -> Value {
+    let kinds = EVENT_KINDS.iter().map(|kind| {
+        let data = match kind.split('.').next() {
+            Some("execution") => "ExecutionEvent",
+            Some("task") => "TaskEvent",
+            _ => "TaskType",
+        };
+        ((*kind).to_owned(), schema(data))
+    });
+    kinds.collect::<Map<_, _>>().into()
 }
 
 /// Parameters in the path, the query and headers.
@@ -52,6 +69,7 @@ fn taken(route: &Route) -> Vec<Value> {
         ("Horarium-Tenant", !route.of_host),
         ("If-Match", route.if_match),
         ("Idempotency-Key", route.keyed),
+        ("Last-Event-ID", route.resumed),
     ];
     all.extend(
         headers
@@ -91,6 +109,8 @@ pub(super) fn parameters() -> Value {
             other tokens have their own.", tenant(), "default"),
         "If-Match": header("If-Match", "The version a change is made from, as the `ETag` came; `*` is any.",
             json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,15}\")$" }), "\"3\""),
+        "Last-Event-ID": header("Last-Event-ID", "Where a stream was left: the id of its last event.",
+            json!({ "type": "string", "pattern": "^[0-9a-f]{1,13}-[0-9a-f]{1,13}$" }), "1267-6471f8a9b0c00"),
         "Idempotency-Key": header("Idempotency-Key", "Makes the request one that may be repeated: it is carried out once in 24 hours.",
             json!({ "type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$" }), "order-4711"),
     })

@@ -20,6 +20,7 @@ pub(super) const TAGS: &[(&str, &str)] = &[
     ("secrets", "Values that plugins use and never see."),
     ("tasks", "What runs when, with which parameters and state."),
     ("executions", "What runs, ran and waits."),
+    ("events", "What happens, as it happens."),
 ];
 
 /// What a property or parameter is: by its schema and its name, or by its name wherever it is.
@@ -343,6 +344,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("attempt", "One attempt, by its `claim`."),
     ("config", "The same as `task`."),
     ("token", "Entries of this token, by its id."),
+    ("kind", "Only events of these kinds."),
     ("op", "What to do."),
     ("path", "JSON pointer to where."),
     ("from", "JSON pointer to what is moved or copied."),

@@ -42,6 +42,8 @@ pub(super) struct Route {
     pub(super) if_match: bool,
     /// It takes `Idempotency-Key`.
     pub(super) keyed: bool,
+    /// It takes `Last-Event-ID`.
+    pub(super) resumed: bool,
     /// Its body.
     pub(super) body: Body,
     /// What it answers when all is well.
@@ -167,6 +169,7 @@ pub(super) const fn route(
         query: Vec::new,
         if_match: false,
         keyed: false,
+        resumed: false,
         body: Body::None,
         answers: &[],
         refusals: &[],
@@ -225,6 +228,14 @@ impl Route {
     pub(super) const fn keyed(self) -> Self {
         Self {
             keyed: true,
+            ..self
+        }
+    }
+
+    /// Taking `Last-Event-ID`.
+    pub(super) const fn resumed(self) -> Self {
+        Self {
+            resumed: true,
             ..self
         }
     }

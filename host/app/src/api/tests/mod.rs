@@ -4,6 +4,7 @@ mod access;
 mod contract;
 mod enqueue;
 mod errors;
+mod events;
 mod harness;
 mod lists;
 mod openapi;

@@ -168,6 +168,7 @@ macro_rules! conformance_rules {
             a_failed_version_drops_its_bytes
             types_are_listed_by_name
             executions_are_listed_by_filter_and_cursor
+            what_happens_is_news
             logs_and_attempts_are_kept_in_order
             http_calls_are_kept_in_order
             settings_of_a_type_are_kept
