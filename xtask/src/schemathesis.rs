@@ -29,6 +29,12 @@ exclude-header-characters = "\n\r\u0000"
 [parameters]
 "header.Horarium-Tenant" = "default"
 
+# A stream does not end by itself.
+[[operations]]
+include-operation-id = "events"
+request-timeout = 1.0
+max-stream-events = 2
+
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422", "429"]
 "#;

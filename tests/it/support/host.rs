@@ -368,12 +368,12 @@ impl Host {
         }
     }
 
-    /// Where it listens.
+    /// The token in its data directory.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
-    /// Where it answers.
+    /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

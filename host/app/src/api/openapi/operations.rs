@@ -288,6 +288,8 @@ fn answered(answer: &Answer) -> Value {
                 examples::list(name),
             )),
         ),
+        // What JSON Schema has no word for; `x-events` tells of the data.
+        Shape::Events => ("A stream.", Some(json!({ "text/event-stream": {} }))),
         Shape::Text(kind) => (
             "A text.",
             Some(json!({ kind: { "schema": { "type": "string" } } })),

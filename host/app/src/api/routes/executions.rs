@@ -18,7 +18,7 @@ pub(super) const ROUTES: &[Route] = &[
         )
         .query(|| Params::describe(events::query))
         .resumed()
-        .answers(&[answer(200, Shape::Text("text/event-stream")).with(&["Cache-Control"])]),
+        .answers(&[answer(200, Shape::Events).with(&["Cache-Control"])]),
     route("GET", "/v1/executions", ExecutionsRead, || get(handlers::list))
         .says("listExecutions", "Executions, newest first")
         .more("Without `parameters`, `result` and `error_traceback`.")

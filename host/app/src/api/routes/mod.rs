@@ -114,6 +114,8 @@ pub(super) enum Shape {
     All(&'static str),
     /// Text of this media type.
     Text(&'static str),
+    /// Server-sent events.
+    Events,
 }
 
 /// 200 with one.
