@@ -235,7 +235,7 @@ async fn hot_statements_use_their_indexes() {
             "news",
             sql::NEWS_ENDED,
             "1, 0, 0, 500",
-            "tenant_id_completed_at_id_idx",
+            "tenant_id_completed_at_id_state_idx",
         ),
         (
             "news",

@@ -118,7 +118,7 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         ("news", sql::NEWS_RUNNING, "live_executions_running"),
         ("news", sql::NEWS_LIVE, "INTEGER PRIMARY KEY"),
         ("news", sql::NEWS_CREATED, "INTEGER PRIMARY KEY"),
-        ("news", sql::NEWS_ENDED, "task_executions_ended"),
+        ("news", sql::NEWS_ENDED, "task_executions_age"),
         ("news", sql::CHANGED_CONFIGS, "task_configs_changed"),
     ] {
         let plan = plan(connection, statement).await;
