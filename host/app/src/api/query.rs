@@ -98,7 +98,7 @@ impl Params {
     }
 
     /// A parameter of this schema, read by `read`.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         schema: impl FnOnce() -> Value,

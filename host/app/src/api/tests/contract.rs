@@ -137,10 +137,38 @@ impl Asked {
         }
         let media = &body["content"][&self.kind];
         assert!(media.is_object(), "{} is not told of: {case}", self.kind);
-        if let Ok(sent) = serde_json::from_slice::<Value>(&self.body) {
+        if let Ok(mut sent) = serde_json::from_slice::<Value>(&self.body) {
+            lower_words(&mut sent);
             let errors = errors(&media["schema"], &sent);
             assert!(errors.is_empty(), "{errors:#?} in {sent}: {case}");
         }
+    }
+}
+
+/// Words are taken in any case, which a schema has no word for.
+fn lower_words(sent: &mut Value) {
+    const WORDS: &[&str] = &[
+        "scheduler_type",
+        "overlap",
+        "catch_up",
+        "jitter",
+        "role",
+        "trigger",
+        "if_running",
+    ];
+    match sent {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(word) if WORDS.contains(&key.as_str()) => {
+                        word.make_ascii_lowercase()
+                    }
+                    below => lower_words(below),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(lower_words),
+        _ => {}
     }
 }
 
