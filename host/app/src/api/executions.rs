@@ -67,6 +67,7 @@ pub(super) fn list_query(params: &mut Params) -> (Page, Option<String>, Executio
             "error_kind",
             ErrorKind::ALL.iter().map(|word| word.as_str()),
         ),
+        text: params.bounded("text", 1, 200),
         created_from: params.instant("since"),
         created_until: params.instant("until"),
     };

@@ -83,6 +83,17 @@ impl Params {
         self.given(key)
     }
 
+    /// A text of `min..=max` characters.
+    pub(super) fn bounded(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
+        let schema = || json!({ "type": "string", "minLength": min, "maxLength": max });
+        self.read(key, schema, |text| match text.chars().count() {
+            count if (min..=max).contains(&count) => Ok(text.to_owned()),
+            count => Err(format!(
+                "has {count} characters; {min} to {max} are allowed"
+            )),
+        })
+    }
+
     fn given(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
         let mut found = self

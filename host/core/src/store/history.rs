@@ -62,6 +62,14 @@ pub struct NewsMark {
     pub ended_id: ExecutionId,
 }
 
+impl ExecutionFilter {
+    /// Whether what ended well cannot fit.
+    pub fn is_of_trouble(&self) -> bool {
+        let states = !self.states.is_empty() && !self.states.contains(&State::Succeeded);
+        states || self.error_kind.is_some() || self.text.is_some()
+    }
+}
+
 /// What happened to executions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct News {
@@ -86,6 +94,8 @@ pub struct ExecutionFilter {
     pub trigger: Option<Trigger>,
     /// Only failed like this.
     pub error_kind: Option<ErrorKind>,
+    /// Only with this in their `error_message`, whatever the case of ASCII letters.
+    pub text: Option<String>,
     /// Only created at or after.
     pub created_from: Option<Timestamp>,
     /// Only created before.

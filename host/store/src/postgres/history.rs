@@ -223,7 +223,7 @@ fn push_half(
             .push(" AND l.task_type = ")
             .push_bind(task_type.clone());
     }
-    push_states(query, half, &filter.states);
+    push_states(query, &filter.states);
     if let Some(trigger) = filter.trigger {
         query.push(" AND l.trigger = ").push_bind(trigger.as_str());
     }
@@ -234,6 +234,17 @@ fn push_half(
         });
         query.push_bind(kind.as_str());
     }
+    if let Some(text) = &filter.text {
+        query.push(match half {
+            Half::Live => " AND strpos(lower(a.error_message COLLATE \"C\"), ",
+            Half::Ended => " AND strpos(lower(l.error_message COLLATE \"C\"), ",
+        });
+        query.push_bind(text.to_ascii_lowercase()).push(") > 0");
+    }
+    if half == Half::Ended && filter.is_of_trouble() {
+        // Said in the words of the partial index of what went wrong, so that it is used.
+        query.push(" AND l.state <> 'succeeded'");
+    }
     if let Some(from) = filter.created_from {
         query.push(" AND l.created_at >= ").push_bind(micros(from));
     }
@@ -242,7 +253,7 @@ fn push_half(
     }
 }
 
-fn push_states(query: &mut QueryBuilder<Postgres>, half: Half, states: &[State]) {
+fn push_states(query: &mut QueryBuilder<Postgres>, states: &[State]) {
     if states.is_empty() {
         return;
     }
@@ -252,10 +263,6 @@ fn push_states(query: &mut QueryBuilder<Postgres>, half: Half, states: &[State])
         list.push_bind(state.as_str());
     }
     query.push(")");
-    if half == Half::Ended && !states.contains(&State::Succeeded) {
-        // Said in the words of the partial index of what went wrong, so that it is used.
-        query.push(" AND l.state <> 'succeeded'");
-    }
 }
 
 /// The id of an execution that reads may show.

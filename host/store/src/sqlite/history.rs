@@ -105,7 +105,10 @@ async fn news(
     let live = found(&mut *connection, live).await?;
     let fresh = of(sql::NEWS_CREATED).bind(after.id).bind(since).bind(limit);
     let fresh = found(&mut *connection, fresh).await?;
-    let ended = of(sql::NEWS_ENDED).bind(since).bind(after.ended_id).bind(limit);
+    let ended = of(sql::NEWS_ENDED)
+        .bind(since)
+        .bind(after.ended_id)
+        .bind(limit);
     let ended = found(&mut *connection, ended).await?;
     Ok(News {
         created: by_id(live, fresh, limit),
@@ -196,7 +199,7 @@ fn push_half(
             .push(" AND l.task_type = ")
             .push_bind(task_type.clone());
     }
-    push_states(query, half, &filter.states);
+    push_states(query, &filter.states);
     if let Some(trigger) = filter.trigger {
         query.push(" AND l.trigger = ").push_bind(trigger.as_str());
     }
@@ -207,6 +210,17 @@ fn push_half(
         });
         query.push_bind(kind.as_str());
     }
+    if let Some(text) = &filter.text {
+        query.push(match half {
+            Half::Live => " AND instr(lower(a.error_message), ",
+            Half::Ended => " AND instr(lower(l.error_message), ",
+        });
+        query.push_bind(text.to_ascii_lowercase()).push(") > 0");
+    }
+    if half == Half::Ended && filter.is_of_trouble() {
+        // Said in the words of the partial index of what went wrong, so that it is used.
+        query.push(" AND l.state <> 'succeeded'");
+    }
     if let Some(from) = filter.created_from {
         query.push(" AND l.created_at >= ").push_bind(micros(from));
     }
@@ -215,7 +229,7 @@ fn push_half(
     }
 }
 
-fn push_states(query: &mut QueryBuilder<Sqlite>, half: Half, states: &[State]) {
+fn push_states(query: &mut QueryBuilder<Sqlite>, states: &[State]) {
     if states.is_empty() {
         return;
     }
@@ -225,10 +239,6 @@ fn push_states(query: &mut QueryBuilder<Sqlite>, half: Half, states: &[State]) {
         list.push_bind(state.as_str());
     }
     query.push(")");
-    if half == Half::Ended && !states.contains(&State::Succeeded) {
-        // Said in the words of the partial index of what went wrong, so that it is used.
-        query.push(" AND l.state <> 'succeeded'");
-    }
 }
 
 /// The id of an execution that reads may show.

@@ -106,6 +106,20 @@ pub async fn executions_are_listed_by_filter_and_cursor(store: Arc<dyn Store>) {
         ),
         (
             ExecutionFilter {
+                text: Some("ENDED with tr".into()),
+                ..by()
+            },
+            1,
+        ),
+        (
+            ExecutionFilter {
+                text: Some("50%_".into()),
+                ..by()
+            },
+            0,
+        ),
+        (
+            ExecutionFilter {
                 created_from: Some(at(3)),
                 created_until: Some(at(7)),
                 ..by()

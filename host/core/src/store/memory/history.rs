@@ -163,6 +163,12 @@ fn matches(filter: &ExecutionFilter, e: &Execution) -> bool {
         && (filter.states.is_empty() || filter.states.contains(&e.state))
         && filter.trigger.is_none_or(|t| e.trigger == t)
         && filter.error_kind.is_none_or(|k| e.error_kind == Some(k))
+        && filter.text.as_ref().is_none_or(|text| {
+            let message = e.error_message.as_deref().unwrap_or_default();
+            message
+                .to_ascii_lowercase()
+                .contains(&text.to_ascii_lowercase())
+        })
         && filter.created_from.is_none_or(|at| e.created_at >= at)
         && filter.created_until.is_none_or(|at| e.created_at < at)
 }
