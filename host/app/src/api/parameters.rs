@@ -39,7 +39,7 @@ pub(super) async fn show(
 pub(super) fn show_query(params: &mut Params) -> (String, Option<String>) {
     (
         params.text("pointer").unwrap_or_default(),
-        params.text("default"),
+        params.json("default"),
     )
 }
 

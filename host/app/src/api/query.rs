@@ -94,6 +94,15 @@ impl Params {
         })
     }
 
+    /// The text of a parameter that is a JSON document.
+    pub(super) fn json(&mut self, key: &'static str) -> Option<String> {
+        if let Some(description) = &mut self.description {
+            let content = json!({ "application/json": { "schema": {}, "example": 7 } });
+            description.push(json!({ "name": key, "in": "query", "content": content }));
+        }
+        self.given(key)
+    }
+
     fn given(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
         let mut found = self

@@ -130,7 +130,8 @@ fn body(route: &Route, schemas: &mut Map<String, Value>) -> Option<Value> {
         .chain(initials)
         .chain("Request".chars())
         .collect();
-    let mut named = |schema: Value| {
+    let mut named = |mut schema: Value| {
+        bound(&mut schema);
         schemas.insert(name.clone(), schema);
         self::schema(&name)
     };
@@ -163,7 +164,7 @@ fn body(route: &Route, schemas: &mut Map<String, Value>) -> Option<Value> {
             (false, content)
         }
         Body::Patch => {
-            let media = json_of(&json!({ "type": "object" }), &example);
+            let media = json_of(&schema("JsonObject"), &example);
             let patch = json_of(
                 &named(super::schemas::json_patch()),
                 &examples::request("jsonPatch"),
@@ -197,6 +198,25 @@ fn body(route: &Route, schemas: &mut Map<String, Value>) -> Option<Value> {
         }
     };
     Some(json!({ "required": required, "content": content }))
+}
+
+/// Where a body may hold anything, it is what the JSON door lets in.
+fn bound(at: &mut Value) {
+    match at {
+        Value::Object(map) if map.is_empty() => *at = schema("Json"),
+        Value::Object(map) => {
+            let object = |kind: &Value| kind == "object" || kind == &json!(["object", "null"]);
+            let free = !["properties", "additionalProperties", "maxProperties"]
+                .iter()
+                .any(|key| map.contains_key(*key));
+            if free && map.get("type").is_some_and(object) {
+                map.insert("additionalProperties".into(), schema("Json"));
+            }
+            map.values_mut().for_each(bound);
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound),
+        _ => {}
+    }
 }
 
 /// What a merge patch of something may say: each key alone, null to take it away.

@@ -323,6 +323,20 @@ fn things() -> Vec<(&'static str, Value)> {
     let base64 =
         json!({ "type": "object", "properties": { "base64": text() }, "required": ["base64"] });
     vec![
+        // Integers beyond 64 bits are refused.
+        (
+            "Json",
+            json!({ "anyOf": [
+            { "type": ["null", "boolean", "string"] },
+            { "type": "number", "minimum": i64::MIN, "maximum": u64::MAX },
+            { "type": "array", "items": schema("Json") },
+            schema("JsonObject"),
+        ] }),
+        ),
+        (
+            "JsonObject",
+            json!({ "type": "object", "additionalProperties": schema("Json") }),
+        ),
         ("Parameters", json!({ "type": "object" })),
         ("AnyValue", json!({})),
         ("Grants", object(vec![field("grants", list(text()))])),

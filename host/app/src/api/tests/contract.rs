@@ -114,6 +114,9 @@ impl Asked {
                 .iter()
                 .find(|parameter| parameter["in"] == place && parameter["name"] == name);
             let found = found.unwrap_or_else(|| panic!("{place} {name} is not told of: {case}"));
+            if found.get("content").is_some() {
+                return;
+            }
             let value = value_of(&found["schema"], text);
             let validator = validator(&found["schema"]);
             assert!(
