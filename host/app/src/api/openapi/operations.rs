@@ -202,20 +202,27 @@ fn body(route: &Route, schemas: &mut Map<String, Value>) -> Option<Value> {
 
 /// Where a body may hold anything, it is what the JSON door lets in.
 fn bound(at: &mut Value) {
-    match at {
-        Value::Object(map) if map.is_empty() => *at = schema("Json"),
-        Value::Object(map) => {
-            let object = |kind: &Value| kind == "object" || kind == &json!(["object", "null"]);
-            let free = !["properties", "additionalProperties", "maxProperties"]
-                .iter()
-                .any(|key| map.contains_key(*key));
-            if free && map.get("type").is_some_and(object) {
-                map.insert("additionalProperties".into(), schema("Json"));
+    let Some(map) = at.as_object_mut() else {
+        return;
+    };
+    if map.keys().all(|key| key == "title") {
+        map.insert("$ref".into(), schema("Json")["$ref"].take());
+        return;
+    }
+    let object = |kind: &Value| kind == "object" || kind == &json!(["object", "null"]);
+    let keys = ["properties", "additionalProperties", "maxProperties"];
+    if map.get("type").is_some_and(object) && !keys.iter().any(|key| map.contains_key(*key)) {
+        map.insert("additionalProperties".into(), schema("Json"));
+    }
+    for (key, below) in map.iter_mut() {
+        match (key.as_str(), below) {
+            ("properties", Value::Object(properties)) => {
+                properties.values_mut().for_each(bound);
             }
-            map.values_mut().for_each(bound);
+            ("anyOf", Value::Array(schemas)) => schemas.iter_mut().for_each(bound),
+            ("items", below) => bound(below),
+            _ => {}
         }
-        Value::Array(items) => items.iter_mut().for_each(bound),
-        _ => {}
     }
 }
 
