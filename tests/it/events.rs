@@ -65,7 +65,9 @@ impl Client {
     /// The kinds told of one execution so far.
     fn of(&self, task_id: &str) -> Vec<String> {
         let told = self.told.lock().expect("whole");
-        let of = told.iter().filter(|(_, _, data)| data["task_id"] == task_id);
+        let of = told
+            .iter()
+            .filter(|(_, _, data)| data["task_id"] == task_id);
         of.map(|(kind, _, _)| kind.clone()).collect()
     }
 
@@ -91,7 +93,11 @@ impl Drop for Client {
 
 /// In this order, whatever else was told.
 fn are_in_order(told: &[String]) {
-    let wanted = ["execution.created", "execution.started", "execution.finished"];
+    let wanted = [
+        "execution.created",
+        "execution.started",
+        "execution.finished",
+    ];
     assert_eq!(told, wanted);
 }
 
@@ -104,7 +110,10 @@ fn events_are_told_and_a_stream_goes_on_after_a_restart() {
     let first = host.trigger(task);
     let (_, id, data) = client.hears_the_end_of(&first);
     are_in_order(&client.of(&first));
-    assert_eq!((&data["is_success"], &data["config_id"]), (&json!(true), &json!(task)));
+    assert_eq!(
+        (&data["is_success"], &data["config_id"]),
+        (&json!(true), &json!(task))
+    );
     // What happens while nobody listens is told afterwards, also by a host that started meanwhile.
     drop(client);
     let second = host.trigger(task);

@@ -199,8 +199,11 @@ impl Teller {
     async fn until_the_end(&mut self) -> Result<(), End> {
         let clock = self.api.clock.clone();
         // A client that loses the connection comes back after a second, with the id of its last event.
-        self.send(format!("retry: 1000\nid: {}\n\n", self.stream.place().to_text()))
-            .await?;
+        self.send(format!(
+            "retry: 1000\nid: {}\n\n",
+            self.stream.place().to_text()
+        ))
+        .await?;
         let (mut told_at, mut failures) = (clock.monotonic(), 0);
         loop {
             self.may_go_on().await?;

@@ -431,7 +431,9 @@ impl EventStream {
 
     async fn look(&self) -> ServiceResult<News> {
         let store = &self.cx.store;
-        Ok(store.news(self.tenant, self.reached, LIMIT, FOLLOWED).await?)
+        Ok(store
+            .news(self.tenant, self.reached, LIMIT, FOLLOWED)
+            .await?)
     }
 
     async fn types(&self) -> ServiceResult<Vec<TaskType>> {
@@ -493,7 +495,8 @@ impl EventStream {
             };
             tell(kind, told(execution));
             self.running.remove(&execution.id);
-            self.told.take_back(&What::Started(execution.id, run.attempt, run.lost));
+            self.told
+                .take_back(&What::Started(execution.id, run.attempt, run.lost));
         }
         if runs {
             self.started(now, execution, tell);
@@ -567,7 +570,11 @@ impl EventStream {
         let activated = active.is_some() && before.is_none_or(|before| before != active);
         let at = of_type.updated_at.timestamp_micros();
         let news = of_type.updated_at >= self.begins.at;
-        if news && self.told.first(now, What::Type(of_type.task_type.clone(), at)) {
+        if news
+            && self
+                .told
+                .first(now, What::Type(of_type.task_type.clone(), at))
+        {
             let kind = if activated {
                 "plugin.activated"
             } else {

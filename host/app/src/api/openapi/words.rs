@@ -337,7 +337,10 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     ("state", "Where it stands; several are separated by commas."),
     ("error_kind", "Class of the failure."),
-    ("text", "A part of the error message; case of ASCII letters does not matter."),
+    (
+        "text",
+        "A part of the error message; case of ASCII letters does not matter.",
+    ),
     ("since", "Created (or written) at this instant or later."),
     ("until", "Created (or written) before this instant."),
     ("limit", "How many at most."),

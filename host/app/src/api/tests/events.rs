@@ -47,15 +47,24 @@ async fn what_happens_is_told_once_in_order_and_can_be_taken_up_again() {
     server.post(&cancel, &json!({})).await.expect(200);
     let whole = ["execution.created", "execution.cancelled"];
     assert_eq!(kinds(&mut stream).await, whole);
-    server.post("/v1/tasks/k/pause", &json!({})).await.expect(200);
+    server
+        .post("/v1/tasks/k/pause", &json!({}))
+        .await
+        .expect(200);
     assert_eq!(kinds(&mut stream).await, ["task.paused"]);
-    server.post("/v1/tasks/k/resume", &json!({})).await.expect(200);
+    server
+        .post("/v1/tasks/k/resume", &json!({}))
+        .await
+        .expect(200);
     server.task(&json!({"key": "l"})).await;
     assert_eq!(kinds(&mut stream).await, ["task.changed", "task.created"]);
     server.register("other", &json!({}), &json!({})).await;
     let disable = "/v1/task-types/hello/disable";
     server.post(disable, &json!({})).await.expect(200);
-    assert_eq!(kinds(&mut stream).await, ["plugin.changed", "plugin.activated"]);
+    assert_eq!(
+        kinds(&mut stream).await,
+        ["plugin.changed", "plugin.activated"]
+    );
     assert_eq!(kinds(&mut stream).await, [""; 0]);
     // Time passes, and nothing is told again.
     for minute in 1..4 {
@@ -86,12 +95,21 @@ async fn more_than_one_look_reads_is_told_whole() {
     let batch = server.post("/v1/executions/batch", &json!({ "items": items }));
     batch.await.expect(202);
     let cancel = json!({"filter": {"task": "k"}});
-    server.post("/v1/executions/cancel", &cancel).await.expect(200);
+    server
+        .post("/v1/executions/cancel", &cancel)
+        .await
+        .expect(200);
     let (mut created, mut cancelled, mut looks) = (0, 0, 0);
     loop {
         let told = kinds(&mut stream).await;
-        created += told.iter().filter(|kind| **kind == "execution.created").count();
-        cancelled += told.iter().filter(|kind| **kind == "execution.cancelled").count();
+        created += told
+            .iter()
+            .filter(|kind| **kind == "execution.created")
+            .count();
+        cancelled += told
+            .iter()
+            .filter(|kind| **kind == "execution.cancelled")
+            .count();
         looks += 1;
         if !stream.is_behind() {
             break;
@@ -106,13 +124,20 @@ async fn more_than_one_look_reads_is_told_whole() {
 async fn the_stream_of_events() {
     let server = Harness::with_plugin().await;
     let answer = server.get("/v1/events").await.expect(200);
-    assert!(answer.text.starts_with("retry: 1000\nid: "), "{}", answer.text);
+    assert!(
+        answer.text.starts_with("retry: 1000\nid: "),
+        "{}",
+        answer.text
+    );
     let place = answer.text.trim_end().rsplit(' ').next().expect("an id");
     let header = [("last-event-id", place)];
     let resumed = server.with_headers("GET", "/v1/events", &header, Body::empty());
     let resumed = resumed.await.expect(200);
     assert_eq!(resumed.text, answer.text);
-    server.get("/v1/events?kind=execution.finished,task.paused").await.expect(200);
+    server
+        .get("/v1/events?kind=execution.finished,task.paused")
+        .await
+        .expect(200);
     let wrong = server.get("/v1/events?kind=execution.finishd").await;
     assert!(wrong.problem(400)[0].contains("did you mean `execution.finished`?"));
     for wrong in ["x", "1", "1-", "-1-2", "g-1", "1-2-3"] {
@@ -131,7 +156,9 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
             .body(Body::empty())
             .expect("a request");
         let router = server.router.clone();
-        tower::ServiceExt::oneshot(router, request).await.expect("infallible")
+        tower::ServiceExt::oneshot(router, request)
+            .await
+            .expect("infallible")
     };
     let mut streams = Vec::new();
     for _ in 0..50 {

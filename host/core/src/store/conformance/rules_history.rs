@@ -386,7 +386,11 @@ pub async fn what_happens_is_news(store: Arc<dyn Store>) {
     assert_eq!(news(mark, 9, 9).await, [vec![], vec![], vec![]]);
     let mut ids = Vec::new();
     for n in 1..5 {
-        ids.push(lab.put(at(n), lab.new_execution(Some(config.id), at(n))).await.0);
+        ids.push(
+            lab.put(at(n), lab.new_execution(Some(config.id), at(n)))
+                .await
+                .0,
+        );
     }
     assert_eq!(news(mark, 9, 9).await, [ids.clone(), vec![], vec![]]);
     assert_eq!(news(mark, 2, 9).await[0], ids[..2]);
@@ -432,16 +436,24 @@ pub async fn what_happens_is_news(store: Arc<dyn Store>) {
     let changed = async |tenant, since, limit| {
         let found = lab.store.changed_configs(tenant, since, limit).await;
         let found = found.expect("reads").into_iter();
-        found.map(|config| (config.id, config.version)).collect::<Vec<_>>()
+        found
+            .map(|config| (config.id, config.version))
+            .collect::<Vec<_>>()
     };
     let update = ConfigUpdate {
         spec: spec(json!({"name": "another"})),
         expected_version: config.version,
         reanchor: None,
     };
-    let updated = lab.store.update_config(at(50), TENANT, config.id, update).await;
+    let updated = lab
+        .store
+        .update_config(at(50), TENANT, config.id, update)
+        .await;
     let updated = updated.expect("updates");
-    assert_eq!(changed(TENANT, at(20), 9).await, [(config.id, updated.version)]);
+    assert_eq!(
+        changed(TENANT, at(20), 9).await,
+        [(config.id, updated.version)]
+    );
     let both = [(second.id, second.version), (config.id, updated.version)];
     assert_eq!(changed(TENANT, second.updated_at, 9).await, both);
     assert_eq!(changed(TENANT, second.updated_at, 1).await, both[..1]);
