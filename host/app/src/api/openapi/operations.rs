@@ -90,7 +90,7 @@ pub(super) fn parameters() -> Value {
         "Horarium-Tenant": header("Horarium-Tenant", "The tenant that is meant: for a host-admin any, `default` when absent; \
             other tokens have their own.", tenant(), "default"),
         "If-Match": header("If-Match", "The version a change is made from, as the `ETag` came; `*` is any.",
-            json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,15}\")$" }), "\"3\""),
+            json!({ "type": "string", "minLength": 1, "maxLength": 17, "pattern": "^(\\*|[0-9]{1,15}|\"[0-9]{1,15}\")$" }), "\"3\""),
         "Idempotency-Key": header("Idempotency-Key", "Makes the request one that may be repeated: it is carried out once in 24 hours.",
             json!({ "type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$" }), "order-4711"),
     })
