@@ -108,7 +108,7 @@ pub(super) fn parameters() -> Value {
         "Horarium-Tenant": header("Horarium-Tenant", "The tenant that is meant: for a host-admin any, `default` when absent; \
             other tokens have their own.", tenant(), "default"),
         "If-Match": header("If-Match", "The version a change is made from, as the `ETag` came; `*` is any.",
-            json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,15}\")$" }), "\"3\""),
+            json!({ "type": "string", "minLength": 1, "maxLength": 17, "pattern": "^(\\*|[0-9]{1,15}|\"[0-9]{1,15}\")$" }), "\"3\""),
         "Last-Event-ID": header("Last-Event-ID", "Where a stream was left: the id of its last event.",
             json!({ "type": "string", "pattern": "^[0-9a-f]{1,13}-[0-9a-f]{1,13}$" }), "1267-6471f8a9b0c00"),
         "Idempotency-Key": header("Idempotency-Key", "Makes the request one that may be repeated: it is carried out once in 24 hours.",

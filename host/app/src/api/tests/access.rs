@@ -256,7 +256,7 @@ async fn another_tenants_id_answers_404_on_every_route() {
         let header = [("horarium-tenant", "default")];
         let body = sample(&rule.method, &rule.path);
         let answer = server
-            .by_with(&foreign, &&rule.method, &rule.path, &header, &body)
+            .by_with(&foreign, &rule.method, &rule.path, &header, &body)
             .await;
         answer.problem(404);
     }
