@@ -417,7 +417,8 @@ impl EventStream {
             .iter()
             .map(|execution| (execution.id, Run::from(execution)))
             .collect();
-        for config in configs.iter().filter(|c| c.updated_at >= self.begins.at) {
+        let begins = self.begins.at;
+        for config in configs.iter().filter(|c| c.updated_at >= begins) {
             self.changed(now, config, &mut tell);
         }
         for of_type in types {

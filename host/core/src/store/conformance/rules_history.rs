@@ -3,7 +3,7 @@
 use super::lab::{Lab, TENANT, at, call, line, ok, spec};
 use crate::store::{ConfigUpdate, End, ExecutionFilter, NewExecution, News, NewsMark, Page, Store};
 use horarium_model::execution::{AttemptOutcome, LogLine, State, Trigger};
-use horarium_model::{DEFAULT_TENANT, ErrorKind, TaskId};
+use horarium_model::{DEFAULT_TENANT, ErrorKind, ExecutionId, TaskId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -383,8 +383,12 @@ pub async fn what_happens_is_news(store: Arc<dyn Store>) {
         }
         [created, running, ended].map(|found| found.iter().map(|e| e.id).collect::<Vec<_>>())
     };
-    assert_eq!(news(mark, 9, 9).await, [vec![], vec![], vec![]]);
-    let mut ids = Vec::new();
+    let none: Vec<ExecutionId> = Vec::new();
+    assert_eq!(
+        news(mark, 9, 9).await,
+        [none.clone(), none.clone(), none.clone()]
+    );
+    let mut ids: Vec<ExecutionId> = Vec::new();
     for n in 1..5 {
         ids.push(
             lab.put(at(n), lab.new_execution(Some(config.id), at(n)))
@@ -392,7 +396,10 @@ pub async fn what_happens_is_news(store: Arc<dyn Store>) {
                 .0,
         );
     }
-    assert_eq!(news(mark, 9, 9).await, [ids.clone(), vec![], vec![]]);
+    assert_eq!(
+        news(mark, 9, 9).await,
+        [ids.clone(), none.clone(), none.clone()]
+    );
     assert_eq!(news(mark, 2, 9).await[0], ids[..2]);
     let later = NewsMark { id: ids[1], ..mark };
     assert_eq!(news(later, 9, 9).await[0], ids[2..]);
@@ -409,7 +416,7 @@ pub async fn what_happens_is_news(store: Arc<dyn Store>) {
     lab.finish(at(12), &claimed[1], ok()).await;
     lab.finish(at(10), &claimed[2], End::Failed).await;
     let [created, running, ended] = news(mark, 9, 9).await;
-    assert_eq!((created, running), (ids.clone(), vec![]));
+    assert_eq!((created, running), (ids.clone(), none.clone()));
     assert_eq!(ended, [claimed[2].id, claimed[1].id]);
     assert_eq!(news(mark, 1, 9).await[2], [claimed[2].id]);
     let later = NewsMark {
@@ -423,7 +430,7 @@ pub async fn what_happens_is_news(store: Arc<dyn Store>) {
         ended_id: claimed[1].id,
         ..mark
     };
-    assert_eq!(news(same, 9, 9).await[2], []);
+    assert_eq!(news(same, 9, 9).await[2], none);
     let same = NewsMark {
         ended_id: claimed[1].id - 1,
         ..same
