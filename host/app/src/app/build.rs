@@ -2,7 +2,9 @@
 
 use super::database::Database;
 use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files, keys};
-use crate::api::{self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Tls, Uploads};
+use crate::api::{
+    self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Streams, Tls, Uploads,
+};
 use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
 use horarium_core::access::Gate;
