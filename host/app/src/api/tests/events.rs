@@ -92,8 +92,9 @@ async fn more_than_one_look_reads_is_told_whole() {
     server.task(&json!({"key": "k"})).await;
     let mut stream = server.follow(DEFAULT_TENANT_ID, None).await;
     let items: Vec<_> = (0..1200).map(|_| json!({"task": "k"})).collect();
-    let batch = server.post("/v1/executions/batch", &json!({ "items": items }));
-    batch.await.expect(202);
+    let batch = json!({ "items": items });
+    let batch = server.post("/v1/executions/batch", &batch).await;
+    batch.expect(202);
     let cancel = json!({"filter": {"task": "k"}});
     server
         .post("/v1/executions/cancel", &cancel)
