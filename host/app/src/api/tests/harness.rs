@@ -168,7 +168,7 @@ pub(super) struct Harness {
     /// What trying the store of compiled plugins comes to.
     pub(super) compiled: Arc<Mutex<Result<(), String>>>,
     pub(super) plugins: Plugins,
-    events: Events,
+    pub(super) events: Events,
 }
 
 /// What came back.
