@@ -205,7 +205,7 @@ fn bound(at: &mut Value) {
     let Some(map) = at.as_object_mut() else {
         return;
     };
-    if map.keys().all(|key| key == "title") {
+    if map.keys().all(|key| key.starts_with("x-")) {
         map.insert("$ref".into(), schema("Json")["$ref"].take());
         return;
     }
