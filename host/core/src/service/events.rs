@@ -468,7 +468,8 @@ impl EventStream {
         execution: &Execution,
         tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
     ) {
-        let news = execution.id > self.begins.id && execution.state != State::Skipped;
+        // Lower ids were told when they came, and may have been forgotten since.
+        let news = execution.id > self.place.id && execution.state != State::Skipped;
         if news && self.told.first(now, What::Created(execution.id)) {
             tell("execution.created", told(execution));
         }
@@ -570,7 +571,7 @@ impl EventStream {
         let before = self.types.insert(of_type.task_type.clone(), active.clone());
         let activated = active.is_some() && before.is_none_or(|before| before != active);
         let at = of_type.updated_at.timestamp_micros();
-        let news = of_type.updated_at >= self.begins.at;
+        let news = of_type.updated_at >= self.place.at;
         if news
             && self
                 .told
@@ -594,6 +595,7 @@ impl EventStream {
         self.reached.id = self.reached.id.max(highest);
         self.behind = full(news.created.len()) || full(news.ended.len()) || full(configs.len());
         if self.behind {
+            self.told.forget(Timestamp::MIN_UTC);
             if let Some(last) = news.ended.last() {
                 self.reached.ended_at = last.completed_at.unwrap_or(self.reached.ended_at);
                 self.reached.ended_id = last.id;
