@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod apply;
 mod architecture;
 mod backup;
 mod bad_configs;
@@ -20,6 +21,7 @@ mod enqueue;
 mod events;
 mod guests;
 mod hostile;
+mod import;
 mod isolation;
 mod limits;
 mod logs_and_errors;

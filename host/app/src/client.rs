@@ -322,6 +322,10 @@ impl Client {
             .run(request)
             .map_err(|error| self.unreachable(&error))?;
         self.read(answer)
+            .map_err(|failure| match advice(failure.status(), path) {
+                Some(advice) => failure.hint(advice),
+                None => failure,
+            })
     }
 
     fn read(&self, mut answer: Response<Body>) -> Result<Answer, Failure> {
@@ -355,6 +359,36 @@ impl Client {
         } else {
             Failure::unreachable(format!("{source} does not answer: {error}"))
         }
+    }
+}
+
+/// What to do about a refusal that tells only what is wrong.
+fn advice(status: Option<u64>, path: &str) -> Option<&'static str> {
+    let list = |lists: &[(&str, &'static str)]| {
+        let found = lists.iter().find(|(prefix, _)| path.starts_with(prefix));
+        found.map(|(_, advice)| *advice)
+    };
+    match status? {
+        404 => list(&[
+            (
+                "/v1/tasks/",
+                "`horarium task list` shows the tasks; --tenant says whose are meant",
+            ),
+            (
+                "/v1/task-types/",
+                "`horarium plugin list` shows the plugins",
+            ),
+            (
+                "/v1/executions/",
+                "`horarium execution list` shows the executions",
+            ),
+            ("/v1/secrets/", "`horarium secret list` shows the secrets"),
+            ("/v1/tokens/", "`horarium token list` shows the tokens"),
+            ("/v1/tenants/", "`horarium tenant list` shows the tenants"),
+        ]),
+        412 => Some("somebody changed it in between; look at it again, then repeat"),
+        503 => Some("`horarium doctor` looks for what is wrong"),
+        _ => None,
     }
 }
 
@@ -483,6 +517,15 @@ mod tests {
             text.contains("no server at") && text.contains("horarium serve"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_not_there_says_where_to_look() {
+        let list = advice(Some(404), "/v1/tasks/nightly").expect("advice");
+        assert!(list.contains("horarium task list"));
+        assert_eq!(advice(Some(404), "/v1/apply"), None);
+        assert_eq!(advice(Some(422), "/v1/tasks/1"), None);
+        assert!(advice(Some(503), "/v1/me").is_some());
     }
 
     #[test]

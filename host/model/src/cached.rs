@@ -104,6 +104,7 @@ impl TaskConfig {
                 pause_after_failures: kept.pause_after_failures,
                 expires_after_seconds: kept.expires_after_seconds,
             },
+            declared_by: kept.declared_by,
             version: kept.config_version,
             created_at: kept.created_at,
             updated_at: kept.updated_at,
@@ -152,6 +153,7 @@ struct KeptConfig {
     pause_reason: Option<String>,
     pause_after_failures: Option<u32>,
     expires_after_seconds: Option<u64>,
+    declared_by: Option<String>,
     #[serde(rename = "version")]
     config_version: i64,
     #[serde(with = "wire_time")]
@@ -182,6 +184,7 @@ mod tests {
             id: 7,
             tenant_id: 3,
             spec: TaskSpec::from_json(&body, at(0), None).expect("a spec"),
+            declared_by: Some("team/tasks".into()),
             version: 12,
             created_at: at(1),
             updated_at: at(2),

@@ -290,6 +290,8 @@ pub struct TaskConfig {
     pub tenant_id: TenantId,
     /// What the operator wrote.
     pub spec: TaskSpec,
+    /// The set of declarations it came from, if `task apply` or an import wrote it.
+    pub declared_by: Option<String>,
     /// Rises by one with every change; the ETag.
     pub version: i64,
     /// When it was created.
@@ -397,6 +399,7 @@ impl TaskConfig {
         if let Ok(Value::Object(state)) = serde_json::to_value(&self.schedule_state) {
             map.extend(state);
         }
+        map.insert("declared_by".into(), self.declared_by.clone().into());
         map.insert("version".into(), self.version.into());
         map.insert(
             "created_at".into(),

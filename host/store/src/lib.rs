@@ -10,6 +10,7 @@ mod columns;
 mod copy;
 mod firing;
 mod give_back;
+mod import;
 mod migrations;
 mod postgres;
 mod rows;
@@ -19,6 +20,7 @@ mod sqlite;
 pub mod testing;
 
 pub use copy::{CopiedTable, CopyPlace, CopyProgress, CopyReport, copy};
+pub use postgres::{ForeignColumn, ForeignDatabase, ForeignRow, ForeignTable, without_driver};
 pub use postgres::{PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use sqlite::{
     DbStatus, Durability, Restored, SqliteOptions, SqliteStore, backup, migrate, quick_check,

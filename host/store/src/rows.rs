@@ -323,6 +323,7 @@ pub(crate) fn config<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskConfig> {
         created_at: r.instant("created_at")?,
         updated_at: r.instant("updated_at")?,
         deleted_at: r.opt_instant("deleted_at")?,
+        declared_by: r.opt_owned("declared_by")?,
         schedule_state: schedule_state(r)?,
     })
 }

@@ -201,7 +201,7 @@ fn refuse_foreign(caller: &Caller, route: &Route, path: &str) -> Result<(), ApiE
     }
 }
 
-fn forbidden(caller: &Caller, missing: Permission) -> ApiError {
+pub(super) fn forbidden(caller: &Caller, missing: Permission) -> ApiError {
     let narrowed = caller.role.may(missing);
     ApiError::forbidden(match narrowed {
         true => format!("this token's scope does not have {missing}"),

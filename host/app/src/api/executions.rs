@@ -11,7 +11,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use horarium_core::service::{BatchRequest, Bulk, BulkRequest, LogCursor, LogPage, Once, TaskRef};
+use horarium_core::service::{
+    BatchRequest, Bulk, BulkRequest, ImportRequest, LogCursor, LogPage, Once, TaskRef,
+};
 use horarium_core::store::{ExecutionFilter, Listing, Page};
 use horarium_model::text::one_line;
 use horarium_model::{ErrorKind, Execution, State as ExecutionState, TaskId, Trigger};
@@ -227,6 +229,17 @@ pub(super) async fn batch(
             Once::Repeated(answer) => repeated(&answer),
         },
     )
+}
+
+pub(super) async fn import(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    _: NoParams,
+    PlainJson(body): PlainJson,
+) -> Result<Response, ApiError> {
+    let request = ImportRequest::from_json(&body)?;
+    let outcome = api.services.executions.take_in(tenant, request).await?;
+    Ok(Json(outcome.to_json()).into_response())
 }
 
 pub(super) async fn retry_many(

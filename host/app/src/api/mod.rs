@@ -1,6 +1,7 @@
 //! REST `/v1`: thin handlers over [`horarium_core::service`]. The order of the layers, from outside:
 //! [`error::envelope`] (request id, problem+json, panics), counting, [`auth`], the [`routes`].
 
+mod apply;
 mod attempts;
 mod auth;
 mod body;

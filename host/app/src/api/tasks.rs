@@ -81,6 +81,7 @@ pub(super) fn list_query(params: &mut Params) -> (Page, ConfigFilter) {
         scheduler_type: params.choice("scheduler_type", &kinds.map(|kind| (kind.as_str(), kind))),
         paused: params.boolean("paused"),
         name: params.text("name"),
+        declared_by: params.text("declared_by"),
     };
     (page, filter)
 }

@@ -57,7 +57,17 @@ fn read(flag: &str, text: &str) -> Result<Timestamp, Failure> {
 }
 
 fn table(entries: &[Value]) -> Table {
-    let mut table = Table::new(&["WHEN", "WHO", "ROLE", "WHAT", "REQUEST", "STATUS>", "FROM"]);
+    let mut table = Table::new(&[
+        "WHEN",
+        "WHO",
+        "ROLE",
+        "WHAT",
+        "REQUEST",
+        "STATUS>",
+        "FROM",
+        "REQUEST ID+",
+        "HOST+",
+    ]);
     for entry in entries {
         let at = instant_of(entry, "at").map(words::instant);
         let status = text_of(entry, "status");
@@ -73,6 +83,8 @@ fn table(entries: &[Value]) -> Table {
                 _ => status.into(),
             },
             text_of(entry, "address").into(),
+            text_of(entry, "request_id").into(),
+            text_of(entry, "host").into(),
         ]);
     }
     table

@@ -5,7 +5,7 @@ use super::execution_show::{call_table, describe, has_ended, log_line, table};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Style, text_of};
 use super::task_trigger::{check_task_id, wait};
-use super::{PageArguments, Remote, now, print};
+use super::{PageArguments, Remote, is_read_no_more, now, print};
 use crate::client::{Query, segment};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -211,9 +211,15 @@ fn cancel(remote: &Remote, arguments: CancelArguments) -> Outcome {
     let answer = remote.client.post(&path, &json!({}))?;
     remote.show(&answer, |execution| {
         if has_ended(execution) {
-            format!("Cancelled {}.\n", text_of(execution, "task_id"))
+            format!(
+                "Cancelled {0}.\nRun it again: horarium execution retry {0}\n",
+                text_of(execution, "task_id")
+            )
         } else {
-            format!("{} was asked to end.\n", text_of(execution, "task_id"))
+            format!(
+                "{0} was asked to end.\nSee it end: horarium execution logs {0} --follow\n",
+                text_of(execution, "task_id")
+            )
         }
     })
 }
@@ -233,7 +239,10 @@ fn retry(remote: &Remote, arguments: RetryArguments) -> Outcome {
         return wait(remote, &text_of(&answer.json()?, "task_id"));
     }
     remote.show(&answer, |execution| {
-        format!("Runs again as {}.\n", text_of(execution, "task_id"))
+        format!(
+            "Runs again as {0}.\nSee it: horarium execution show {0}\n",
+            text_of(execution, "task_id")
+        )
     })
 }
 
@@ -316,6 +325,9 @@ fn follow(remote: &Remote, arguments: &LogsArguments) -> Outcome {
         let Some(next) = body["next_cursor"].as_str() else {
             return Ok(Exit::Done);
         };
+        if is_read_no_more() {
+            return Ok(Exit::Done);
+        }
         page.cursor = Some(next.to_owned());
         if items == 0 {
             std::thread::sleep(Duration::from_millis(300));

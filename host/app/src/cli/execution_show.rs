@@ -15,11 +15,30 @@ pub(crate) fn has_ended(execution: &Value) -> bool {
 /// A list of executions.
 pub(crate) fn table(items: &[Value], now: Timestamp) -> Table {
     let mut table = Table::new(&[
-        "TASK_ID", "TASK>", "TYPE", "STATE", "TRIGGER", "ATTEMPT", "WHEN", "TOOK>", "WHAT",
+        "TASK_ID",
+        "TASK>",
+        "TYPE",
+        "STATE",
+        "TRIGGER",
+        "ATTEMPT",
+        "WHEN",
+        "TOOK>",
+        "SLOT+",
+        "CREATED+",
+        "PRIORITY+>",
+        "HOST+",
+        "PARENT+",
+        "RETRY OF+",
+        "WHAT",
     ]);
     for item in items {
         let state = text_of(item, "state");
         let took = item["duration_seconds"].as_f64().map(words::span);
+        let at = |key| {
+            instant_of(item, key)
+                .map(words::instant)
+                .unwrap_or_default()
+        };
         table.row(vec![
             text_of(item, "task_id").into(),
             text_of(item, "config_id").into(),
@@ -29,6 +48,12 @@ pub(crate) fn table(items: &[Value], now: Timestamp) -> Table {
             attempts(item).into(),
             when(item, now).into(),
             took.unwrap_or_default().into(),
+            at("slot").into(),
+            at("created_at").into(),
+            text_of(item, "priority").into(),
+            text_of(item, "host").into(),
+            text_of(item, "parent_task_id").into(),
+            text_of(item, "retry_of").into(),
             what(item).into(),
         ]);
     }

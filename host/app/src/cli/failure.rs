@@ -131,6 +131,34 @@ impl Failure {
         self
     }
 
+    /// The same with the place of each fault told by another name.
+    #[must_use]
+    pub(crate) fn relocate(mut self, place: impl Fn(&str) -> String) -> Self {
+        let errors = self
+            .document
+            .get_mut("errors")
+            .and_then(Value::as_array_mut);
+        let Some(errors) = errors.filter(|errors| !errors.is_empty()) else {
+            return self;
+        };
+        for error in &mut *errors {
+            let pointer = error["pointer"].as_str().unwrap_or_default();
+            error["pointer"] = place(pointer).into();
+        }
+        let lines: Vec<String> = errors.iter().map(problem_line).collect();
+        self.document["detail"] = lines.join("; ").into();
+        self
+    }
+
+    /// What went wrong, in one text.
+    pub(crate) fn detail(&self) -> String {
+        let part = |key| self.document.get(key).and_then(Value::as_str);
+        part("detail")
+            .or(part("title"))
+            .unwrap_or("failed")
+            .to_owned()
+    }
+
     /// The status the server answered, if it was the server.
     pub(crate) fn status(&self) -> Option<u64> {
         self.document.get("status").and_then(Value::as_u64)

@@ -31,6 +31,7 @@ fn table(hosts: &[Value]) -> Table {
         "LOADED",
         "STARTED",
         "SEEN",
+        "MEMORY+>",
     ]);
     for host in hosts {
         let since = |key| instant_of(host, key).map(|at| words::from_now(at, now()));
@@ -53,6 +54,11 @@ fn table(hosts: &[Value]) -> Table {
             loaded.join(" ").into(),
             since("started_at").unwrap_or_default().into(),
             since("seen_at").unwrap_or_default().into(),
+            host["memory_bytes"]
+                .as_u64()
+                .map(words::bytes)
+                .unwrap_or_default()
+                .into(),
         ]);
     }
     table

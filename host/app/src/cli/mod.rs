@@ -1,6 +1,7 @@
 //! The command line: a file a verb. Remote verbs speak REST through [`crate::client`]; `task next --cron`,
 //! `dev`, `db`, `bench` and `doctor` work here.
 
+mod apply_file;
 mod audit;
 mod bench;
 mod completions;
@@ -22,6 +23,9 @@ mod execution_bulk;
 mod execution_show;
 pub(crate) mod failure;
 mod host;
+mod import;
+mod man;
+mod next;
 mod plugin;
 mod plugin_config;
 mod plugin_grant;
@@ -31,6 +35,7 @@ mod render;
 mod secret;
 mod serve;
 mod task;
+mod task_apply;
 mod task_batch;
 mod task_next;
 mod task_parameters;
@@ -43,10 +48,11 @@ mod templates;
 mod tenant;
 mod token;
 mod values;
+mod watch;
 pub(crate) mod words;
 
 use crate::client::{Address, Answer, Client, Query};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use dev::worker;
 use failure::{Exit, Failure, Outcome};
 use horarium_core::clock::{Clock, SystemClock};
@@ -54,6 +60,7 @@ use horarium_model::Timestamp;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What `horarium` understands.
 #[derive(Debug, Parser)]
@@ -82,6 +89,13 @@ pub(crate) struct Global {
     /// Print the answer as JSON, alone
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// How to print: `wide` has more columns and cuts nothing, `json` is --json
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Show it again and again, every so many seconds (lists and what shows something)
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "2", value_parser = watch::seconds)]
+    watch: Option<f64>,
     /// The tenant whose things are meant [default: the token's own, else `default`]
     #[arg(
         long,
@@ -103,6 +117,17 @@ pub(crate) struct Global {
     /// Where the local server keeps its files [default: $XDG_DATA_HOME/horarium]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// What fits a terminal
+    Table,
+    /// More columns, nothing cut
+    Wide,
+    /// The answer as JSON, alone
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -136,6 +161,9 @@ enum Verb {
     /// See who did what
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Take over tasks and history from another system
+    #[command(subcommand)]
+    Import(import::Verb),
     /// Look after the database
     #[command(subcommand)]
     Db(db::Verb),
@@ -146,6 +174,8 @@ enum Verb {
     Doctor(doctor::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
+    /// Write manual pages
+    Man(man::Arguments),
 }
 
 /// Does what the command line asks and reports what went wrong on stderr.
@@ -154,8 +184,14 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let json = cli.global.json;
-    match run(cli) {
+    let json = cli.global.json();
+    let every = cli.global.watch;
+    let done = match every {
+        None => run(cli),
+        Some(_) if !watch::only_shows(&cli.verb) => Err(watch::refuse()),
+        Some(every) => watch::repeat(every, json, || Cli::try_parse().map_or(Ok(Exit::Done), run)),
+    };
+    match done {
         Ok(exit) => exit.into(),
         Err(failure) => {
             eprintln!("{}", failure.render(json));
@@ -177,8 +213,19 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome {
-    let global = cli.global;
-    match cli.verb {
+    let mut global = cli.global;
+    global.json = global.json();
+    render::go_wide(global.output == Some(Format::Wide));
+    let next = next::after(&cli.verb).filter(|_| !global.json && global.watch.is_none());
+    let done = dispatch(global, cli.verb)?;
+    if let (Exit::Done, Some(next)) = (done, next) {
+        next::tell(next);
+    }
+    Ok(done)
+}
+
+fn dispatch(global: Global, verb: Verb) -> Outcome {
+    match verb {
         Verb::Serve(arguments) => serve::run(&global, arguments),
         Verb::Dev(verb) => dev::run(&global, verb),
         Verb::Plugin(verb) => plugin::run(&Remote::new(&global)?, verb),
@@ -190,14 +237,21 @@ fn run(cli: Cli) -> Outcome {
         Verb::Tenant(verb) => tenant::run(&Remote::new(&global)?, verb),
         Verb::Token(verb) => token::run(&Remote::new(&global)?, verb),
         Verb::Audit(verb) => audit::run(&Remote::new(&global)?, verb),
+        Verb::Import(verb) => import::run(&Remote::new(&global)?, &verb),
         Verb::Db(verb) => db::run(&global, &verb),
         Verb::Bench(verb) => bench::run(&global, verb),
         Verb::Doctor(arguments) => doctor::run(&global, &arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Man(arguments) => man::run(&arguments),
     }
 }
 
 impl Global {
+    /// Whether JSON was asked for, either way.
+    fn json(&self) -> bool {
+        self.json || self.output == Some(Format::Json)
+    }
+
     /// Where the local server keeps its files: the flag, the setting's variable, the default.
     fn data_dir(&self) -> PathBuf {
         let variable = || std::env::var_os("HORARIUM__DATA_DIR").map(PathBuf::from);
@@ -294,6 +348,14 @@ impl PageArguments {
     }
 }
 
+/// Nobody reads stdout any more.
+static READ_NO_MORE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the reader of stdout went away: what goes on printing may stop.
+pub(crate) fn is_read_no_more() -> bool {
+    READ_NO_MORE.load(Ordering::Relaxed)
+}
+
 /// Writes to stdout. A reader that went away (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
@@ -301,10 +363,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("stdout: {error}")))
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            READ_NO_MORE.store(true, Ordering::Relaxed);
+            Ok(())
         }
-        _ => Ok(()),
+        Err(error) => Err(Failure::failed(format!("stdout: {error}"))),
+        Ok(()) => Ok(()),
     }
 }
 

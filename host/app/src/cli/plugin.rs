@@ -83,7 +83,9 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let digest = whole_digest(remote, name, &arguments.digest)?;
             let body = json!({"digest": digest});
             let answer = remote.client.post(&path(name, "/activate"), &body)?;
-            remote.show(&answer, |_| format!("{name} now runs {digest}.\n"))
+            remote.show(&answer, |_| {
+                format!("{name} now runs {digest}.\nSee it: horarium plugin show {name}\n")
+            })
         }
         Verb::Limit(arguments) => limit::run(remote, &arguments),
         Verb::Breaker(arguments) => limit::breaker(remote, &arguments),
@@ -97,14 +99,24 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
                 false => format!(
                     "{name} is held: nothing of it starts. `horarium plugin disable {name} --undo` frees it.\n"
                 ),
-                true => format!("{name} is free again.\n"),
+                true => format!(
+                    "{name} is free again.\nSee what runs: horarium execution list --type {name}\n"
+                ),
             })
         }
     }
 }
 
 fn types(items: &[Value]) -> Table {
-    let mut table = Table::new(&["TYPE", "STATE", "ACTIVE VERSION", "CHANGED"]);
+    let mut table = Table::new(&[
+        "TYPE",
+        "STATE",
+        "ACTIVE VERSION",
+        "CHANGED",
+        "AT ONCE+>",
+        "BACKLOG+>",
+        "DIGEST+",
+    ]);
     for item in items {
         let (state, paint) = if item["disabled"] == true {
             ("disabled", Paint::Warning)
@@ -121,6 +133,9 @@ fn types(items: &[Value]) -> Table {
             Cell::painted(paint, state),
             short(&text_of(item, "active_digest")).into(),
             changed.unwrap_or_default().into(),
+            text_of(&item["concurrency"], "max").into(),
+            text_of(&item["concurrency"], "backlog").into(),
+            text_of(item, "active_digest").into(),
         ]);
     }
     table

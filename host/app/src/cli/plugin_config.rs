@@ -61,7 +61,12 @@ pub(crate) fn run(remote: &Remote, verb: &Verb) -> Outcome {
             };
             let path = key_path(&arguments.plugin, &arguments.key);
             let answer = remote.client.put(&path, &json!({"value": value}))?;
-            remote.show(&answer, |_| format!("Set `{}`.\n", arguments.key))
+            remote.show(&answer, |_| {
+                format!(
+                    "Set `{}`; runs that begin from now on read it.\n",
+                    arguments.key
+                )
+            })
         }
         Verb::Unset(arguments) => unset(remote, arguments),
     }

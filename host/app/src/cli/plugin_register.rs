@@ -80,21 +80,7 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
     let options = options(arguments)?;
     let component = read_component(&arguments.file)?;
     let name = &arguments.task_type;
-    let bar = bar();
-    let size = super::words::bytes(component.len() as u64);
-    let mut sent = |done: u64, all: u64| {
-        let percent = done * 100 / all.max(1);
-        bar.set_message(if done < all {
-            format!("uploading {size}: {percent} %")
-        } else {
-            format!("checking {size}")
-        });
-    };
-    let to = path(name, "/versions");
-    let answer = remote.client.upload(&to, &component, &options, &mut sent)?;
-    bar.set_message(format!("compiling {size}"));
-    let (answer, version) = wait_until_finished(remote, name, answer)?;
-    bar.finish_and_clear();
+    let (answer, version) = upload(remote, name, &component, &options)?;
     let failed = version["state"] != "ready";
     if remote.json {
         print(&format!("{}\n", answer.text.trim_end()))?;
@@ -110,6 +96,31 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
         print(&report(remote, name, &version)?)?;
     }
     Ok(if failed { Exit::Refused } else { Exit::Done })
+}
+
+/// Sends a component and waits until the version is ready or has failed, with progress on a terminal.
+pub(crate) fn upload(
+    remote: &Remote,
+    name: &str,
+    component: &[u8],
+    options: &Value,
+) -> Result<(Answer, Value), Failure> {
+    let bar = bar();
+    let size = super::words::bytes(component.len() as u64);
+    let mut sent = |done: u64, all: u64| {
+        let percent = done * 100 / all.max(1);
+        bar.set_message(if done < all {
+            format!("{name}: uploading {size}: {percent} %")
+        } else {
+            format!("{name}: checking {size}")
+        });
+    };
+    let to = path(name, "/versions");
+    let answer = remote.client.upload(&to, component, options, &mut sent)?;
+    bar.set_message(format!("{name}: compiling {size}"));
+    let finished = wait_until_finished(remote, name, answer)?;
+    bar.finish_and_clear();
+    Ok(finished)
 }
 
 /// The options as REST takes them; what was not named is left out.
@@ -191,7 +202,11 @@ fn report(remote: &Remote, name: &str, version: &Value) -> Result<String, Failur
         style.paint(Paint::Good, name),
         describe(version).render(style)
     );
-    if !active {
+    if active {
+        text.push_str(&format!(
+            "Next: horarium task create --name NAME --type {name}\n"
+        ));
+    } else {
         text.push_str(&format!(
             "`horarium plugin activate {name} {}` makes it the one that runs.\n",
             super::plugin::short(&text_of(version, "digest"))

@@ -4,9 +4,20 @@ use horarium_model::text;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest text of a cell; what is longer is cut with `…`.
 const MAX_CELL: usize = 60;
+/// The same where nothing shall be cut: what a line can be at all.
+const MAX_WIDE_CELL: usize = 4000;
+
+/// Whether `-o wide` was asked for.
+static WIDE: AtomicBool = AtomicBool::new(false);
+
+/// Whether tables have all their columns from now on.
+pub(crate) fn go_wide(wide: bool) {
+    WIDE.store(wide, Ordering::Relaxed);
+}
 
 /// Colours of this program's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,10 +58,11 @@ impl Paint {
     }
 }
 
-/// Whether and how to colour.
+/// Whether and how to colour, and how much room there is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     colour: bool,
+    wide: bool,
 }
 
 impl Style {
@@ -67,12 +79,16 @@ impl Style {
     /// Colours whatever stdout is.
     #[cfg(test)]
     pub(crate) fn coloured() -> Self {
-        Self { colour: true }
+        Self {
+            colour: true,
+            wide: false,
+        }
     }
 
     fn decide(terminal: bool) -> Self {
         Self {
             colour: terminal && !Self::is_unwanted(),
+            wide: WIDE.load(Ordering::Relaxed),
         }
     }
 
@@ -124,7 +140,7 @@ impl Cell {
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        let text = text::one_line(text, MAX_CELL);
+        let text = text::one_line(text, MAX_WIDE_CELL);
         Self {
             text: if text.is_empty() { "-".into() } else { text },
             paint: Paint::Plain,
@@ -143,15 +159,21 @@ impl From<String> for Cell {
 pub(crate) struct Table {
     headings: Vec<&'static str>,
     right: Vec<bool>,
+    wide: Vec<bool>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    /// A table with these headings; one that ends in `>` is aligned to the right.
+    /// A table with these headings; one that ends in `>` is aligned to the right, one with `+` is shown only by
+    /// `-o wide`.
     pub(crate) fn new(headings: &[&'static str]) -> Self {
         Self {
             right: headings.iter().map(|h| h.ends_with('>')).collect(),
-            headings: headings.iter().map(|h| h.trim_end_matches('>')).collect(),
+            wide: headings.iter().map(|h| h.contains('+')).collect(),
+            headings: headings
+                .iter()
+                .map(|h| h.trim_end_matches(['>', '+']))
+                .collect(),
             rows: Vec::new(),
         }
     }
@@ -163,40 +185,46 @@ impl Table {
 
     /// The text, a line a row.
     pub(crate) fn render(&self, style: Style) -> String {
-        let widths: Vec<usize> = self
-            .headings
-            .iter()
-            .enumerate()
-            .map(|(column, heading)| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column));
+        let columns: Vec<usize> = (0..self.headings.len())
+            .filter(|column| style.wide || !self.wide[*column])
+            .collect();
+        let cut = |cell: &Cell| match style.wide {
+            true => cell.text.clone(),
+            false => text::one_line(&cell.text, MAX_CELL),
+        };
+        let heading = columns.iter().map(|column| {
+            let text = self.headings[*column].to_owned();
+            (text, Paint::Bold)
+        });
+        let mut lines: Vec<Vec<(String, Paint)>> = vec![heading.collect()];
+        lines.extend(self.rows.iter().map(|row| {
+            let cells = columns.iter().map(|column| {
+                let cell = row.get(*column).cloned().unwrap_or_default();
+                (cut(&cell), cell.paint)
+            });
+            cells.collect()
+        }));
+        let widths: Vec<usize> = (0..columns.len())
+            .map(|at| {
+                let cells = lines.iter().filter_map(|line| line.get(at));
                 cells
-                    .map(|cell| cell.text.chars().count())
-                    .chain([heading.chars().count()])
+                    .map(|(text, _)| text.chars().count())
                     .max()
                     .unwrap_or(0)
             })
             .collect();
-        let heading: Vec<Cell> = self
-            .headings
-            .iter()
-            .map(|heading| Cell::painted(Paint::Bold, heading))
-            .collect();
         let mut out = String::new();
-        for row in std::iter::once(&heading).chain(&self.rows) {
+        for cells in &lines {
             let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let width = widths.get(column).copied().unwrap_or(0);
-                let padding = " ".repeat(width.saturating_sub(cell.text.chars().count()));
-                let text = style.paint(cell.paint, &cell.text);
-                if column > 0 {
+            for (at, (text, paint)) in cells.iter().enumerate() {
+                let padding = " ".repeat(widths[at].saturating_sub(text.chars().count()));
+                let text = style.paint(*paint, text);
+                if at > 0 {
                     line.push_str("  ");
                 }
-                if self.right.get(column) == Some(&true) {
-                    line.push_str(&padding);
-                    line.push_str(&text);
-                } else {
-                    line.push_str(&text);
-                    line.push_str(&padding);
+                match self.right[columns[at]] {
+                    true => line.push_str(&format!("{padding}{text}")),
+                    false => line.push_str(&format!("{text}{padding}")),
                 }
             }
             out.push_str(line.trim_end());
@@ -264,7 +292,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const PLAIN: Style = Style { colour: false };
+    const PLAIN: Style = Style {
+        colour: false,
+        wide: false,
+    };
 
     #[test]
     fn columns_are_aligned_and_colours_take_no_room() {
@@ -275,15 +306,30 @@ mod tests {
             table.render(PLAIN),
             "STATE     COUNT  NAME\nfailed        7  a\nok      1234567  -\n"
         );
-        let coloured = table.render(Style { colour: true });
+        let coloured = table.render(Style::coloured());
         assert!(coloured.contains("\u{1b}[31mfailed\u{1b}[0m        7  a"));
+    }
+
+    #[test]
+    fn wide_tables_have_all_columns_and_cut_nothing() {
+        let mut table = Table::new(&["A", "B+>", "C"]);
+        table.row(vec!["1".into(), "2".into(), "x".repeat(100).into()]);
+        let narrow = table.render(PLAIN);
+        assert_eq!(narrow, format!("A  C\n1  {}…\n", "x".repeat(MAX_CELL - 1)));
+        let style = Style {
+            wide: true,
+            ..PLAIN
+        };
+        assert_eq!(
+            table.render(style),
+            format!("A  B  C\n1  2  {}\n", "x".repeat(100))
+        );
     }
 
     #[test]
     fn cells_cannot_forge_lines_or_move_the_cursor() {
         let cell = Cell::from("a\u{1b}[2J\nb");
         assert_eq!(cell.text, "a\u{FFFD}[2J");
-        assert_eq!(Cell::from("x".repeat(100)).text.chars().count(), MAX_CELL);
         assert_eq!(text_of(&json!({"a": "\u{202e}x"}), "a"), "\u{FFFD}x");
     }
 

@@ -6,7 +6,7 @@ use super::task_show::{describe, table};
 use super::task_spec::{CreateArguments, UpdateArguments, create, update};
 use super::task_state as state;
 use super::task_trigger as trigger;
-use super::{PageArguments, Remote, now, task_next, task_why};
+use super::{PageArguments, Remote, now, task_apply, task_next, task_why};
 use crate::client::segment;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -23,6 +23,8 @@ pub(crate) enum Verb {
     Update(Box<UpdateArguments>),
     /// Delete a task config; its history stays unless you say otherwise
     Delete(DeleteArguments),
+    /// Make plugins and tasks what a file declares, after showing the difference
+    Apply(task_apply::Arguments),
     /// Make no more slots; what is passed over is not made up
     Pause(PauseArguments),
     /// Make slots again, from now on
@@ -70,6 +72,9 @@ pub(crate) struct ListArguments {
     /// Only with this text in the name
     #[arg(long)]
     name: Option<String>,
+    /// Only those that this set of declarations wrote
+    #[arg(long, value_name = "SET")]
+    set: Option<String>,
     #[command(flatten)]
     page: PageArguments,
 }
@@ -109,16 +114,26 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             remote.show(&answer, |task| describe(task, now()))
         }
         Verb::Update(arguments) => update(remote, &arguments),
+        Verb::Apply(arguments) => task_apply::run(remote, &arguments),
         Verb::Delete(arguments) => delete(remote, &arguments),
         Verb::Pause(arguments) => {
             let body = json!({"reason": arguments.reason});
             let answer = remote.client.post(&arguments.task.path("/pause"), &body)?;
-            remote.show(&answer, |task| format!("Paused task {}.\n", task["id"]))
+            remote.show(&answer, |task| {
+                format!(
+                    "Paused task {0}.\nGo on: horarium task resume {0}\n",
+                    task["id"]
+                )
+            })
         }
         Verb::Resume(task) => {
             let answer = remote.client.post(&task.path("/resume"), &json!({}))?;
             remote.show(&answer, |task| {
-                format!("Resumed task {}.\n{}", task["id"], describe(task, now()))
+                format!(
+                    "Resumed task {0}.\n{1}See when it fires: horarium task next {0}\n",
+                    task["id"],
+                    describe(task, now())
+                )
             })
         }
         Verb::Trigger(arguments) => trigger::run(remote, &arguments),
@@ -136,6 +151,7 @@ fn list(remote: &Remote, arguments: &ListArguments) -> Outcome {
         ("scheduler_type", arguments.scheduler_type.clone()),
         ("paused", arguments.paused.map(|paused| paused.to_string())),
         ("name", arguments.name.clone()),
+        ("declared_by", arguments.set.clone()),
     ] {
         query.extend(value.map(|value| (key, value)));
     }
@@ -157,6 +173,9 @@ fn delete(remote: &Remote, arguments: &DeleteArguments) -> Outcome {
     let query = vec![("history", word.to_owned())];
     let answer = remote.client.delete(&arguments.task.path(""), &query)?;
     remote.show(&answer, |_| {
-        format!("Deleted task {}; {history}.\n", arguments.task.task)
+        format!(
+            "Deleted task {}; {history}. See the others: horarium task list\n",
+            arguments.task.task
+        )
     })
 }

@@ -47,6 +47,12 @@ pub(crate) fn table(tasks: &[Value], now: Timestamp) -> Table {
         "SCHEDULE",
         "NEXT",
         "PRIORITY>",
+        "OVERLAP+",
+        "RETRIES+>",
+        "TIMEOUT+>",
+        "DECLARED BY+",
+        "CHANGED+",
+        "PAUSED BECAUSE+",
     ]);
     for task in tasks {
         let next = next_fire(task, now);
@@ -63,6 +69,15 @@ pub(crate) fn table(tasks: &[Value], now: Timestamp) -> Table {
             schedule(task).into(),
             Cell::painted(paint, next),
             text_of(task, "priority").into(),
+            text_of(task, "overlap").into(),
+            text_of(task, "max_retries").into(),
+            text_of(task, "timeout_seconds").into(),
+            text_of(task, "declared_by").into(),
+            instant_of(task, "updated_at")
+                .map(words::instant)
+                .unwrap_or_default()
+                .into(),
+            text_of(task, "pause_reason").into(),
         ]);
     }
     table
@@ -74,6 +89,7 @@ pub(crate) fn describe(task: &Value, now: Timestamp) -> String {
     facts
         .add("id", text_of(task, "id"))
         .add("key", text_of(task, "key"))
+        .add("declared by", text_of(task, "declared_by"))
         .add("name", text_of(task, "name"))
         .add("type", text_of(task, "task_type"))
         .add("version pinned", text_of(task, "plugin_version"))

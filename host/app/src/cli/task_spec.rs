@@ -240,7 +240,12 @@ pub(crate) fn create(remote: &Remote, arguments: &CreateArguments) -> Outcome {
     let spec = new_spec(arguments)?;
     let answer = remote.client.post_once("/v1/tasks", &spec, key)?;
     remote.show(&answer, |task| {
-        format!("Created task {}.\n{}", task["id"], describe(task, now()))
+        format!(
+            "Created task {}.\n{}{}",
+            task["id"],
+            describe(task, now()),
+            next_step(task)
+        )
     })
 }
 
@@ -260,8 +265,27 @@ pub(crate) fn update(remote: &Remote, arguments: &UpdateArguments) -> Outcome {
         &patch,
     )?;
     remote.show(&answer, |task| {
-        format!("Updated task {}.\n{}", task["id"], describe(task, now()))
+        format!(
+            "Updated task {}.\n{}{}",
+            task["id"],
+            describe(task, now()),
+            next_step(task)
+        )
     })
+}
+
+/// What a person is likely to do with a task she wrote.
+fn next_step(task: &Value) -> String {
+    let id = &task["id"];
+    if task["paused"] == true {
+        format!("Let it fire: horarium task resume {id}\n")
+    } else if task["is_scheduled"] == true {
+        format!(
+            "See when it fires: horarium task next {id}; run it now: horarium task trigger {id} --wait\n"
+        )
+    } else {
+        format!("Run it: horarium task trigger {id} --wait\n")
+    }
 }
 
 /// The merge patch (RFC 7396) that makes of `current` what was asked for.

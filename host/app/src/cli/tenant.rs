@@ -69,13 +69,16 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let answer = remote
                 .client
                 .patch(&path(&arguments.name), json, None, &body)?;
-            remote.show(&answer, facts)
+            remote.show(&answer, |tenant| {
+                format!("{}\nSee all: horarium tenant list\n", facts(tenant))
+            })
         }
         Verb::Delete(Name { name }) => {
             let answer = remote.client.delete(&path(&name), &Vec::new())?;
             remote.show(&answer, |_| {
                 format!(
-                    "Tenant {name} is deleted: its tokens are good no more, its history goes in the background.\n"
+                    "Tenant {name} is deleted: its tokens are good no more, its history goes in the background.\n\
+                     See the others: horarium tenant list\n"
                 )
             })
         }

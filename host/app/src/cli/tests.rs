@@ -65,6 +65,13 @@ fn every_verb_takes_the_global_flags_and_its_own() {
         "bench schedule --configs 100 --due-per-second 10 --for 5 --database-url postgres://h/d --json",
         "doctor --json",
         "completions bash",
+        "man --dir d",
+        "task apply -f tasks.toml --dry-run --prune --yes --take-over --json",
+        "task list --set team/tasks -o wide --watch",
+        "execution show u --watch=5 -o json",
+        "import sqlalchemy --from postgres://h/d --schema s --naive-timezone Europe/Berlin --map A=b --apply --no-history",
+        "import crontab - --system --timezone UTC --map a=b --map c=d --set cron --paused",
+        "import celery-beat f.json --timezone UTC --apply --json",
     ] {
         if let Err(error) = parses(line) {
             panic!("{line}: {error}");
@@ -82,6 +89,10 @@ fn bad_usage_exits_with_2() {
         "task state reset 7",
         "task parameters set 7",
         "bench drain --tasks 0",
+        "task apply",
+        "task list --watch=0",
+        "import crontab f --timezone Berlin",
+        "import crontab f --map a=B",
     ] {
         let error = parses(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

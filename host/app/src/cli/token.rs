@@ -186,6 +186,8 @@ fn table(tokens: &[Value]) -> Table {
         "STATE",
         "EXPIRES",
         "LAST USED",
+        "SCOPE+",
+        "CREATED BY+",
     ]);
     for token in tokens {
         let when = |key| instant_of(token, key).map(|at| words::from_now(at, now()));
@@ -207,6 +209,8 @@ fn table(tokens: &[Value]) -> Table {
             when("last_used_at")
                 .unwrap_or_else(|| "never".into())
                 .into(),
+            list(&token["scope"]).into(),
+            text_of(token, "created_by").into(),
         ]);
     }
     table

@@ -4,11 +4,13 @@
 use super::{Plugins, ServiceResult};
 use crate::runner::PendingCompile;
 use crate::store::{ConfigFilter, FinishVersion, Page};
+use horarium_model::ConfigId;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::grant::{Grant, HttpGrant};
 use horarium_model::task_type::PluginVersion;
 use horarium_model::text::one_line;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Configs read at once when a new version's schema is held against them.
 const CONFIG_PAGE: u32 = 500;
@@ -141,11 +143,15 @@ impl Plugins {
                 )));
             }
         }
-        self.broken_config(version).await
+        self.broken_config(version, &HashSet::new()).await
     }
 
-    /// The first config of the type, not pinned elsewhere, whose parameters the version refuses.
-    async fn broken_config(&self, version: &PluginVersion) -> ServiceResult<Option<String>> {
+    /// The first config of the type, not pinned elsewhere and none of `except`, whose parameters the version refuses.
+    pub(super) async fn broken_config(
+        &self,
+        version: &PluginVersion,
+        except: &HashSet<ConfigId>,
+    ) -> ServiceResult<Option<String>> {
         let filter = ConfigFilter {
             task_type: Some(version.task_type.clone()),
             ..ConfigFilter::default()
@@ -158,7 +164,7 @@ impl Plugins {
                 .configs(version.tenant_id, &filter, &page)
                 .await?;
             for config in listing.items {
-                if config.spec.plugin_version.is_some() {
+                if config.spec.plugin_version.is_some() || except.contains(&config.id) {
                     continue;
                 }
                 let checked = self
@@ -200,6 +206,20 @@ fn asked(version: &PluginVersion) -> impl Iterator<Item = Grant> + '_ {
 /// What a version asks for beyond what it was granted.
 fn not_granted(version: &PluginVersion) -> impl Iterator<Item = Grant> + '_ {
     asked(version).filter(|asked| !covered(asked, &version.grants))
+}
+
+/// What a person should know of a version that asks for more than it is granted.
+pub(super) fn asks_for_more(version: &PluginVersion) -> Option<String> {
+    let missing: Vec<String> = not_granted(version)
+        .map(|asked| format!("`{asked}`"))
+        .collect();
+    match missing.is_empty() {
+        true => None,
+        false => Some(format!(
+            "asks for {}, which is not granted",
+            missing.join(", ")
+        )),
+    }
 }
 
 /// Whether grants allow all that `asked` would.

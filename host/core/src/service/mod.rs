@@ -1,12 +1,14 @@
 //! The operations of the business, as every surface (REST, later pages and imports) calls them: checked
 //! input, one meaning of each verb, and the bells rung afterwards. A surface only translates.
 
+mod apply;
 mod audit;
 mod batch;
 mod bulk;
 pub mod events;
 mod executions;
 mod finish;
+mod import;
 mod logs;
 mod next;
 mod once;
@@ -24,11 +26,16 @@ mod validate;
 mod why;
 mod why_execution;
 
+pub use apply::{
+    Action, Apply, ApplyItem, ApplyOutcome, ApplyRequest, Change, Existing, PluginWish, Subject,
+    Unfit,
+};
 pub use audit::Audit;
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use events::{Event, EventPlace, EventStream, Events};
 pub use executions::{ExecutionView, Executions};
+pub use import::{ImportOutcome, ImportRequest};
 pub use logs::{LogCursor, LogPage};
 pub use next::{NextSlots, PreviewSlot};
 pub use once::{Once, RequestKey, Requests};
@@ -129,6 +136,8 @@ pub struct Context {
 pub struct Services {
     /// Task configs.
     pub tasks: Tasks,
+    /// Declarations of plugins and tasks.
+    pub apply: Apply,
     /// Registered plugins.
     pub plugins: Plugins,
     /// Executions.
@@ -148,10 +157,15 @@ pub struct Services {
 impl Services {
     /// The services over one context.
     pub fn new(context: Context) -> Self {
+        let plugins = Plugins::new(context.clone());
         Self {
             tasks: Tasks(context.clone()),
-            plugins: Plugins::new(context.clone()),
             events: Events(context.clone()),
+            apply: Apply {
+                cx: context.clone(),
+                plugins: plugins.clone(),
+            },
+            plugins,
             tenants: Tenants(context.clone()),
             tokens: Tokens(context.clone()),
             audit: Audit::new(context.clone()),

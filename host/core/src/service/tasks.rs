@@ -283,7 +283,11 @@ fn merged_spec(
 }
 
 /// What a change of the spec does to the schedule's position (rules S2 and S9).
-fn reanchor(old: &TaskConfig, new: &TaskSpec, now: Timestamp) -> ServiceResult<Option<Reanchor>> {
+pub(super) fn reanchor(
+    old: &TaskConfig,
+    new: &TaskSpec,
+    now: Timestamp,
+) -> ServiceResult<Option<Reanchor>> {
     let before = &old.spec;
     let cursor = old.schedule_state.cursor();
     let next = |from: Timestamp| -> ServiceResult<Option<Timestamp>> {

@@ -14,16 +14,22 @@ impl Context {
     /// Checks a spec that is new, or that changed in what concerns its plugin.
     pub(super) async fn check_spec(&self, tenant: TenantId, spec: &TaskSpec) -> ServiceResult<()> {
         let version = self.version_for(tenant, spec).await?;
-        let mut problems = self.limit_problems(&spec.limits, version.as_deref(), "/limits");
-        let levels = self.policy.levels(version.as_deref());
+        self.check_fit(spec, version.as_deref()).await
+    }
+
+    /// Checks a spec against the version it runs; with none, what can be checked without.
+    pub(super) async fn check_fit(
+        &self,
+        spec: &TaskSpec,
+        version: Option<&PluginVersion>,
+    ) -> ServiceResult<()> {
+        let mut problems = self.limit_problems(&spec.limits, version, "/limits");
+        let levels = self.policy.levels(version);
         let max = levels
             .and(Level::Task, spec.limits)
             .effective()
             .parameters_bytes;
-        match self
-            .check_parameters(version.as_deref(), &spec.parameters, max)
-            .await
-        {
+        match self.check_parameters(version, &spec.parameters, max).await {
             Ok(_) => {}
             Err(Invalid(more)) => problems.extend(more),
         }

@@ -37,6 +37,7 @@ macro_rules! catalog_operations {
             configs(tenant: TenantId, filter: &ConfigFilter, page: &Page) -> Listing<TaskConfig>;
             changed_configs(tenant: TenantId, since: Timestamp, limit: u32) -> Vec<TaskConfig>;
             delete_config(now: Timestamp, tenant: TenantId, id: ConfigId, history: HistoryOnDelete) -> Deleted;
+            declare(now: Timestamp, tenant: TenantId, declaration: Declaration) -> Declared;
             purge_deleted(limit: u32) -> bool;
             add_version(now: Timestamp, version: PluginVersion, bytes: Vec<u8>) -> PluginVersion;
             finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
@@ -65,6 +66,7 @@ macro_rules! history_operations {
             attempts(tenant: TenantId, task_id: TaskId) -> Vec<AttemptRecord>;
             logs(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<LogLine>;
             http_calls(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<HttpCall>;
+            take_in(tenant: TenantId, items: Vec<EndedElsewhere>) -> Vec<bool>;
         }
     };
 }

@@ -4,6 +4,9 @@ use super::{KeptAnswer, KeyedRequest, Listing, Page, StoreError, StoreResult};
 use crate::runner::StateEntry;
 use horarium_model::config::SkipStreak;
 use horarium_model::descriptor::Descriptor;
+use horarium_model::grant::Grant;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::program::ProgramInput;
 use horarium_model::schedule::SchedulerType;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
@@ -98,6 +101,18 @@ pub trait Catalog: Send + Sync + 'static {
         id: ConfigId,
         history: HistoryOnDelete,
     ) -> StoreResult<Deleted>;
+
+    /// Carries out a whole declaration, or nothing of it when anything stands in the way.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when a version differs, a key is taken, or a plugin's version is not ready or another
+    /// than expected is active.
+    async fn declare(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        declaration: Declaration,
+    ) -> StoreResult<Declared>;
 
     /// One batch of the work that deletions left behind (rewriting or removing history). Returns whether
     /// there is more.
@@ -246,6 +261,49 @@ pub enum Created {
     Repeated(KeptAnswer),
 }
 
+/// What `task apply` changes, all together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Declaration {
+    /// Its name, which the configs it writes carry.
+    pub set: String,
+    /// Versions that are to be active, with what they may.
+    pub plugins: Vec<DeclaredVersion>,
+    /// New configs.
+    pub creates: Vec<TaskSpec>,
+    /// Configs that are there.
+    pub updates: Vec<(ConfigId, ConfigUpdate)>,
+    /// Configs to delete, each with the version it must still have. Their history stays.
+    pub deletes: Vec<(ConfigId, i64)>,
+}
+
+/// A version as it is declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredVersion {
+    /// The registered name.
+    pub task_type: String,
+    /// The version, which is ready.
+    pub digest: String,
+    /// The version that must still be the active one.
+    pub expected_active: Option<String>,
+    /// What it may do.
+    pub grants: Vec<Grant>,
+    /// Its limits.
+    pub limits: LimitOverrides,
+    /// What of the parameters it is started with.
+    pub input: ProgramInput,
+}
+
+/// What a declaration wrote.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Declared {
+    /// The new configs, in their order.
+    pub created: Vec<TaskConfig>,
+    /// The changed ones, in their order.
+    pub updated: Vec<TaskConfig>,
+    /// What the deletions did.
+    pub deleted: Deleted,
+}
+
 /// Which configs to list.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigFilter {
@@ -257,6 +315,8 @@ pub struct ConfigFilter {
     pub paused: Option<bool>,
     /// Only with this text in the name, any case.
     pub name: Option<String>,
+    /// Only those of this set of declarations.
+    pub declared_by: Option<String>,
 }
 
 /// A change of a config.
@@ -299,6 +359,13 @@ pub struct Deleted {
     pub cancelled: u64,
     /// Executions that still run.
     pub running: u64,
+}
+
+impl std::ops::AddAssign for Deleted {
+    fn add_assign(&mut self, other: Self) {
+        self.cancelled += other.cancelled;
+        self.running += other.running;
+    }
 }
 
 /// How a version's registration ended.

@@ -1,10 +1,13 @@
 //! What ran: live and ended executions as every surface shows them.
 
 use super::{Listing, Page, StoreResult};
-use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
+use horarium_model::execution::{
+    AttemptRecord, HttpCall, LogLevel, LogLine, LogSource, State, Trigger,
+};
 use horarium_model::{ConfigId, ErrorKind, Execution, ExecutionId, TaskId, TenantId, Timestamp};
+use serde_json::Value;
 
-/// Reading executions.
+/// Reading executions, and taking in those that ended elsewhere.
 #[async_trait::async_trait]
 pub trait History: Send + Sync + 'static {
     /// One execution, live or ended.
@@ -49,6 +52,128 @@ pub trait History: Send + Sync + 'static {
         task_id: TaskId,
         page: &Page,
     ) -> StoreResult<Listing<HttpCall>>;
+
+    /// Takes in executions that ended in another system, all in one transaction; their ids are given anew, in their
+    /// order. Of each whether it was taken: one whose `task_id` is known is left as it is, so that the same may be
+    /// given again.
+    ///
+    /// # Errors
+    /// `NotFound` when the tenant is deleted.
+    async fn take_in(&self, tenant: TenantId, items: Vec<EndedElsewhere>)
+    -> StoreResult<Vec<bool>>;
+}
+
+/// An execution that ended in another system.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedElsewhere {
+    /// Its public id.
+    pub task_id: TaskId,
+    /// The config that stands for the one it had there.
+    pub config_id: Option<ConfigId>,
+    /// The name its plugin has here.
+    pub task_type: String,
+    /// How it ended.
+    pub is_success: bool,
+    /// When it started, if that is known.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Timestamp,
+    /// How long it took, if that is known.
+    pub duration_seconds: Option<f64>,
+    /// What it returned.
+    pub result: Option<Value>,
+    /// One line.
+    pub error_message: Option<String>,
+    /// What else was kept of the failure.
+    pub error_traceback: Option<String>,
+    /// What could not be taken as it was, a line each in its log.
+    pub notes: Vec<ImportNote>,
+}
+
+/// A remark on an execution that was taken in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportNote {
+    /// One line.
+    pub message: String,
+    /// Facts for machines.
+    pub fields: Option<Value>,
+}
+
+/// The host of executions that ended in another system.
+pub const IMPORT_HOST: &str = "import";
+
+impl EndedElsewhere {
+    /// Its state.
+    pub fn state(&self) -> State {
+        match self.is_success {
+            true => State::Succeeded,
+            false => State::Failed,
+        }
+    }
+
+    /// When it came into being, as far as is known.
+    pub fn created_at(&self) -> Timestamp {
+        self.started_at.unwrap_or(self.completed_at)
+    }
+
+    /// Its log.
+    pub fn log(&self) -> Vec<LogLine> {
+        let lines = self.notes.iter().zip(0..);
+        lines
+            .map(|(note, line)| LogLine {
+                line,
+                attempt: 1,
+                at: self.completed_at,
+                level: LogLevel::Info,
+                source: LogSource::Host,
+                message: note.message.clone(),
+                fields: note.fields.clone(),
+            })
+            .collect()
+    }
+
+    /// As reads show it.
+    pub fn execution(&self, id: ExecutionId, tenant_id: TenantId) -> Execution {
+        Execution {
+            id,
+            config_id: self.config_id,
+            task_id: self.task_id,
+            is_success: Some(self.is_success),
+            started_at: self.started_at,
+            completed_at: Some(self.completed_at),
+            duration_seconds: self.duration_seconds,
+            result: self.result.clone(),
+            error_message: self.error_message.clone(),
+            error_traceback: self.error_traceback.clone(),
+            tenant_id,
+            task_type: self.task_type.clone(),
+            state: self.state(),
+            trigger: Trigger::Api,
+            slot: None,
+            slot_last: None,
+            slot_count: None,
+            skip_reason: None,
+            priority: 0,
+            attempt: 1,
+            max_attempts: 1,
+            lost: 0,
+            parameters: None,
+            error_kind: None,
+            usage: None,
+            limits: None,
+            timeout_seconds: None,
+            plugin_digest: None,
+            host: Some(IMPORT_HOST.to_owned()),
+            created_at: self.created_at(),
+            first_started_at: self.started_at,
+            due_at: None,
+            expires_at: None,
+            cancel_requested_at: None,
+            progress: None,
+            parent_task_id: None,
+            retry_of: None,
+        }
+    }
 }
 
 /// From where on something is news.

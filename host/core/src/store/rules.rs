@@ -496,6 +496,11 @@ pub fn version_not(task_type: &str, digest: &str, found: &str, wanted: &str) -> 
     format!("version {digest} of `{task_type}` is {found}, not {wanted}")
 }
 
+/// The sentence of a declaration that was made from another active version.
+pub fn other_active(task_type: &str) -> String {
+    format!("another version of `{task_type}` was made active meanwhile")
+}
+
 /// The sentence of a fire order without an id for each of its fires.
 pub fn too_few_ids(config: ConfigId) -> String {
     format!("the order for task {config} has fewer task ids than slots that fire")

@@ -117,6 +117,8 @@ CREATE TABLE task_configs (
     pause_reason text,
     pause_after_failures bigint,
     expires_after_seconds bigint,
+    -- The set of declarations that wrote it.
+    declared_by text COLLATE "C",
     version bigint NOT NULL,
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,
@@ -129,6 +131,8 @@ CREATE UNIQUE INDEX task_configs_key ON task_configs (tenant_id, key)
     WHERE key IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX task_configs_tenant ON task_configs (tenant_id, id) WHERE deleted_at IS NULL;
 CREATE INDEX task_configs_changed ON task_configs (tenant_id, updated_at) WHERE deleted_at IS NULL;
+CREATE INDEX task_configs_declared ON task_configs (tenant_id, declared_by, id)
+    WHERE declared_by IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX task_configs_deleted ON task_configs (id) WHERE deleted_at IS NOT NULL;
 
 -- The hot part of a config.

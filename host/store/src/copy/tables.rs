@@ -81,7 +81,7 @@ pub(crate) const TABLES: &[Table] = &[
         ints: "id tenant_id max_retries timeout_seconds priority pause_after_failures \
             expires_after_seconds version created_at updated_at deleted_at",
         flags: "paused delete_history",
-        texts: "key name name_folded task_type scheduler_type overlap plugin_version pause_reason",
+        texts: "key name name_folded task_type scheduler_type overlap plugin_version pause_reason declared_by",
         jsons: "parameters schedule_config limits retry_policy concurrency chain",
         ..TABLE
     },

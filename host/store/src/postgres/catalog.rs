@@ -1,11 +1,13 @@
 //! [`Catalog`] over the functions that do the work.
 
 use super::tx::query_scalar;
-use super::{PostgresStore, access, breakers, configs, deletions, plugins, sql, task_state};
+use super::{
+    PostgresStore, access, breakers, configs, declare, deletions, plugins, sql, task_state,
+};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
-    Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
-    KeyedRequest, Listing, Page, StoreResult, TenantBounds,
+    Catalog, ConfigFilter, ConfigUpdate, Created, Declaration, Declared, Deleted, FinishVersion,
+    HistoryOnDelete, KeyedRequest, Listing, Page, StoreResult, TenantBounds,
 };
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
@@ -136,6 +138,21 @@ impl Catalog for PostgresStore {
     ) -> StoreResult<Deleted> {
         write!(self, [], |tx| deletions::delete(
             tx, now, tenant, id, history
+        ))
+    }
+
+    async fn declare(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        declaration: Declaration,
+    ) -> StoreResult<Declared> {
+        let declaration = Arc::new(declaration);
+        write!(self, [declaration], |tx| declare::declare(
+            tx,
+            now,
+            tenant,
+            &declaration
         ))
     }
 

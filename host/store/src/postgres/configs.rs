@@ -95,6 +95,7 @@ pub(super) async fn list(
         .bind(filter.paused)
         .bind(filter.name.as_ref().map(|name| name.to_lowercase()))
         .bind(i64::from(page.limit) + 1)
+        .bind(filter.declared_by.as_deref())
         .fetch_all(connection)
         .await?;
     let items = found
@@ -177,9 +178,13 @@ fn taken(error: sqlx::Error, spec: &TaskSpec) -> Fault {
     }
 }
 
-/// Tells caches that configs, plugins or grants changed. The last lock a transaction takes.
+/// Tells caches that configs, plugins or grants changed. The last lock a transaction takes: one that makes several
+/// changes holds it back until then.
 pub(super) async fn bump_epoch(tx: &mut Tx) -> PgResult<()> {
     tx.tidings.catalog = true;
+    if tx.holds_epoch {
+        return Ok(());
+    }
     query(sql::BUMP_EPOCH).execute(tx.connection()).await?;
     Ok(())
 }
@@ -212,7 +217,7 @@ pub(super) async fn create_once(
     Ok(Created::Done(Box::new(config)))
 }
 
-async fn create(
+pub(super) async fn create(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

@@ -3,14 +3,17 @@
 use super::enqueue::floor;
 use super::rows::Cells as _;
 use super::tx::{PgResult, kept, query, query_scalar};
-use super::{PostgresStore, rows, sql};
+use super::{PostgresStore, import, rows, sql};
 use crate::columns::{by_id, cut, cut_counted, micros, seen};
-use horarium_core::store::{ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult};
+use horarium_core::store::{
+    EndedElsewhere, ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult,
+};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 use serde::de::DeserializeOwned;
 use sqlx::QueryBuilder;
 use sqlx::postgres::{PgConnection, Postgres};
+use std::sync::Arc;
 
 #[async_trait::async_trait]
 impl History for PostgresStore {
@@ -75,6 +78,20 @@ impl History for PostgresStore {
         self.read(move |connection| {
             let page = page.clone();
             Box::pin(async move { pieces(connection, sql::HTTP, tenant, task_id, &page).await })
+        })
+        .await
+    }
+
+    async fn take_in(
+        &self,
+        tenant: TenantId,
+        items: Vec<EndedElsewhere>,
+    ) -> StoreResult<Vec<bool>> {
+        import::make_room(self, &items).await?;
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { import::take_in(tx, tenant, &items).await })
         })
         .await
     }

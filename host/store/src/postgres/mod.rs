@@ -14,13 +14,16 @@ mod complete;
 mod configs;
 mod connect;
 pub(crate) mod copy;
+mod declare;
 mod deletions;
 mod end;
 mod enqueue;
 mod fire;
+mod foreign;
 mod hints;
 mod history;
 mod hosts;
+mod import;
 pub(crate) mod jsonb;
 mod keys;
 mod partitions;
@@ -36,6 +39,7 @@ mod tls;
 mod tx;
 mod vault;
 
+pub use foreign::{ForeignColumn, ForeignDatabase, ForeignRow, ForeignTable, without_driver};
 pub use partitions::PartitionSpan;
 pub use schema::PostgresStatus;
 

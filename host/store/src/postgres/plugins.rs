@@ -47,7 +47,7 @@ pub(super) async fn in_force(
 }
 
 /// A version that must exist, in the state that the wish needs.
-async fn version_in(
+pub(super) async fn version_in(
     tx: &mut Tx,
     tenant: TenantId,
     task_type: &str,
@@ -79,7 +79,12 @@ async fn written(
 }
 
 /// Locks a type, and the bytes of a digest, which types may share.
-async fn lock(tx: &mut Tx, tenant: TenantId, task_type: &str, digest: &str) -> PgResult<()> {
+pub(super) async fn lock(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+) -> PgResult<()> {
     query(sql::LOCK_TYPE)
         .bind(tenant)
         .bind(task_type)
@@ -201,7 +206,7 @@ pub(super) async fn finish_version(
     written(tx, tenant, task_type, digest).await
 }
 
-async fn make_active(
+pub(super) async fn make_active(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

@@ -22,7 +22,7 @@ macro_rules! configs {
          c.parameters::text, c.schedule_config::text, c.max_retries, c.timeout_seconds, c.priority, \
          c.limits::text, c.retry_policy::text, c.overlap, c.concurrency::text, c.chain::text, c.plugin_version, c.paused, \
          c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
-         c.updated_at, c.deleted_at, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+         c.updated_at, c.deleted_at, c.declared_by, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
          s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
          FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL", $($rest),*)
     };
@@ -328,6 +328,7 @@ statements! {
         u(id, config_id, task_id, tenant_id, task_type, trigger, reason, priority, max_attempts, parent)";
     /// Every live row of a config is locked, so that what is on its way to wait is seen waiting.
     LOCK_LIVE_OF_CONFIG = "SELECT id, state FROM live_executions WHERE config_id = $1 ORDER BY id FOR UPDATE";
+    LOCK_LIVE_OF_CONFIGS = "SELECT id FROM live_executions WHERE config_id = ANY ($1) ORDER BY id FOR UPDATE";
     FLAG_RUNNING = "UPDATE live_executions SET cancel_requested_at = $2 \
         WHERE config_id = $1 AND state = 'running' AND cancel_requested_at IS NULL RETURNING id, task_id";
 
@@ -478,6 +479,13 @@ statements! {
          CASE WHEN g.first_started_at IS NOT DISTINCT FROM g.started_at THEN e.started_at ELSE g.first_started_at END, \
          g.due_at, g.expires_at, g.cancel_requested_at, coalesce(e.progress::jsonb, g.progress), \
          g.parent_task_id, g.retry_of, e.ended_claim FROM gone g JOIN ended e ON e.id = g.id");
+    /// See `import::row`. The ids of those that were not there.
+    INSERT_IMPORTED = concat!(history_columns!(),
+        "SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::boolean, (j ->> 4)::bigint, \
+         (j ->> 5)::bigint, (j ->> 6)::double precision, nullif(j -> 7, 'null'), j ->> 8, j ->> 9, \
+         (j ->> 10)::bigint, j ->> 11, j ->> 12, 'api', NULL, NULL, NULL, NULL, 0, 1, 1, 0, NULL, NULL, NULL, \
+         NULL, NULL, NULL, j ->> 13, (j ->> 14)::bigint, (j ->> 4)::bigint, NULL, NULL, NULL, NULL, NULL, NULL, \
+         NULL FROM jsonb_array_elements($1::jsonb) a(j) ON CONFLICT DO NOTHING RETURNING id");
     DELETE_LIVE = "DELETE FROM live_executions WHERE id = ANY ($1)";
     DELETE_PARAMETERS = "DELETE FROM live_parameters WHERE execution_id = ANY ($1)";
     /// tenants, ids
@@ -598,7 +606,8 @@ statements! {
     CONFIGS_BY_IDS = configs!(" AND c.id = ANY ($1) ORDER BY c.id");
     LIST_CONFIGS = configs!(" AND c.tenant_id = $1 AND c.id < $2 AND ($3::text IS NULL OR c.task_type = $3) \
         AND ($4::text IS NULL OR c.scheduler_type = $4) AND ($5::boolean IS NULL OR c.paused = $5) \
-        AND ($6::text IS NULL OR position($6 IN c.name_folded) > 0) ORDER BY c.id DESC LIMIT $7");
+        AND ($6::text IS NULL OR position($6 IN c.name_folded) > 0) \
+        AND ($8::text IS NULL OR c.declared_by = $8) ORDER BY c.id DESC LIMIT $7");
     KEY_OWNER = "SELECT id FROM task_configs WHERE tenant_id = $1 AND key = $2 \
         AND key IS NOT NULL AND deleted_at IS NULL";
     INSERT_CONFIG = "INSERT INTO task_configs (tenant_id, key, name, name_folded, task_type, scheduler_type, \
@@ -607,6 +616,7 @@ statements! {
         expires_after_seconds, version, created_at, updated_at) VALUES ($2, $3, $4, $5, $6, $7, $8::jsonb, \
         $9::jsonb, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16::jsonb, $17::jsonb, $18, $19, $20, $21, \
         $22, 1, $1, $1) RETURNING id";
+    DECLARED_BY = "UPDATE task_configs SET declared_by = $2 WHERE id = $1";
     INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at, zone_data) VALUES ($1, $2, $3, $4)";
     UPDATE_CONFIG = "UPDATE task_configs SET key = $3, name = $4, name_folded = $5, task_type = $6, \
         scheduler_type = $7, parameters = $8::jsonb, schedule_config = $9::jsonb, max_retries = $10, \
@@ -681,6 +691,8 @@ statements! {
         grants, limits, input, activate, grant_asked, warnings, created_at) \
         VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8::jsonb, $9, $10, $11::jsonb, $12)";
     SET_WISHES = "UPDATE plugin_versions SET grants = $2::jsonb, input = $3::jsonb WHERE id = $1";
+    /// id, grants, limits, input
+    SET_DECLARED = "UPDATE plugin_versions SET grants = $2::jsonb, limits = $3::jsonb, input = $4::jsonb WHERE id = $1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = $2::jsonb, warnings = $3::jsonb WHERE id = $1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = $2 WHERE id = $1";
     /// Bytes are shared between types, so their coming and going has a lock of its own.

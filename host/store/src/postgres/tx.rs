@@ -157,6 +157,8 @@ pub(super) struct Tx {
     pub(super) tidings: Tidings,
     /// What the last try found locked by others too late to wait for it.
     pub(super) ahead: Ahead,
+    /// More changes of the catalog come: its epoch is moved after the last.
+    pub(super) holds_epoch: bool,
 }
 
 impl Drop for Tx {
@@ -204,6 +206,7 @@ async fn begin(shared: &Shared) -> PgResult<Tx> {
             is_open: true,
             tidings: Tidings::default(),
             ahead: Ahead::default(),
+            holds_epoch: false,
         };
         match in_time(shared.options.connect_timeout, tx.statement(&shared.begin)).await {
             Ok(()) => return Ok(tx),

@@ -1,10 +1,12 @@
 //! [`Catalog`] over the functions that do the work.
 
-use super::{SqliteStore, access, breakers, configs, db, deletions, plugins, sql, task_state};
+use super::{
+    SqliteStore, access, breakers, configs, db, declare, deletions, plugins, sql, task_state,
+};
 use horarium_core::runner::StateEntry;
 use horarium_core::store::{
-    Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
-    KeyedRequest, Listing, Page, StoreResult, TenantBounds,
+    Catalog, ConfigFilter, ConfigUpdate, Created, Declaration, Declared, Deleted, FinishVersion,
+    HistoryOnDelete, KeyedRequest, Listing, Page, StoreResult, TenantBounds,
 };
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
@@ -134,6 +136,21 @@ impl Catalog for SqliteStore {
     ) -> StoreResult<Deleted> {
         write!(self, [], |tx| deletions::delete(
             tx, now, tenant, id, history
+        ))
+    }
+
+    async fn declare(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        declaration: Declaration,
+    ) -> StoreResult<Declared> {
+        let declaration = Arc::new(declaration);
+        write!(self, [declaration], |tx| declare::declare(
+            tx,
+            now,
+            tenant,
+            &declaration
         ))
     }
 

@@ -98,6 +98,7 @@ pub(super) async fn list(
         .bind(filter.paused)
         .bind(filter.name.as_ref().map(|name| name.to_lowercase()))
         .bind(i64::from(page.limit) + 1)
+        .bind(filter.declared_by.as_deref())
         .fetch_all(connection)
         .await
         .map_err(db)?;
@@ -183,7 +184,7 @@ pub(super) async fn create_once(
     Ok(Created::Done(Box::new(config)))
 }
 
-async fn create(
+pub(super) async fn create(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

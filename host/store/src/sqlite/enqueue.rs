@@ -141,7 +141,11 @@ pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> Sto
 
 async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<EnqueueReceipt>> {
     let items = &batch.items;
-    let known = known_tasks(tx, items).await?;
+    let tasks: Vec<_> = items
+        .iter()
+        .map(|item| (item.tenant_id, item.task_id))
+        .collect();
+    let known = known_tasks(tx, &tasks).await?;
     let alive = configs_alive(tx, items).await?;
     let watched = items.iter().filter(|item| item.refuse_if_live);
     let watched: HashSet<ConfigId> = watched.filter_map(|item| item.config_id).collect();
@@ -180,22 +184,20 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
     Ok(receipts.collect())
 }
 
-async fn known_tasks(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<HashSet<(i64, TaskId)>> {
-    let wanted: Vec<(i64, String)> = items
-        .iter()
-        .map(|i| (i.tenant_id, i.task_id.to_string()))
-        .collect();
+/// Those of these tasks that live or have ended already.
+pub(super) async fn known_tasks(
+    tx: &mut Tx,
+    tasks: &[(i64, TaskId)],
+) -> StoreResult<HashSet<(i64, TaskId)>> {
     let rows = sqlx::query(sql::KNOWN_TASKS)
-        .bind(text(&wanted)?)
+        .bind(text(&tasks)?)
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    let mut known = HashSet::with_capacity(items.len());
+    let mut known = HashSet::with_capacity(tasks.len());
     for row in rows {
         let index: i64 = row.try_get(0).map_err(db)?;
-        if let Some(item) = usize::try_from(index).ok().and_then(|i| items.get(i)) {
-            known.insert((item.tenant_id, item.task_id));
-        }
+        known.extend(usize::try_from(index).ok().and_then(|i| tasks.get(i)));
     }
     Ok(known)
 }

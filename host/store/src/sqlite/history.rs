@@ -1,14 +1,17 @@
 //! What ran.
 
 use super::rows::Cells as _;
-use super::{SqliteStore, db, rows, sql};
+use super::{SqliteStore, db, import, rows, sql};
 use crate::columns::{by_id, cut, cut_counted, micros, seen};
-use horarium_core::store::{ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult};
+use horarium_core::store::{
+    EndedElsewhere, ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult,
+};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{QueryBuilder, Row};
+use std::sync::Arc;
 
 #[async_trait::async_trait]
 impl History for SqliteStore {
@@ -70,6 +73,19 @@ impl History for SqliteStore {
         let page = page.clone();
         self.read(move |connection| {
             Box::pin(async move { pieces(connection, sql::HTTP, tenant, task_id, &page).await })
+        })
+        .await
+    }
+
+    async fn take_in(
+        &self,
+        tenant: TenantId,
+        items: Vec<EndedElsewhere>,
+    ) -> StoreResult<Vec<bool>> {
+        let items = Arc::new(items);
+        self.write(move |tx| {
+            let items = items.clone();
+            Box::pin(async move { import::take_in(tx, tenant, &items).await })
         })
         .await
     }

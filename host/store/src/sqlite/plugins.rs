@@ -48,7 +48,7 @@ pub(super) async fn in_force(
 }
 
 /// A version that must exist, in the state that the wish needs.
-async fn version_in(
+pub(super) async fn version_in(
     tx: &mut Tx,
     tenant: TenantId,
     task_type: &str,
@@ -194,7 +194,7 @@ pub(super) async fn finish_version(
     written(tx, tenant, task_type, digest).await
 }
 
-async fn make_active(
+pub(super) async fn make_active(
     tx: &mut Tx,
     now: Timestamp,
     tenant: TenantId,

@@ -18,7 +18,7 @@ macro_rules! config_columns {
          json(c.schedule_config), c.max_retries, c.timeout_seconds, c.priority, json(c.limits), \
          json(c.retry_policy), c.overlap, json(c.concurrency), json(c.chain), c.plugin_version, c.paused, \
          c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
-         c.updated_at, c.deleted_at, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
+         c.updated_at, c.deleted_at, c.declared_by, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
          s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row"
     };
 }
@@ -363,6 +363,12 @@ statements! {
          l.due_at, l.expires_at, l.cancel_requested_at, \
          coalesce(jsonb_extract(j.value, '$[15]'), l.progress), l.parent_task_id, l.retry_of, j.value ->> 16 \
          FROM jsonb_each(?1) j CROSS JOIN live_executions l ON l.id = j.value ->> 0 AND l.state = 'running'");
+    /// See `import::row`.
+    INSERT_IMPORTED = concat!(history_columns!(),
+        "SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+         jsonb(nullif(value -> 7, 'null')), value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
+         'api', NULL, NULL, NULL, NULL, 0, 1, 1, 0, NULL, NULL, NULL, NULL, NULL, NULL, value ->> 13, \
+         value ->> 14, value ->> 4, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM jsonb_each(?1)");
     DELETE_LIVE = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1))";
     DELETE_PARAMETERS = "DELETE FROM live_parameters WHERE execution_id IN (SELECT value FROM json_each(?1))";
     DELETE_ATTEMPTS = "DELETE FROM task_attempts WHERE execution_id IN (SELECT value FROM json_each(?1))";
@@ -469,7 +475,8 @@ statements! {
     CONFIGS_BY_IDS = configs!(" AND c.id IN (SELECT value FROM json_each(?1)) ORDER BY c.id");
     LIST_CONFIGS = configs!(" AND c.tenant_id = ?1 AND c.id < ?2 AND (?3 IS NULL OR c.task_type = ?3) \
         AND (?4 IS NULL OR c.scheduler_type = ?4) AND (?5 IS NULL OR c.paused = ?5) \
-        AND (?6 IS NULL OR instr(c.name_folded, ?6) > 0) ORDER BY c.id DESC LIMIT ?7");
+        AND (?6 IS NULL OR instr(c.name_folded, ?6) > 0) \
+        AND (?8 IS NULL OR c.declared_by = ?8) ORDER BY c.id DESC LIMIT ?7");
     KEY_OWNER = "SELECT id FROM task_configs WHERE tenant_id = ?1 AND key = ?2 \
         AND key IS NOT NULL AND deleted_at IS NULL";
     INSERT_CONFIG = "INSERT INTO task_configs (tenant_id, key, name, name_folded, task_type, scheduler_type, \
@@ -478,6 +485,7 @@ statements! {
         expires_after_seconds, version, created_at, updated_at) VALUES (?2, ?3, ?4, ?5, ?6, ?7, jsonb(?8), \
         jsonb(?9), ?10, ?11, ?12, jsonb(?13), jsonb(?14), ?15, jsonb(?16), jsonb(?17), ?18, ?19, ?20, ?21, \
         ?22, 1, ?1, ?1) RETURNING id";
+    DECLARED_BY = "UPDATE task_configs SET declared_by = ?2 WHERE id = ?1";
     INSERT_SCHEDULE = "INSERT INTO task_schedules (config_id, next_fire_at, anchor_at, zone_data) VALUES (?1, ?2, ?3, ?4)";
     UPDATE_CONFIG = "UPDATE task_configs SET key = ?3, name = ?4, name_folded = ?5, task_type = ?6, \
         scheduler_type = ?7, parameters = jsonb(?8), schedule_config = jsonb(?9), max_retries = ?10, \
@@ -553,6 +561,8 @@ statements! {
         grants, limits, input, activate, grant_asked, warnings, created_at) \
         VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), jsonb(?8), ?9, ?10, jsonb(?11), ?12)";
     SET_WISHES = "UPDATE plugin_versions SET grants = jsonb(?2), input = jsonb(?3) WHERE id = ?1";
+    /// id, grants, limits, input
+    SET_DECLARED = "UPDATE plugin_versions SET grants = jsonb(?2), limits = jsonb(?3), input = jsonb(?4) WHERE id = ?1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = jsonb(?2), warnings = jsonb(?3) WHERE id = ?1";
     VERSION_FAILED = "UPDATE plugin_versions SET state = 'failed', error = ?2 WHERE id = ?1";
     INSERT_BYTES = "INSERT INTO plugin_bytes (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING";

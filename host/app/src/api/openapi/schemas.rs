@@ -94,6 +94,7 @@ fn task(state: &Map<String, Value>) -> Value {
             field("id", id()),
             field("tenant_id", id()),
             field("is_scheduled", boolean()),
+            field("declared_by", or_null(text())),
             field("version", id()),
             field("created_at", instant()),
             field("updated_at", instant()),
@@ -424,8 +425,60 @@ fn outcomes() -> Vec<(&'static str, Value)> {
             ]),
         ),
         ("RetryOutcome", object(retried)),
+        ("ApplyOutcome", apply_outcome()),
+        (
+            "ImportOutcome",
+            object(vec![field("imported", number()), field("known", number())]),
+        ),
         ("CancelOutcome", object(cancelled)),
     ]
+}
+
+/// What a declaration changes.
+fn apply_outcome() -> Value {
+    let change = object(vec![
+        field("pointer", text()),
+        field("old", json!({})),
+        field("new", json!({})),
+    ]);
+    let item = |kind: &str, mut of_kind: Vec<Field>| {
+        let actions = ["create", "update", "unchanged", "delete", "undeclared"];
+        of_kind.extend(vec![
+            field("kind", words(&[kind])),
+            field("action", words(&actions)),
+            field("changes", list(change.clone())),
+            field("note", or_null(text())),
+        ]);
+        object(of_kind)
+    };
+    let plugin = item(
+        "plugin",
+        vec![
+            field("task_type", text()),
+            field("digest", text()),
+            field("registered", boolean()),
+        ],
+    );
+    let task = item(
+        "task",
+        vec![
+            field("key", or_null(text())),
+            field("id", or_null(id())),
+            field("version", or_null(id())),
+        ],
+    );
+    object(vec![
+        field("set", text()),
+        field("dry_run", boolean()),
+        field("plan", text()),
+        field("created", number()),
+        field("updated", number()),
+        field("unchanged", number()),
+        field("deleted", number()),
+        field("undeclared", number()),
+        field("cancelled", number()),
+        field("items", list(one_of(vec![plugin, task]))),
+    ])
 }
 
 /// A JSON Patch (RFC 6902).

@@ -5,7 +5,7 @@ use super::super::executions as handlers;
 use super::super::query::Params;
 use super::{Body, Route, Shape, all, answer, one, page, route};
 use axum::routing::{get, post};
-use horarium_core::service::{BatchRequest, Bulk, BulkRequest};
+use horarium_core::service::{BatchRequest, Bulk, BulkRequest, ImportRequest};
 use horarium_model::access::Permission::*;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -29,6 +29,11 @@ pub(super) const ROUTES: &[Route] = &[
         .keyed()
         .body(Body::Json(BatchRequest::describe))
         .answers(&[answer(202, Shape::One("BatchOutcome")).with(&["Idempotency-Replayed"])]),
+    route("POST", "/v1/executions/import", ExecutionsWrite, || post(handlers::import))
+        .says("importExecutions", "Takes in executions that ended in another system, all or none")
+        .more("One whose `task_id` is known is left as it is, so that the same may be sent again.")
+        .body(Body::Json(ImportRequest::describe))
+        .answers(&[one("ImportOutcome")]),
     route("POST", "/v1/executions/retry", ExecutionsWrite, || post(handlers::retry_many))
         .says("retryExecutions", "Runs again what fits a filter, newest first, in one transaction a call")
         .keyed()

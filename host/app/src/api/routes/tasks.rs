@@ -1,15 +1,24 @@
 //! Tasks, their parameters and their state.
 
 use super::super::query::Params;
-use super::super::{parameters, state, tasks as handlers};
+use super::super::{apply, parameters, state, tasks as handlers};
 use super::{Body, NOTHING, Route, Shape, all, answer, any_object, one, page, route};
 use axum::routing::{delete, get, patch, post, put};
-use horarium_core::service::TriggerRequest;
+use horarium_core::service::{ApplyRequest, TriggerRequest};
 use horarium_model::TaskSpec;
 use horarium_model::access::Permission::*;
 use horarium_model::input::Fields;
 
 pub(super) const ROUTES: &[Route] = &[
+    route("POST", "/v1/apply", TasksWrite, || post(apply::apply))
+        .says(
+            "applyDeclaration",
+            "Makes plugins and tasks what a document declares, all in one transaction",
+        )
+        .more("With `plugins` it needs `plugins:write` and `plugins:grant` besides.")
+        .body(Body::Json(ApplyRequest::describe))
+        .answers(&[one("ApplyOutcome")])
+        .refuses(&[412]),
     route("GET", "/v1/tasks", TasksRead, || get(handlers::list))
         .says("listTasks", "Tasks, newest first")
         .query(|| Params::describe(handlers::list_query))

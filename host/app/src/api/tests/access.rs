@@ -28,7 +28,7 @@ fn sample(method: &str, path: &str) -> Value {
 
 impl Harness {
     /// Sends JSON with a token.
-    async fn by(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+    pub(super) async fn by(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
         self.by_with(token, method, path, &[], body).await
     }
 
@@ -60,7 +60,7 @@ impl Harness {
     }
 
     /// Creates a token in a tenant; its id and its text.
-    async fn token(&self, tenant: &str, role: Role, differs: &Value) -> (i64, String) {
+    pub(super) async fn token(&self, tenant: &str, role: Role, differs: &Value) -> (i64, String) {
         let mut body = json!({"name": "a token", "role": role});
         for (key, value) in differs.as_object().expect("an object") {
             body[key] = value.clone();

@@ -1,6 +1,7 @@
 //! The API over the memory store and a small fake sandbox, driven through the router.
 
 mod access;
+mod apply;
 mod contract;
 mod enqueue;
 mod errors;

@@ -12,10 +12,12 @@ mod rules_chain;
 mod rules_claim;
 mod rules_complete;
 mod rules_configs;
+mod rules_declare;
 mod rules_deletion;
 mod rules_fire;
 mod rules_history;
 mod rules_hosts;
+mod rules_import;
 mod rules_limits;
 mod rules_schedule;
 mod rules_state;
@@ -33,10 +35,12 @@ pub use rules_chain::*;
 pub use rules_claim::*;
 pub use rules_complete::*;
 pub use rules_configs::*;
+pub use rules_declare::*;
 pub use rules_deletion::*;
 pub use rules_fire::*;
 pub use rules_history::*;
 pub use rules_hosts::*;
+pub use rules_import::*;
 pub use rules_limits::*;
 pub use rules_schedule::*;
 pub use rules_state::*;
@@ -155,6 +159,8 @@ macro_rules! conformance_rules {
             concurrent_updates_lose_nothing
             a_reanchor_writes_what_was_skipped
             configs_are_listed_by_filter_and_cursor
+            a_declaration_is_written_whole
+            a_declaration_that_fails_writes_nothing
             deleting_keeps_the_history
             deleting_may_take_the_history
             a_deleted_config_retries_no_more
@@ -171,6 +177,7 @@ macro_rules! conformance_rules {
             what_happens_is_news
             logs_and_attempts_are_kept_in_order
             http_calls_are_kept_in_order
+            what_ended_elsewhere_is_taken_in_once
             settings_of_a_type_are_kept
             secrets_are_kept_sealed
             secrets_are_sealed_anew_under_compare_and_set

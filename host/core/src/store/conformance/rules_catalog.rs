@@ -37,7 +37,7 @@ pub(super) fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
     }
 }
 
-fn ready(activate: bool) -> FinishVersion {
+pub(super) fn ready(activate: bool) -> FinishVersion {
     let descriptor = Descriptor {
         version: Some("1.2.3".into()),
         parameters_schema: Some(json!({"type": "object", "é": [u64::MAX]})),
@@ -58,7 +58,7 @@ pub(super) async fn add(lab: &Lab, task_type: &str, bytes: &[u8]) -> PluginVersi
         .expect("registers")
 }
 
-async fn finish(
+pub(super) async fn finish(
     lab: &Lab,
     task_type: &str,
     bytes: &[u8],

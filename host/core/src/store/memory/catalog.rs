@@ -3,11 +3,9 @@
 use super::{ConfigRow, Inner, MemoryStore};
 use crate::runner::StateEntry;
 use crate::store::{
-    Catalog, ConfigFilter, ConfigUpdate, Created, Deleted, FinishVersion, HistoryOnDelete,
-    KeyedRequest, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
+    Catalog, ConfigFilter, ConfigUpdate, Created, Declaration, Declared, Deleted, FinishVersion,
+    HistoryOnDelete, KeyedRequest, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
-use horarium_model::config::ScheduleState;
-use horarium_model::execution::State;
 use horarium_model::task_type::{
     PluginVersion, TaskType, TypeConcurrency, TypeConcurrencyChange, VersionState,
 };
@@ -37,33 +35,7 @@ impl Catalog for MemoryStore {
         {
             return Ok(Created::Repeated(kept));
         }
-        inner.refuse_deleted(tenant)?;
-        inner.check_key(tenant, None, spec.key.as_deref())?;
-        let id = inner.last_config + 1;
-        let schedule_state = ScheduleState {
-            next_fire_at: rules::first_fire(&spec, id, now)?,
-            anchor_at: now,
-            ..ScheduleState::default()
-        };
-        let config = TaskConfig {
-            id,
-            tenant_id: tenant,
-            spec,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-            deleted_at: None,
-            schedule_state,
-        };
-        inner.last_config = id;
-        inner.epoch += 1;
-        let row = ConfigRow {
-            config: config.clone(),
-            state_version: 0,
-            state: BTreeMap::new(),
-            delete_history: false,
-        };
-        inner.configs.insert(id, row);
+        let config = inner.create(now, tenant, spec, None)?;
         if let Some(request) = &request {
             inner.keep_answer(now, request, &config);
         }
@@ -133,6 +105,10 @@ impl Catalog for MemoryStore {
                     && name
                         .as_ref()
                         .is_none_or(|n| spec.name.to_lowercase().contains(n.as_str()))
+                    && filter
+                        .declared_by
+                        .as_ref()
+                        .is_none_or(|set| c.declared_by.as_ref() == Some(set))
             })
             .take(limit + 1)
             .cloned()
@@ -150,26 +126,7 @@ impl Catalog for MemoryStore {
         id: ConfigId,
         update: ConfigUpdate,
     ) -> StoreResult<TaskConfig> {
-        let mut inner = self.lock();
-        let found = inner.config_mut(tenant, id)?.config.version;
-        if found != update.expected_version {
-            let message = rules::version_conflict(id, found, update.expected_version);
-            return Err(StoreError::Conflict(message));
-        }
-        inner.check_key(tenant, Some(id), update.spec.key.as_deref())?;
-        let old = inner.config_mut(tenant, id)?.config.clone();
-        let (state, streaks) = rules::reposition(&old, &update);
-        for streak in &streaks {
-            inner.write_skip(now, &old, streak);
-        }
-        let config = &mut inner.config_mut(tenant, id)?.config;
-        config.spec = update.spec;
-        config.version += 1;
-        config.updated_at = now;
-        config.schedule_state = state;
-        let config = config.clone();
-        inner.epoch += 1;
-        Ok(config)
+        self.lock().update(now, tenant, id, update)
     }
 
     async fn delete_config(
@@ -179,27 +136,20 @@ impl Catalog for MemoryStore {
         id: ConfigId,
         history: HistoryOnDelete,
     ) -> StoreResult<Deleted> {
+        self.lock().delete(now, tenant, id, history)
+    }
+
+    async fn declare(
+        &self,
+        now: Timestamp,
+        tenant: TenantId,
+        declaration: Declaration,
+    ) -> StoreResult<Declared> {
         let mut inner = self.lock();
-        let row = inner.config_mut(tenant, id)?;
-        let open = row.config.schedule_state.open_skip.take();
-        row.config.deleted_at = Some(now);
-        row.config.schedule_state.next_fire_at = None;
-        let config = row.config.clone();
-        row.delete_history = history == HistoryOnDelete::Delete;
-        row.state.clear();
-        inner.epoch += 1;
-        if let (Some(streak), HistoryOnDelete::Keep) = (open, history) {
-            inner.write_skip(now, &config, &streak);
-        }
-        let waiting = inner.live_of(id, State::is_waiting);
-        for id in &waiting {
-            inner.cancel_waiting(now, *id, rules::CONFIG_DELETED);
-        }
-        let running = inner.live_of(id, |state| state == State::Running);
-        Ok(Deleted {
-            cancelled: waiting.len() as u64,
-            running: running.len() as u64,
-        })
+        let mut draft = inner.clone();
+        let declared = draft.declare(now, tenant, declaration)?;
+        *inner = draft;
+        Ok(declared)
     }
 
     async fn purge_deleted(&self, limit: u32) -> StoreResult<bool> {
@@ -460,7 +410,7 @@ impl Inner {
         })
     }
 
-    fn check_key(
+    pub(super) fn check_key(
         &self,
         tenant: TenantId,
         own: Option<ConfigId>,
@@ -475,7 +425,7 @@ impl Inner {
         }
     }
 
-    fn version_mut(
+    pub(super) fn version_mut(
         &mut self,
         tenant: TenantId,
         task_type: &str,
@@ -488,7 +438,7 @@ impl Inner {
         }
     }
 
-    fn change_type(
+    pub(super) fn change_type(
         &mut self,
         now: Timestamp,
         tenant: TenantId,

@@ -1,7 +1,9 @@
 //! What ran.
 
 use super::{Inner, MemoryStore};
-use crate::store::{ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult};
+use crate::store::{
+    EndedElsewhere, ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult,
+};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 
@@ -108,6 +110,19 @@ impl History for MemoryStore {
             .map_or(&[][..], Vec::as_slice);
         Ok(counted(calls.iter().cloned(), page))
     }
+
+    async fn take_in(
+        &self,
+        tenant: TenantId,
+        items: Vec<EndedElsewhere>,
+    ) -> StoreResult<Vec<bool>> {
+        let mut inner = self.lock();
+        inner.refuse_deleted(tenant)?;
+        Ok(items
+            .iter()
+            .map(|item| inner.take_in(tenant, item))
+            .collect())
+    }
 }
 
 /// Without what can be large.
@@ -133,6 +148,22 @@ pub(super) fn counted<T>(all: impl Iterator<Item = T>, page: &Page) -> Listing<T
 }
 
 impl Inner {
+    fn take_in(&mut self, tenant: TenantId, item: &EndedElsewhere) -> bool {
+        let key = (tenant, item.task_id);
+        if self.by_task.contains_key(&key) {
+            return false;
+        }
+        self.last_execution += 1;
+        let id = self.last_execution;
+        self.by_task.insert(key, id);
+        self.history.insert(id, item.execution(id, tenant));
+        let log = item.log();
+        if !log.is_empty() {
+            self.logs.insert(id, log);
+        }
+        true
+    }
+
     /// The id of an execution that reads may show.
     fn visible(&self, tenant: TenantId, task_id: TaskId) -> Option<ExecutionId> {
         let id = *self.by_task.get(&(tenant, task_id))?;

@@ -5,6 +5,8 @@ mod access;
 mod catalog;
 mod chain;
 mod claim;
+mod configs;
+mod declare;
 mod history;
 mod live;
 mod operations;
