@@ -12,6 +12,7 @@ mod bad_documents;
 mod bad_plugins;
 mod bench;
 mod capabilities;
+mod care;
 mod crash;
 mod db_copy;
 mod deletion;

@@ -1,7 +1,7 @@
 //! Short forms of the long tests: `cargo xtask soak` runs the same for longer.
 
 use crate::support::{plugin, root};
-use horarium_soak::{Build, chaos, idle};
+use horarium_soak::{Build, chaos, idle, prune};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,4 +41,16 @@ fn idle_hosts_leave_the_database_alone() {
     let report = idle::run(&options, &|line| eprintln!("{line}"))
         .unwrap_or_else(|error| panic!("{error:#}"));
     assert!(report.holds(), "{}", report.table());
+}
+
+/// How long anything took is no matter here: other tests run beside it.
+#[test]
+fn pruning_removes_what_is_old_from_both_databases() {
+    let options = prune::Options {
+        rows: 3000,
+        span: Duration::from_millis(300),
+    };
+    let report = prune::run(&options, &|line| eprintln!("{line}"))
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(report.is_complete(), "{}", report.table());
 }

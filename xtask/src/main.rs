@@ -55,6 +55,9 @@ enum Soak {
     /// Real hosts with nothing to do must leave the database alone
     #[command(disable_help_flag = true)]
     Idle(soak::Arguments),
+    /// A million ended executions on SQLite and PostgreSQL: what lists and claims cost, and while they are removed
+    #[command(disable_help_flag = true)]
+    Prune(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Soak(Soak::Chaos(arguments)) => soak::run("chaos", &arguments),
         Verb::Soak(Soak::Level(arguments)) => soak::run("level", &arguments),
         Verb::Soak(Soak::Idle(arguments)) => soak::run("idle", &arguments),
+        Verb::Soak(Soak::Prune(arguments)) => soak::run("prune", &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! `soak chaos|level|idle`: builds what the long tests with real servers need, and runs them.
+//! `soak chaos|level|idle|prune`: builds what the long tests with real servers need, and runs them.
 
 use std::process::Command;
 

@@ -7,21 +7,25 @@ mod build;
 mod database;
 mod files;
 mod keys;
+mod reload;
 mod stop;
 
 pub use database::{postgres_options, relay};
 
 use crate::settings::{Settings, SettingsError, cores};
+use horarium_core::caretaker::Kept;
 use horarium_core::executor::Executor;
 use horarium_core::service::Services;
 use horarium_core::store::StoreError;
 use horarium_sandbox::SandboxError;
+use sd_notify::NotifyState;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use stop::Signals;
+use stop::{Signals, Wish};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -95,6 +99,7 @@ struct Built {
     executor: Arc<Executor>,
     services: Services,
     ready: Arc<AtomicBool>,
+    kept: watch::Sender<Kept>,
     work: CancellationToken,
     api: CancellationToken,
     working: Vec<JoinHandle<()>>,
@@ -125,18 +130,40 @@ impl App {
         })
     }
 
+    /// Whether what the settings name beside the database can be used: certificate and key, the keys of secrets, the
+    /// data directory.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(settings: &Settings) -> Result<(), AppError> {
+        build::tls(settings)?;
+        keys::keyring(settings)?;
+        files::check_data_dir(&settings.data_dir)
+    }
+
     /// Serves until SIGTERM or SIGINT: then nothing new starts, what runs may finish within the grace
-    /// period, and the rest is handed back. A second signal hands back at once.
+    /// period, and the rest is handed back. A second signal hands back at once. On SIGHUP the settings are read
+    /// `again`, and what can be is brought into force. A service manager is told of all three.
     ///
     /// # Errors
     /// As [`App::build`].
-    pub fn serve(settings: Settings) -> Result<(), AppError> {
-        let running = Self::build(settings)?;
+    pub fn serve(
+        settings: Settings,
+        again: impl Fn() -> Result<Settings, SettingsError>,
+    ) -> Result<(), AppError> {
+        let mut running = Self::build(settings)?;
         let mut signals = {
             let _entered = running.control.enter();
             Signals::listen()?
         };
-        running.control.block_on(signals.next());
+        reload::tell(&[NotifyState::Ready]);
+        let Running { control, parts, .. } = &mut running;
+        control.block_on(async {
+            while signals.next().await == Wish::Reload {
+                reload::reload(parts, again());
+            }
+        });
+        reload::tell(&[NotifyState::Stopping]);
         tracing::info!("stopping: running executions may finish; a second signal stops at once");
         running.stop_with(Some(signals))
     }

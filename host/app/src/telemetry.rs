@@ -12,9 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// Starts logging on stderr. A second call in one process changes nothing.
 pub fn init(settings: &Settings) {
@@ -25,9 +26,36 @@ pub fn init(settings: &Settings) {
         .with_ansi(colours())
         .with_writer(std::io::stderr);
     let _ = match settings.log_format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_target(false).with_filter_reloading();
+            keep(builder.reload_handle());
+            builder.try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            keep(builder.reload_handle());
+            builder.try_init()
+        }
     };
+}
+
+/// Replaces the log's filter.
+type Relevel = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+static RELEVEL: OnceLock<Relevel> = OnceLock::new();
+
+fn keep<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    let relevel = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    let _ = RELEVEL.set(Box::new(relevel));
+}
+
+/// Changes what the log of this process holds from now on, as the setting `log.level` says it.
+///
+/// # Errors
+/// Why it cannot.
+pub fn set_level(level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+    let relevel = RELEVEL.get().ok_or("the log is not this program's")?;
+    relevel(filter)
 }
 
 /// Colours are for people at a terminal who did not ask for none (<https://no-color.org>).

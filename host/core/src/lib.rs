@@ -6,6 +6,7 @@
 //! `Runner::run` -> `Queue::complete_many`.
 
 pub mod access;
+pub mod caretaker;
 pub mod clock;
 pub mod config_cache;
 pub mod control;

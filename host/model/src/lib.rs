@@ -20,6 +20,8 @@ pub mod limits;
 pub mod parameters;
 pub mod problem;
 pub mod program;
+pub mod quota;
+pub mod retention;
 pub mod retry;
 pub mod schedule;
 pub mod task_type;

@@ -3,10 +3,12 @@
 use crate::rows::Cells;
 use horarium_core::store::{
     Bucket, ClaimRequest, Claimed, LaneBound, Lanes, OpenBreaker, RateBound, SUSPECT_AFTER_LOST,
-    StoreResult,
+    StoreResult, rules,
 };
 use horarium_model::Timestamp;
 use horarium_model::concurrency::Rate;
+use horarium_model::limits::LimitOverrides;
+use horarium_model::quota::{Allowance, Ask, QuotaRoom, Quotas, Spent, minute_of};
 use std::collections::{HashMap, HashSet};
 
 /// A run key or a rate's key, with its tenant.
@@ -24,7 +26,43 @@ pub(crate) fn lane_bound<'r>(r: &mut impl Cells<'r>) -> StoreResult<LaneBound> {
             let probing = r.flag("probe_id")?;
             probe_at.map(|probe_at| OpenBreaker { probe_at, probing })
         },
+        quotas: r.flag("claim_quotas")?,
     })
+}
+
+/// A row of `QUOTAS_SPENT`: what is left.
+pub(crate) fn quota_room<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<QuotaRoom> {
+    let tenant = r.int("id")?;
+    let quotas: Quotas = r.json("quotas")?;
+    Ok(QuotaRoom::new(tenant, &quotas, &spent(r, now)?))
+}
+
+/// The columns of `QUOTAS_SPENT` behind the quotas.
+pub(crate) fn spent<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<Spent> {
+    let (minute, starts) = (r.opt_int("minute")?, r.number("minute_starts")?);
+    Ok(Spent {
+        starts: if minute == Some(minute_of(now)) {
+            starts
+        } else {
+            0
+        },
+        fuel: r.number("fuel")?,
+        log_bytes: r.number("log_bytes")?,
+        fuel_reserved: r.number("fuel_reserved")?,
+        memory_reserved: r.number("memory_reserved")?,
+        log_reserved: r.number("log_reserved")?,
+    })
+}
+
+/// A row of `ASKS`.
+pub(crate) fn ask<'r>(r: &mut impl Cells<'r>) -> StoreResult<(i64, Ask)> {
+    let id = r.int("id")?;
+    let plugin: Option<LimitOverrides> = r.opt_json("limits")?;
+    let task: Option<LimitOverrides> = r.opt_json("limits")?;
+    Ok((
+        id,
+        rules::ask(plugin.unwrap_or_default(), task.unwrap_or_default()),
+    ))
 }
 
 /// A bucket whose time has come to look at what waits for it.
@@ -117,6 +155,7 @@ impl Candidate {
             parent_task_id: r.opt_word("parent_task_id")?,
             retry_of: r.opt_word("retry_of")?,
             chained: r.flag("chain")?,
+            allowance: Allowance::default(),
         };
         Ok(Self {
             queue_key,
@@ -154,6 +193,8 @@ pub(crate) struct Known {
     pub(crate) full_at: HashMap<Key, i64>,
     /// Whether a suspect runs.
     pub(crate) suspect: Option<bool>,
+    /// What runs of tenants with quotas ask for.
+    pub(crate) asks: HashMap<i64, Ask>,
     used: HashMap<Key, (Bucket, Rate)>,
 }
 
@@ -178,6 +219,12 @@ impl Known {
         let keys = page.iter().filter_map(Candidate::rate_key);
         let fresh: HashSet<Key> = keys.filter(|key| !self.full_at.contains_key(key)).collect();
         fresh.into_iter().collect()
+    }
+
+    /// Those of tenants with quotas, which must say what they ask for.
+    pub(crate) fn fresh_asks(&self, page: &[Candidate], lanes: &Lanes<'_>) -> Vec<i64> {
+        let of_quotas = page.iter().filter(|one| lanes.asks(one.claimed.tenant_id));
+        of_quotas.map(|one| one.claimed.id).collect()
     }
 
     /// The buckets that were asked for a token.
@@ -219,6 +266,10 @@ pub(crate) struct Choice {
     pub(crate) probes: Vec<(i64, String, i64)>,
     /// A suspect was passed over: no more of them are looked at.
     pub(crate) suspects_wait: bool,
+    /// What was reserved of the quotas of tenants.
+    pub(crate) reserved: Vec<(i64, Allowance)>,
+    /// Something waits for its tenant's memory: no other host could take it either.
+    pub(crate) quota_waits: bool,
 }
 
 impl Choice {
@@ -241,6 +292,13 @@ impl Choice {
             return;
         }
         if !lanes.has_room(tenant, &candidate.claimed.task_type) {
+            return;
+        }
+        let ask = known.asks.get(&id).copied();
+        if let Some(ask) = &ask
+            && !lanes.admits(tenant, ask)
+        {
+            self.quota_waits = true;
             return;
         }
         if candidate.suspect && known.suspect == Some(true) {
@@ -278,7 +336,14 @@ impl Choice {
             let task_type = candidate.claimed.task_type.clone();
             self.probes.push((tenant, task_type, id));
         }
-        self.chosen.push(candidate.claimed);
+        let mut claimed = candidate.claimed;
+        if let Some(ask) = &ask {
+            claimed.allowance = lanes.reserve(tenant, ask);
+            if !claimed.allowance.is_empty() {
+                self.reserved.push((id, claimed.allowance));
+            }
+        }
+        self.chosen.push(claimed);
     }
 
     /// What was claimed, as its claim leaves it.

@@ -1,5 +1,6 @@
 //! What becomes of claims that are given back or were lost with their host, decided alike for every database.
 
+use crate::care::Usages;
 use crate::columns::AttemptRow;
 use crate::rows::Cells;
 use crate::settle::RunningRow;
@@ -58,6 +59,8 @@ pub(crate) struct GivingBack<'a> {
     pub(crate) attempts: Vec<(i64, AttemptRow<'a>)>,
     /// Tenant and run key of each place that became free.
     pub(crate) freed: Vec<(i64, String)>,
+    /// What they used before they were given back.
+    pub(crate) usages: Usages,
 }
 
 impl<'a> GivingBack<'a> {
@@ -86,6 +89,11 @@ impl<'a> GivingBack<'a> {
             });
             let attempt = record.map(|record| (row.tenant_id, AttemptRow::new(item.id, record)));
             back.attempts.extend(attempt);
+            if let Some(record) = record {
+                let task_type = &row.task_type;
+                back.usages
+                    .add_unfinished(row.tenant_id, task_type, item.incarnation, record);
+            }
             back.freed
                 .extend(row.run_key.map(|key| (row.tenant_id, key)));
         }

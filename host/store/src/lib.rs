@@ -4,6 +4,7 @@
 //! What a database of any kind shares (how instants, states and JSON become columns and back) is in
 //! `columns`; each database has its own statements and its own way to write.
 
+mod care;
 mod chain;
 mod choose;
 mod columns;
@@ -20,8 +21,8 @@ mod sqlite;
 pub mod testing;
 
 pub use copy::{CopiedTable, CopyPlace, CopyProgress, CopyReport, copy};
+pub use postgres::{Checkup, PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use postgres::{ForeignColumn, ForeignDatabase, ForeignRow, ForeignTable, without_driver};
-pub use postgres::{PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use sqlite::{
     DbStatus, Durability, Restored, SqliteOptions, SqliteStore, backup, migrate, quick_check,
     restore, status,

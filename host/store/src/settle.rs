@@ -1,13 +1,16 @@
 //! What a batch of completions writes, decided alike for every database: which row goes where, which
 //! state is committed, how many failures a config has in a row.
 
+use crate::care::{StateRoom, Usages};
 use crate::columns::{AttemptRow, progress_text};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules::{self, Settled};
-use horarium_core::store::{BreakerRow, Completion, CompletionReceipt, End, Health, StoreResult};
+use horarium_core::store::{
+    BreakerRow, Completion, CompletionReceipt, End, Health, StoreResult, Tally,
+};
 use horarium_model::execution::{HttpCall, LogLine, State};
-use horarium_model::{ConfigId, TaskId, Timestamp};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A running execution as the end of its attempt meets it.
@@ -124,6 +127,7 @@ pub(crate) struct Verdicts<'a> {
     pub(crate) states: States,
     pub(crate) failures: Failures,
     pub(crate) breakers: Breakers,
+    pub(crate) usages: Usages,
 }
 
 impl<'a> Verdicts<'a> {
@@ -151,15 +155,18 @@ impl<'a> Verdicts<'a> {
             };
             let settled = Settled::decide(item, row.cancel_requested, row.orphan);
             if settled.state == State::Succeeded
-                && let Some(conflict) = verdicts.states.commit(item, &row)
+                && let Some(refused) = verdicts.states.commit(item, &row)
             {
-                let receipt = CompletionReceipt::StateConflict(conflict);
-                verdicts.receipts.push(receipt);
+                verdicts.receipts.push(refused);
                 running.insert(item.id, row);
                 continue;
             }
             verdicts.failures.count(item, &row, settled.state);
             verdicts.breakers.note(item, &row, now);
+            let tally = Tally::of_end(item, settled.state);
+            verdicts
+                .usages
+                .add(row.tenant_id, &row.task_type, item.incarnation, &tally);
             let receipt = CompletionReceipt::Recorded(settled.state);
             verdicts.receipts.push(receipt);
             verdicts.batch.add(item, &row, settled)?;
@@ -236,7 +243,10 @@ pub(crate) struct StateWrite {
 #[derive(Default)]
 pub(crate) struct States {
     versions: HashMap<ConfigId, BTreeMap<String, i64>>,
+    sizes: HashMap<(ConfigId, String), i64>,
     last: HashMap<ConfigId, i64>,
+    tenants: BTreeSet<TenantId>,
+    rooms: Vec<StateRoom>,
     pub(crate) writes: Vec<StateWrite>,
 }
 
@@ -249,6 +259,10 @@ impl States {
                 && let Some(config) = row.config_id
             {
                 states.last.insert(config, row.state_version);
+                let writes = item.state.as_ref().is_some_and(|s| !s.writes.is_empty());
+                states
+                    .tenants
+                    .extend(Some(row.tenant_id).filter(|_| writes));
             }
         }
         states
@@ -259,22 +273,54 @@ impl States {
         self.last.keys().copied().collect()
     }
 
-    /// Notes the version a key has.
-    pub(crate) fn note(&mut self, config: ConfigId, key: String, version: i64) {
+    /// Whose state may grow, in order.
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        self.tenants.iter().copied().collect()
+    }
+
+    /// How much it may grow, where that is bounded.
+    pub(crate) fn within(&mut self, rooms: Vec<StateRoom>) {
+        self.rooms = rooms;
+    }
+
+    /// Notes the version a key has, and its size.
+    pub(crate) fn note(&mut self, config: ConfigId, key: String, version: i64, size: i64) {
+        if !self.rooms.is_empty() {
+            self.sizes.insert((config, key.clone()), size);
+        }
         self.versions
             .entry(config)
             .or_default()
             .insert(key, version);
     }
 
-    /// Notes what a success writes; the message of a conflict otherwise.
-    fn commit(&mut self, item: &Completion, row: &RunningRow) -> Option<String> {
+    /// Notes what a success writes; what refuses it otherwise.
+    fn commit(&mut self, item: &Completion, row: &RunningRow) -> Option<CompletionReceipt> {
         let commit = item.state.as_ref()?;
         let config = row.config_id.filter(|_| !row.orphan)?;
         let versions = self.versions.entry(config).or_default();
         let version = |key: &str| versions.get(key).copied().unwrap_or(0);
         if let Some(message) = rules::state_conflict(&commit.expected, version) {
-            return Some(message);
+            return Some(CompletionReceipt::StateConflict(message));
+        }
+        let mut rooms = self.rooms.iter_mut();
+        if let Some(room) = rooms.find(|room| room.tenant == row.tenant_id) {
+            let new = |key: &str, value: &Option<Vec<u8>>| {
+                value
+                    .as_ref()
+                    .map_or(0, |value| rules::state_size(key, value))
+            };
+            let sizes = &self.sizes;
+            let grows = commit.writes.iter().map(|(key, value)| {
+                let old = sizes.get(&(config, key.clone())).copied().unwrap_or(0);
+                new(key, value) - old
+            });
+            if let Err(hit) = room.grow(grows.sum()) {
+                return Some(CompletionReceipt::StateQuota(hit));
+            }
+            for (key, value) in &commit.writes {
+                self.sizes.insert((config, key.clone()), new(key, value));
+            }
         }
         let last = self.last.entry(config).or_default();
         for (key, value) in &commit.writes {

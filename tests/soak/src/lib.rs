@@ -11,6 +11,7 @@ mod host;
 pub mod idle;
 pub mod level;
 mod link;
+pub mod prune;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! `horarium-soak chaos|level`; `cargo xtask soak` builds what it needs and runs it.
+//! `horarium-soak chaos|level|idle|prune`; `cargo xtask soak` builds what it needs and runs it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use horarium_soak::{Build, chaos, idle, level};
+use horarium_soak::{Build, chaos, idle, level, prune};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Verb {
     Level(LevelArguments),
     /// Hosts with nothing to do must leave the database alone
     Idle(IdleArguments),
+    /// A million ended executions are listed and removed; claims must not wait for that
+    Prune(PruneArguments),
 }
 
 #[derive(Args)]
@@ -88,6 +90,16 @@ struct IdleArguments {
     /// Task types
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     types: u32,
+}
+
+#[derive(Args)]
+struct PruneArguments {
+    /// Ended executions in each of SQLite and PostgreSQL
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    rows: u64,
+    /// How long is measured before anything is removed, such as 60s
+    #[arg(long = "for", value_name = "SPAN", default_value = "60s", value_parser = span)]
+    span: Duration,
 }
 
 /// `90s`, `10m`, or seconds.
@@ -160,6 +172,10 @@ fn run(cli: Cli) -> Result<bool> {
                 types: arguments.types,
             };
             let report = idle::run(&options, &say)?;
+            (report.json(), report.table(), report.holds())
+        }
+        Verb::Prune(PruneArguments { rows, span }) => {
+            let report = prune::run(&prune::Options { rows, span }, &say)?;
             (report.json(), report.table(), report.holds())
         }
     };

@@ -7,6 +7,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::ServiceError;
 use horarium_core::store::StoreError;
+use horarium_model::quota::QuotaHit;
+use horarium_model::schedule::wire;
 use horarium_model::text::one_line;
 use horarium_model::{Invalid, Problem};
 use serde_json::json;
@@ -29,6 +31,8 @@ pub(super) struct ApiError {
     errors: Vec<Problem>,
     /// Seconds after which the same request may be taken.
     retry_after: Option<u32>,
+    /// The quota that was used up.
+    quota: Option<Box<QuotaHit>>,
 }
 
 impl ApiError {
@@ -39,6 +43,19 @@ impl ApiError {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
+            quota: None,
+        }
+    }
+
+    /// 429: a quota of the tenant is used up.
+    fn quota(hit: QuotaHit) -> Self {
+        // Where time alone gives nothing back, somebody has to: look again in a while.
+        const LOOK_AGAIN: u32 = 60;
+        let detail = hit.to_string();
+        Self {
+            retry_after: Some(LOOK_AGAIN),
+            quota: Some(Box::new(hit)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "quota", detail)
         }
     }
 
@@ -137,15 +154,21 @@ impl ApiError {
     }
 
     fn body(&self, request_id: &str) -> String {
-        json!({
+        let mut body = json!({
             "type": format!("urn:horarium:problem:{}", self.kind),
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "detail": self.detail,
             "errors": self.errors,
             "request_id": request_id,
-        })
-        .to_string()
+        });
+        if let Some(hit) = &self.quota {
+            body["quota"] = hit.quota.into();
+            body["used"] = hit.used.into();
+            body["limit"] = hit.limit.into();
+            body["resets_at"] = hit.resets_at.map(wire).into();
+        }
+        body.to_string()
     }
 }
 
@@ -162,6 +185,7 @@ impl From<ServiceError> for ApiError {
                 detail,
                 retry_after,
             } => Self::too_many(detail, retry_after),
+            ServiceError::Quota(hit) => Self::quota(hit),
             ServiceError::Unavailable(detail) => Self::unavailable(detail),
             ServiceError::Internal(detail) => Self::internal(detail),
         }

@@ -5,6 +5,7 @@ mod apply;
 mod attempts;
 mod auth;
 mod body;
+mod care;
 mod error;
 mod events;
 mod executions;

@@ -8,26 +8,22 @@ use crate::api::{
 use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
 use horarium_core::access::Gate;
-use horarium_core::clock::Clock;
+use horarium_core::caretaker::Caretaker;
 use horarium_core::config_cache::ConfigCache;
 use horarium_core::executor::{Executor, ExecutorSettings, Parts};
 use horarium_core::memory::MemoryBudget;
 use horarium_core::registry::Registry;
 use horarium_core::scheduler::Scheduler;
-use horarium_core::service::{Audit, Context, HostPolicy, Services};
+use horarium_core::service::{Context, HostPolicy, Services};
 use horarium_core::wake::Wakes;
 use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// Between two looks for old entries of the audit log, and between batches while there are some.
-const FORGET_EVERY: Duration = Duration::from_secs(3600);
-const BETWEEN_BATCHES: Duration = Duration::from_millis(200);
 
 /// Opens everything, takes over what a dead predecessor left, and starts serving.
 pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, AppError> {
@@ -151,13 +147,13 @@ impl Assembled {
             let (clock, stop) = (parts.clock.clone(), work.clone());
             tokio::spawn(async move { tls.watch(clock, stop).await });
         }
-        let audit = state.services.audit.clone();
-        tokio::spawn(forget_audit(
-            audit,
-            settings.audit_keep,
-            parts.clock.clone(),
-            work.clone(),
-        ));
+        let care = Caretaker {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+        };
+        let (kept, keeping) = watch::channel(super::reload::kept(&settings));
+        let stop = work.clone();
+        tokio::spawn(async move { care.run(keeping, stop).await });
         let router = api::router(Arc::new(state));
         let serving = tokio::spawn(api::serve(listener, router, server, api.clone()));
         let scheduler = Scheduler {
@@ -196,6 +192,7 @@ impl Assembled {
             executor,
             services,
             ready,
+            kept,
             work,
             api,
             working,
@@ -205,36 +202,13 @@ impl Assembled {
 }
 
 /// The certificate that the settings name.
-fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, AppError> {
+pub(super) fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, AppError> {
     let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
         return Ok(None);
     };
     let tls =
         Tls::load(certificate, key).map_err(|error| AppError::System(format!("TLS: {error}")))?;
     Ok(Some(Arc::new(tls)))
-}
-
-/// Forgets old entries of the audit log, until `shutdown`.
-async fn forget_audit(
-    audit: Audit,
-    keep: chrono::Duration,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        let wait = match audit.forget(keep).await {
-            Ok(true) => BETWEEN_BATCHES,
-            Ok(false) => FORGET_EVERY,
-            Err(error) => {
-                tracing::debug!(%error, "old entries of the audit log stay for now");
-                FORGET_EVERY
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = clock.sleep(wait) => {}
-        }
-    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {

@@ -32,6 +32,18 @@ pub(super) fn make_data_dir(path: &Path) -> Result<(), AppError> {
         .map_err(|e| file_error(path, format!("cannot be made or used as directory: {e}")))
 }
 
+/// Whether a start could make or use the data directory, and read the token in it.
+pub(super) fn check_data_dir(path: &Path) -> Result<(), AppError> {
+    let there = path.ancestors().find(|ancestor| ancestor.exists());
+    let there = there.unwrap_or_else(|| Path::new("."));
+    if !there.is_dir() {
+        return Err(file_error(there, "is not a directory"));
+    }
+    let writable = nix::unistd::access(there, nix::unistd::AccessFlags::W_OK);
+    writable.map_err(|error| file_error(there, format!("cannot be written: {error}")))?;
+    read_token(&path.join("admin-token")).map(|_| ())
+}
+
 /// The admin token: read, or made at the first start (256 random bits, for the owner only).
 pub(super) fn admin_token(data_dir: &Path) -> Result<String, AppError> {
     let path = data_dir.join("admin-token");

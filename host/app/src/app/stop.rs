@@ -9,10 +9,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How long a second signal leaves for handing back what runs.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// The end.
+    Stop,
+    /// To read the settings again.
+    Reload,
 }
 
 impl Signals {
@@ -24,14 +34,16 @@ impl Signals {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
+    pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hang_up.recv() => Wish::Reload,
         }
     }
 }
@@ -52,7 +64,7 @@ impl Built {
         };
         let impatient = async {
             match signals {
-                Some(mut signals) => signals.next().await,
+                Some(mut signals) => while signals.next().await == Wish::Reload {},
                 None => std::future::pending().await,
             }
             tracing::warn!("stopping at once: what runs is handed back");

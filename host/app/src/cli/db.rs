@@ -4,7 +4,7 @@ use super::db_backup::{BackupArguments, RestoreArguments};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Facts, Style, text_of};
 use super::serve::settings;
-use super::{Global, db_copy, print, words};
+use super::{Global, db_copy, db_prune, print, words};
 use clap::{Args, Subcommand};
 use horarium::app::postgres_options;
 use horarium::settings::{DatabaseUrl, Settings};
@@ -20,6 +20,8 @@ pub(crate) enum Verb {
     Migrate(Arguments),
     /// Show its schema version and what it holds; a server may run on it
     Status(Arguments),
+    /// Remove old history now; running and waiting executions are never touched
+    Prune(db_prune::Arguments),
     /// Copy a SQLite database to a new file, checked; a server may run on it
     Backup(BackupArguments),
     /// Put a backup in the place of a SQLite database; no server may run on it
@@ -42,6 +44,7 @@ pub(crate) fn run(global: &Global, verb: &Verb) -> Outcome {
     match verb {
         Verb::Migrate(arguments) => look(global, arguments, true),
         Verb::Status(arguments) => look(global, arguments, false),
+        Verb::Prune(arguments) => db_prune::run(global, arguments),
         Verb::Backup(arguments) => super::db_backup::backup(global, arguments),
         Verb::Restore(arguments) => super::db_backup::restore(global, arguments),
         Verb::Copy(arguments) => db_copy::run(global, arguments),
@@ -156,7 +159,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Invalid(invalid) => Self::invalid(&invalid),
-            StoreError::NotFound(_) | StoreError::Conflict(_) => Self::refused(error),
+            StoreError::NotFound(_) | StoreError::Conflict(_) | StoreError::Quota(_) => {
+                Self::refused(error)
+            }
             StoreError::Unavailable(detail) => Self::refused(detail),
             StoreError::Internal(_) => Self::failed(error),
         }

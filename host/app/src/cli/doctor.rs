@@ -116,6 +116,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         host::address_space(),
         host::open_files(&settings),
     ]);
+    findings.extend(super::doctor_postgres::findings(&settings));
     findings.extend(host::engine(&settings));
     findings.extend(server::findings(global));
     report(global, &findings)

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 const CHECK: &str = "server";
 const BREAKERS: &str = "breakers";
+const LOADS: &str = "plugins";
 
 /// Whether the server answers, is ready, and knows the token; and what it holds back.
 pub(crate) fn findings(global: &Global) -> Vec<Finding> {
@@ -26,10 +27,46 @@ pub(crate) fn findings(global: &Global) -> Vec<Finding> {
                 let advice = "look at the server's log";
                 vec![Finding::warn(BREAKERS, words(&failure), advice)]
             },
-            |types| breakers(&types),
+            |types| {
+                let mut findings = breakers(&types);
+                // Only a host-admin sees the hosts.
+                if let Ok(hosts) = client.every("/v1/hosts") {
+                    findings.push(loads(&types, &hosts));
+                }
+                findings
+            },
         ));
     }
     findings
+}
+
+/// The task types that no host could load, so that nothing of them starts.
+fn loads(types: &[Value], hosts: &[Value]) -> Finding {
+    let loaded: Vec<&str> = hosts
+        .iter()
+        .filter_map(|host| host["loaded"].as_array())
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let held = |of_type: &&Value| {
+        let name = of_type["task_type"].as_str().unwrap_or_default();
+        !of_type["active_digest"].is_null()
+            && of_type["disabled"] != true
+            && !loaded.contains(&name)
+    };
+    let missing: Vec<String> = types
+        .iter()
+        .filter(held)
+        .map(|t| text_of(t, "task_type"))
+        .collect();
+    match missing.is_empty() {
+        true => Finding::ok(LOADS, "every active plugin is loaded somewhere"),
+        false => Finding::fail(
+            LOADS,
+            format!("no host could load {}", missing.join(", ")),
+            "the servers' logs say why: `cannot load`; `horarium plugin activate` brings back an earlier version",
+        ),
+    }
 }
 
 /// The task types of which nothing starts because they keep failing.
@@ -110,6 +147,17 @@ mod tests {
         assert!(held.detail.contains("20 attempts") && held.detail.contains("trap: boom"));
         let advice = held.advice.as_deref().unwrap_or_default();
         assert!(advice.contains("plugin breaker shaky reset"), "{advice}");
+    }
+
+    #[test]
+    fn a_plugin_that_no_host_loads_is_told() {
+        let of = |name: &str, disabled: bool| serde_json::json!({"task_type": name, "disabled": disabled, "active_digest": "x"});
+        let types = [of("here", false), of("gone", false), of("off", true)];
+        let hosts = [serde_json::json!({"loaded": ["here"]})];
+        let found = loads(&types, &hosts);
+        assert_eq!(found.status, Status::Fail);
+        assert_eq!(found.detail, "no host could load gone");
+        assert_eq!(loads(&types[..1], &hosts).status, Status::Ok);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod completions;
 mod db;
 mod db_backup;
 mod db_copy;
+mod db_prune;
 mod dev;
 mod dev_build;
 mod dev_inspect;
@@ -17,6 +18,7 @@ mod dev_test;
 mod dev_wit;
 mod doctor;
 mod doctor_host;
+mod doctor_postgres;
 mod doctor_server;
 mod execution;
 mod execution_bulk;
@@ -31,7 +33,9 @@ mod plugin_config;
 mod plugin_grant;
 mod plugin_limit;
 mod plugin_register;
+mod quota;
 mod render;
+mod retention;
 mod secret;
 mod serve;
 mod task;
@@ -47,6 +51,7 @@ mod task_why;
 mod templates;
 mod tenant;
 mod token;
+mod usage;
 mod values;
 mod watch;
 pub(crate) mod words;
@@ -161,6 +166,11 @@ enum Verb {
     /// See who did what
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// See and set what a tenant may use
+    #[command(subcommand)]
+    Quota(quota::Verb),
+    /// Report what was used, by day and plugin
+    Usage(usage::Arguments),
     /// Take over tasks and history from another system
     #[command(subcommand)]
     Import(import::Verb),
@@ -237,6 +247,8 @@ fn dispatch(global: Global, verb: Verb) -> Outcome {
         Verb::Tenant(verb) => tenant::run(&Remote::new(&global)?, verb),
         Verb::Token(verb) => token::run(&Remote::new(&global)?, verb),
         Verb::Audit(verb) => audit::run(&Remote::new(&global)?, verb),
+        Verb::Quota(verb) => quota::run(&Remote::new(&global)?, &verb),
+        Verb::Usage(arguments) => usage::run(&global, &Remote::new(&global)?, arguments),
         Verb::Import(verb) => import::run(&Remote::new(&global)?, &verb),
         Verb::Db(verb) => db::run(&global, &verb),
         Verb::Bench(verb) => bench::run(&global, verb),

@@ -46,7 +46,7 @@ pub(super) fn after(verb: &Verb) -> Option<&'static str> {
             db::Verb::Migrate(_) | db::Verb::Status(_) => "horarium serve",
             db::Verb::Backup(_) => "horarium db restore FILE, where it is needed",
             db::Verb::Restore(_) => "horarium serve, then horarium doctor",
-            db::Verb::Copy(_) => return None,
+            db::Verb::Copy(_) | db::Verb::Prune(_) => return None,
         },
         Verb::Dev(verb) => match verb {
             dev::Verb::Inspect(_) => "horarium dev run FILE --params '{…}'",

@@ -43,18 +43,21 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Outcome {
     if arguments.migrate {
         flags.push(("database.migrate", "true".to_owned()));
     }
-    let settings = settings(global, arguments.config.as_deref(), flags)?;
+    let settings = load(global, arguments.config.as_deref(), flags.clone())?;
     if arguments.check {
         return check(&settings);
     }
     horarium::telemetry::init(&settings);
-    App::serve(settings)?;
+    App::serve(settings, || {
+        load(global, arguments.config.as_deref(), flags.clone())
+    })?;
     Ok(Exit::Done)
 }
 
-/// What a start would trip over, without starting: the settings, and a database of another program, of a newer
-/// version, half a copy, or one where rights are missing.
+/// What a start would trip over, without starting: the settings, the files that they name, and a database of another
+/// program, of a newer version, half a copy, or one where rights are missing.
 fn check(settings: &Settings) -> Outcome {
+    App::check(settings)?;
     let database = settings.database()?;
     runtime()?.block_on(async {
         if let DatabaseUrl::Postgres(url) = &database {
@@ -66,7 +69,7 @@ fn check(settings: &Settings) -> Outcome {
             false => Ok(()),
         }
     })?;
-    print("the settings and the database are fine\n")?;
+    print("the settings, the files they name and the database are fine\n")?;
     Ok(Exit::Done)
 }
 
@@ -74,15 +77,23 @@ fn check(settings: &Settings) -> Outcome {
 pub(crate) fn settings(
     global: &Global,
     file: Option<&Path>,
-    mut flags: Vec<(&'static str, String)>,
+    flags: Vec<(&'static str, String)>,
 ) -> Result<Settings, Failure> {
+    load(global, file, flags).map_err(Failure::from)
+}
+
+fn load(
+    global: &Global,
+    file: Option<&Path>,
+    mut flags: Vec<(&'static str, String)>,
+) -> Result<Settings, SettingsError> {
     if let Some(directory) = &global.data_dir {
         flags.push(("data_dir", directory.display().to_string()));
     }
     // A variable that is not UTF-8 is none of ours.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Settings::load(file, variables, &flags).map_err(Failure::from)
+    Settings::load(file, variables, &flags)
 }
 
 impl From<AppError> for Failure {

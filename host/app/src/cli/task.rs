@@ -1,6 +1,7 @@
 //! `task`: task configs.
 
 use super::failure::Outcome;
+use super::retention::Bounds;
 use super::task_parameters as parameters;
 use super::task_show::{describe, table};
 use super::task_spec::{CreateArguments, UpdateArguments, create, update};
@@ -38,6 +39,8 @@ pub(crate) enum Verb {
     /// See and change parameters
     #[command(subcommand)]
     Parameters(parameters::Verb),
+    /// See and set how long its ended executions are kept
+    Retention(RetentionArguments),
     /// See and change what the plugin remembers
     #[command(subcommand)]
     State(state::Verb),
@@ -56,6 +59,14 @@ impl TaskArgument {
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/v1/tasks/{}{rest}", segment(&self.task))
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetentionArguments {
+    #[command(flatten)]
+    task: TaskArgument,
+    #[command(flatten)]
+    bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +151,10 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
         Verb::Next(arguments) => task_next::remote(remote, &arguments),
         Verb::Why(arguments) => task_why::run(remote, &arguments),
         Verb::Parameters(verb) => parameters::run(remote, &verb),
+        Verb::Retention(arguments) => {
+            let path = arguments.task.path("/retention");
+            arguments.bounds.run(remote, &path)
+        }
         Verb::State(verb) => state::run(remote, &verb),
     }
 }

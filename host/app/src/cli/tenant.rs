@@ -2,6 +2,7 @@
 
 use super::failure::Outcome;
 use super::render::{Facts, Style, Table, instant_of, text_of};
+use super::retention::Bounds;
 use super::{PageArguments, Remote, now, words};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
@@ -16,6 +17,8 @@ pub(crate) enum Verb {
     Show(Name),
     /// Change a tenant's share of the turns
     Update(Write),
+    /// See and set how long the ended executions of the tenant in force are kept
+    Retention(Bounds),
     /// Delete a tenant that has no tasks any more
     Delete(Name),
 }
@@ -73,6 +76,7 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
                 format!("{}\nSee all: horarium tenant list\n", facts(tenant))
             })
         }
+        Verb::Retention(bounds) => bounds.run(remote, "/v1/retention"),
         Verb::Delete(Name { name }) => {
             let answer = remote.client.delete(&path(&name), &Vec::new())?;
             remote.show(&answer, |_| {

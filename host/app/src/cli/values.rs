@@ -167,27 +167,37 @@ pub(crate) fn limit(text: &str) -> Result<(String, u64), String> {
         .ok_or_else(|| format!("`{value}` is not a whole number such as 1000000 or 16MiB"))
 }
 
-/// An instant with an offset, or `+90s`, `+10m`, `+2h`, `+1d` from now.
-pub(crate) fn instant(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let Some(rest) = text.strip_prefix('+') else {
-        return input::parse_instant(text);
-    };
-    let digits = rest.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &rest[digits.len()..] {
+/// A span: `90s`, `10m`, `36h`, `30d`, in seconds.
+pub(crate) fn span(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
         "s" => Some(1),
         "m" | "min" => Some(60),
         "h" => Some(3_600),
         "d" => Some(86_400),
         _ => None,
     };
-    let seconds = digits
-        .parse::<i64>()
+    let number = digits.parse::<u64>().ok().zip(unit);
+    let seconds = number.and_then(|(number, unit)| number.checked_mul(unit));
+    let seconds = seconds.filter(|seconds| *seconds <= 100 * 366 * 86_400);
+    seconds.ok_or_else(|| {
+        format!(
+            "`{}` is not a span like 90s, 10m, 36h or 30d",
+            horarium_model::text::one_line(text, 40)
+        )
+    })
+}
+
+/// An instant with an offset, or `+90s`, `+10m`, `+2h`, `+1d` from now.
+pub(crate) fn instant(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let Some(rest) = text.strip_prefix('+') else {
+        return input::parse_instant(text);
+    };
+    let seconds = span(rest)
         .ok()
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .filter(|seconds| *seconds <= 100 * 366 * 86_400)
-        .and_then(chrono::Duration::try_seconds);
+        .and_then(|seconds| i64::try_from(seconds).ok());
     seconds
+        .and_then(chrono::Duration::try_seconds)
         .and_then(|span| now.checked_add_signed(span))
         .ok_or_else(|| {
             format!(

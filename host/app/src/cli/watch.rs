@@ -2,8 +2,8 @@
 
 use super::failure::{Exit, Failure, Outcome};
 use super::{
-    Verb, audit, execution, host, is_read_no_more, plugin, print, secret, task, tenant, token,
-    words,
+    Verb, audit, execution, host, is_read_no_more, plugin, print, quota, secret, task, tenant,
+    token, words,
 };
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) fn only_shows(verb: &Verb) -> bool {
         Verb::Tenant(verb) => matches!(verb, tenant::Verb::List(_) | tenant::Verb::Show(_)),
         Verb::Token(verb) => matches!(verb, token::Verb::List(_) | token::Verb::Show(_)),
         Verb::Audit(verb) => matches!(verb, audit::Verb::List(_)),
+        Verb::Quota(verb) => matches!(verb, quota::Verb::Show),
+        Verb::Usage(_) => true,
         _ => false,
     }
 }

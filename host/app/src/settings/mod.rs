@@ -11,9 +11,12 @@ pub use table::{Setting, TABLE};
 
 use horarium_core::secrets::SecretKey;
 use horarium_model::limits::LimitOverrides;
+use horarium_model::retention::Retention;
 use horarium_model::text::{nearest, one_line};
 use ipnet::IpNet;
 use read::Raw;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,6 +73,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// `log.level`: a level, or directives as tracing takes them.
     pub log_level: String,
+    /// `retention.*`: what is kept of the history of every tenant.
+    pub retention: Retention,
     /// `audit.keep_days`.
     pub audit_keep: chrono::Duration,
     /// `metrics.open`: `/metrics` without a token.
@@ -80,6 +85,10 @@ pub struct Settings {
     pub failed_attempts: u32,
     /// `api.header_timeout_seconds`: how long a client may take for a request's head.
     pub header_timeout: Duration,
+    /// A hash of what was written for each key that was, so that changes can be told; never the text, which may be
+    /// secret.
+    #[doc(hidden)]
+    pub given: BTreeMap<&'static str, u64>,
 }
 
 /// How safe a recorded end is from a power cut.
@@ -282,7 +291,40 @@ impl Settings {
             .chain(table::HIDDEN)
             .find(|setting| setting.key == key)
             .ok_or_else(|| error(unknown(key)))?;
+        let mut hasher = DefaultHasher::new();
+        raw.hash(&mut hasher);
+        self.given.insert(setting.key, hasher.finish());
         (setting.set)(self, raw).map_err(|detail| error(format!("`{key}` {detail}")))
+    }
+
+    /// These settings with what `new` says of the keys that need no restart, `adopted` among them.
+    #[must_use]
+    pub(crate) fn with(&self, new: &Self, adopted: &[&'static str]) -> Self {
+        let mut settings = Self {
+            log_level: new.log_level.clone(),
+            retention: new.retention,
+            audit_keep: new.audit_keep,
+            ..self.clone()
+        };
+        for key in adopted {
+            match new.given.get(key) {
+                Some(hash) => settings.given.insert(key, *hash),
+                None => settings.given.remove(key),
+            };
+        }
+        settings
+    }
+
+    /// The keys that were written otherwise for `other`, or for one of them alone.
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let keys: BTreeSet<&'static str> = self
+            .given
+            .keys()
+            .chain(other.given.keys())
+            .copied()
+            .collect();
+        let differs = |key: &&str| self.given.get(*key) != other.given.get(*key);
+        keys.into_iter().filter(differs).collect()
     }
 
     fn check(&self) -> Result<(), SettingsError> {

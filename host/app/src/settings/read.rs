@@ -1,6 +1,7 @@
 //! Values of settings as they come: typed from TOML, as text from the environment and from flags.
 
 use horarium_model::text::{nearest, one_line};
+use std::hash::{Hash, Hasher};
 
 /// A value as it came.
 pub(super) enum Raw<'a> {
@@ -8,6 +9,15 @@ pub(super) enum Raw<'a> {
     Toml(&'a toml::Value),
     /// From a variable or a flag.
     Text(&'a str),
+}
+
+impl Hash for Raw<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Toml(value) => value.to_string().hash(state),
+            Self::Text(text) => text.hash(state),
+        }
+    }
 }
 
 impl Raw<'_> {

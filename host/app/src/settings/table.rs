@@ -5,6 +5,7 @@ use super::{Durability, LogFormat, PoolingSetting, PostgresSettings, Settings};
 use horarium_core::secrets::SecretKey;
 use horarium_model::input::Fields;
 use horarium_model::limits::LimitOverrides;
+use horarium_model::retention::Retention;
 use horarium_model::text::one_line;
 use ipnet::IpNet;
 use serde_json::json;
@@ -145,6 +146,21 @@ table! {
     "log.level", "info",
         "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,horarium_core=debug`.",
         |s, raw| set_log_level(s, raw);
+    "retention.succeeded_days", "for ever",
+        "How many days executions that succeeded are kept, with their attempts, logs and requests.",
+        |s, raw| raw.integer(1, 36_500).map(|v| s.retention.succeeded_seconds = Some(v * 86_400));
+    "retention.failed_days", "for ever",
+        "How many days executions that failed are kept, with their attempts, logs and requests.",
+        |s, raw| raw.integer(1, 36_500).map(|v| s.retention.failed_seconds = Some(v * 86_400));
+    "retention.cancelled_days", "for ever",
+        "How many days cancelled executions are kept, with their attempts, logs and requests.",
+        |s, raw| raw.integer(1, 36_500).map(|v| s.retention.cancelled_seconds = Some(v * 86_400));
+    "retention.skipped_days", "for ever",
+        "How many days rows of skipped slots are kept, with their attempts, logs and requests.",
+        |s, raw| raw.integer(1, 36_500).map(|v| s.retention.skipped_seconds = Some(v * 86_400));
+    "retention.keep", "all",
+        "How many ended executions of each task are kept, the newest. Tenants and tasks may want less kept than the host, never more.",
+        |s, raw| raw.integer(1, 1_000_000_000).map(|v| s.retention.keep = Some(v));
     "audit.keep_days", "365",
         "How long entries of the audit log are kept.",
         |s, raw| raw.integer(1, 36_500).map(|v| s.audit_keep = chrono::Duration::days(v as i64));
@@ -199,11 +215,13 @@ impl Default for Settings {
             secret_key_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            retention: Retention::default(),
             audit_keep: chrono::Duration::days(365),
             metrics_open: false,
             max_connections: 1024,
             failed_attempts: 60,
             header_timeout: Duration::from_secs(15),
+            given: Default::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::control::StopReason;
 use crate::runner::{Attempt, AttemptEnd, Failure, Outcome};
 use crate::store::{Claimed, StoreError};
 use futures_util::FutureExt;
-use horarium_model::limits::{Allowed, DEFAULT_TIMEOUT_SECONDS, Level, Levels};
+use horarium_model::limits::{Allowed, DEFAULT_TIMEOUT_SECONDS, Level, Levels, LimitOverrides};
 use horarium_model::retry::RetryPolicy;
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{ErrorKind, Trigger, Usage};
@@ -155,7 +155,7 @@ async fn prepared(
     let Allowed {
         limits,
         timeout_seconds,
-    } = allowed(executor, config, version);
+    } = allowed(executor, claimed, config, version);
     running.control.log.set_budget(limits.log_bytes);
     let max = limits.parameters_bytes;
     let parameters = match check_parameters(executor, claimed, version, max).await {
@@ -194,22 +194,56 @@ async fn prepared(
         state,
         given,
     };
-    parts
+    let mut outcome = parts
         .registry
         .runner()
         .run(attempt, running.control.clone())
-        .await
+        .await;
+    name_quota(&mut outcome, claimed, config, version);
+    outcome
+}
+
+/// A run that was given less fuel than its limits allow, because its tenant had no more, ran out of its tenant's.
+fn name_quota(
+    outcome: &mut Outcome,
+    claimed: &Claimed,
+    config: Option<&CompiledConfig>,
+    version: &PluginVersion,
+) {
+    let AttemptEnd::Failed(failure) = &mut outcome.end else {
+        return;
+    };
+    let Some(given) = claimed.allowance.fuel else {
+        return;
+    };
+    let task = config.map(|c| c.config.spec.limits).unwrap_or_default();
+    let own = version.limits.tightest(&task).complete().fuel;
+    if failure.kind == ErrorKind::OutOfFuel && given < own {
+        failure.kind = ErrorKind::Quota;
+        failure.message = format!(
+            "it used up the {given} fuel that its tenant had left of `fuel_per_day`; its own limit is {own}"
+        );
+    }
 }
 
 /// The tightest of all levels, limit by limit (design section 3), and the config's timeout.
 fn allowed(
     executor: &Executor,
+    claimed: &Claimed,
     config: Option<&CompiledConfig>,
     version: &PluginVersion,
 ) -> Allowed {
     let spec = config.map(|c| &c.config.spec);
+    // What the claim reserved of the tenant's quotas is all there is.
+    let reserved = LimitOverrides {
+        fuel: claimed.allowance.fuel,
+        memory_bytes: claimed.allowance.memory_bytes,
+        log_bytes: claimed.allowance.log_bytes,
+        ..LimitOverrides::default()
+    };
     let levels = Levels::new()
         .and(Level::Host, executor.settings.limits)
+        .and(Level::Tenant(""), reserved)
         .and(Level::Plugin(&version.task_type), version.limits)
         .and(Level::Task, spec.map(|s| s.limits).unwrap_or_default());
     Allowed {
@@ -290,7 +324,7 @@ async fn finish(
         incarnation: running.incarnation,
         host: &executor.settings.host_name,
         digest: version.as_ref().map(|v| v.digest.clone()),
-        allowed: version.map(|v| allowed(executor, config, &v)),
+        allowed: version.map(|v| allowed(executor, &running.claimed, config, &v)),
         started_at: running.started_at,
         completed_at: crate::clock::whole_micros(
             running.started_at + chrono::Duration::from_std(duration).unwrap_or_default(),
@@ -322,7 +356,7 @@ async fn finish(
                 .is_some()
                 .then(|| Box::new(verdict::state_conflict(&facts, &completion))),
             completion,
-            claimed: running.claimed.clone(),
+            claimed: Box::new(running.claimed.clone()),
         },
         Verdict::Release(release) => Ended::Release(release),
     };

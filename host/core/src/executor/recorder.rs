@@ -27,7 +27,7 @@ pub(super) enum Ended {
         completion: Box<Completion>,
         /// What to record when the state it wants committed has changed meanwhile; none without state.
         on_conflict: Option<Box<Completion>>,
-        claimed: Claimed,
+        claimed: Box<Claimed>,
     },
     Release(Box<Release>),
 }
@@ -63,7 +63,7 @@ async fn record(executor: &Executor, batch: Vec<Ended>) {
                 completion,
                 on_conflict,
                 claimed,
-            } => completes.push((completion, on_conflict, claimed)),
+            } => completes.push((completion, on_conflict, *claimed)),
             Ended::Release(release) => releases.push(*release),
         }
     }
@@ -90,7 +90,11 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
     // What is to be recorded differently stays ours meanwhile.
     let settled = completes.iter().zip(&receipts);
     let settled = settled.filter(|((_, on_conflict, _), receipt)| {
-        on_conflict.is_none() || !matches!(receipt, CompletionReceipt::StateConflict(_))
+        on_conflict.is_none()
+            || !matches!(
+                receipt,
+                CompletionReceipt::StateConflict(_) | CompletionReceipt::StateQuota(_)
+            )
     });
     disown(
         executor,
@@ -109,6 +113,14 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
             CompletionReceipt::StateConflict(message) => {
                 if let Some(mut failed) = on_conflict {
                     failed.record.error_message = Some(message);
+                    conflicts.push((failed, None, claimed));
+                }
+            }
+            CompletionReceipt::StateQuota(hit) => {
+                if let Some(mut failed) = on_conflict {
+                    failed.end = End::Failed;
+                    failed.record.error_kind = Some(ErrorKind::Quota);
+                    failed.record.error_message = Some(hit.to_string());
                     conflicts.push((failed, None, claimed));
                 }
             }

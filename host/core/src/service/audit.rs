@@ -57,17 +57,6 @@ impl Audit {
     ) -> ServiceResult<Listing<AuditRow>> {
         Ok(self.context.store.audit(filter, page).await?)
     }
-
-    /// Forgets one batch of what is older than `keep`; true when there may be more.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn forget(&self, keep: chrono::Duration) -> ServiceResult<bool> {
-        let before = self.context.clock.now() - keep;
-        let limit = BATCH as u32;
-        let gone = self.context.store.purge_audit(before, limit).await?;
-        Ok(gone >= u64::from(limit))
-    }
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {

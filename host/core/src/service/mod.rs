@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod bulk;
 pub mod events;
+mod care;
 mod executions;
 mod finish;
 mod import;
@@ -34,6 +35,7 @@ pub use audit::Audit;
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use events::{Event, EventPlace, EventStream, Events};
+pub use care::{UsageReport, Usages};
 pub use executions::{ExecutionView, Executions};
 pub use import::{ImportOutcome, ImportRequest};
 pub use logs::{LogCursor, LogPage};
@@ -58,6 +60,7 @@ use crate::secrets::Keyring;
 use crate::store::{BacklogOf, FullBacklog, Store, StoreError};
 use crate::wake::Wakes;
 use horarium_model::limits::{Level, Levels, LimitOverrides};
+use horarium_model::quota::QuotaHit;
 use horarium_model::task_type::PluginVersion;
 use horarium_model::{Invalid, Limits, TaskConfig, TaskId, Timestamp};
 use std::sync::Arc;
@@ -152,6 +155,8 @@ pub struct Services {
     pub audit: Audit,
     /// Secrets of plugins.
     pub secrets: Secrets,
+    /// What was used.
+    pub usages: Usages,
 }
 
 impl Services {
@@ -170,6 +175,7 @@ impl Services {
             tokens: Tokens(context.clone()),
             audit: Audit::new(context.clone()),
             secrets: Secrets::new(context.clone()),
+            usages: Usages(context.clone()),
             executions: Executions(context),
         }
     }
@@ -203,6 +209,9 @@ pub enum ServiceError {
         /// Seconds after which it is worth trying again.
         retry_after: u32,
     },
+    /// A quota of the tenant is used up.
+    #[error("{0}")]
+    Quota(QuotaHit),
     /// The database cannot be reached or is busy; the same call may succeed later.
     #[error("{0}")]
     Unavailable(String),
@@ -243,6 +252,7 @@ impl From<StoreError> for ServiceError {
             StoreError::NotFound(detail) => Self::NotFound(detail),
             StoreError::Conflict(detail) => Self::Conflict(detail),
             StoreError::Invalid(invalid) => Self::Invalid(invalid),
+            StoreError::Quota(hit) => Self::Quota(hit),
             StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
             StoreError::Internal(_) => Self::Internal(error.to_string()),
         }

@@ -3,7 +3,7 @@
 
 use super::{Context, ServiceResult, below};
 use horarium_model::chain::ChainTask;
-use horarium_model::limits::{Level, LimitOverrides};
+use horarium_model::limits::{Level, Levels, LimitOverrides};
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::text::{nearest, one_line};
 use horarium_model::{Invalid, Problem, TaskSpec, TenantId};
@@ -14,16 +14,22 @@ impl Context {
     /// Checks a spec that is new, or that changed in what concerns its plugin.
     pub(super) async fn check_spec(&self, tenant: TenantId, spec: &TaskSpec) -> ServiceResult<()> {
         let version = self.version_for(tenant, spec).await?;
-        self.check_fit(spec, version.as_deref()).await
+        self.check_fit(tenant, spec, version.as_deref()).await
     }
 
     /// Checks a spec against the version it runs; with none, what can be checked without.
     pub(super) async fn check_fit(
         &self,
+        tenant: TenantId,
         spec: &TaskSpec,
         version: Option<&PluginVersion>,
     ) -> ServiceResult<()> {
         let mut problems = self.limit_problems(&spec.limits, version, "/limits");
+        if let Some(known) = self.store.quotas(tenant).await? {
+            let level = Level::Tenant(&known.tenant);
+            let levels = Levels::new().and(level, known.quotas.limits());
+            problems.extend(beyond(&levels, &spec.limits, "/limits"));
+        }
         let levels = self.policy.levels(version);
         let max = levels
             .and(Level::Task, spec.limits)
@@ -143,10 +149,14 @@ impl Context {
             ..LimitOverrides::default()
         };
         let levels = self.policy.levels(version).and(Level::Engine, engine);
-        let problem =
-            |(name, detail): (&str, String)| Problem::at(format!("{pointer}/{name}"), detail);
-        levels.beyond(asked).into_iter().map(problem).collect()
+        beyond(&levels, asked, pointer)
     }
+}
+
+/// What is asked for beyond each of some levels.
+fn beyond(levels: &Levels<'_>, asked: &LimitOverrides, pointer: &str) -> Vec<Problem> {
+    let problem = |(name, detail): (&str, String)| Problem::at(format!("{pointer}/{name}"), detail);
+    levels.beyond(asked).into_iter().map(problem).collect()
 }
 
 /// No problems is no refusal.

@@ -1,8 +1,9 @@
 //! `execution why` (rule E9): what an execution waits for, or why it stands where it stands.
 
 use super::{Executions, ServiceResult};
-use crate::store::Waits;
+use crate::store::{Waits, rules};
 use horarium_model::execution::{SkipReason, State};
+use horarium_model::quota::{QuotaHit, QuotaLine};
 use horarium_model::schedule::wire_time;
 use horarium_model::task_type::Breaker;
 use horarium_model::{Execution, TaskId, TenantId, Timestamp};
@@ -14,7 +15,7 @@ use serde::Serialize;
 pub struct Why {
     /// Where it stands.
     pub state: State,
-    /// One word: `not_due`, `backoff`, `type_disabled`, `no_host`, `breaker`, `limit`, `rate`, `queue_position` while it waits;
+    /// One word: `not_due`, `backoff`, `type_disabled`, `no_host`, `breaker`, `limit`, `rate`, `quota`, `queue_position` while it waits;
     /// else `running`, `ended` or why it was skipped.
     pub reason: &'static str,
     /// One line for people.
@@ -91,7 +92,66 @@ impl Executions {
         if let Some(breaker) = of_type.and_then(|of_type| of_type.breaker) {
             return Ok(broken(&shown, &breaker));
         }
-        Ok(in_line(&shown, &waits, now))
+        let why = in_line(&shown, &waits, now);
+        if why.reason == "queue_position"
+            && let Some(hit) = self.quota_hit(&shown, now).await?
+        {
+            let until = hit.resets_at;
+            return Ok(Why {
+                until,
+                ..Why::new(shown.state, "quota", hit.to_string())
+            });
+        }
+        Ok(why)
+    }
+
+    /// The quota of the tenant that keeps everything of it waiting.
+    async fn quota_hit(
+        &self,
+        shown: &Execution,
+        now: Timestamp,
+    ) -> ServiceResult<Option<QuotaHit>> {
+        const OF_CLAIMS: [&str; 3] = ["executions_per_minute", "fuel_per_day", "memory_bytes"];
+        let (store, tenant) = (&self.0.store, shown.tenant_id);
+        let Some(known) = store.quotas(tenant).await? else {
+            return Ok(None);
+        };
+        if !known.quotas.bound_claims() {
+            return Ok(None);
+        }
+        let used = store.quota_use(now, tenant).await?;
+        let mut lines = used.lines(&known.quotas, now);
+        let wanted = self.memory_asked(shown).await?;
+        for line in lines.iter_mut().filter(|line| line.name == "memory_bytes") {
+            // It is not used up, but too little is left for this one.
+            let short = line
+                .limit
+                .filter(|limit| line.used + wanted.min(*limit) > *limit);
+            line.limit = short.map(|_| line.used);
+        }
+        let mut bounding = lines.iter().filter(|line| OF_CLAIMS.contains(&line.name));
+        let hit = bounding.find_map(QuotaLine::hit);
+        Ok(hit.map(|hit| QuotaHit {
+            limit: known.quotas.get(hit.quota).unwrap_or(hit.limit),
+            ..hit
+        }))
+    }
+
+    /// The limit of memory that a run of it would have by its plugin and its task.
+    async fn memory_asked(&self, shown: &Execution) -> ServiceResult<u64> {
+        let cx = &self.0;
+        let config = match shown.config_id {
+            Some(id) => cx.store.config(shown.tenant_id, id).await?,
+            None => None,
+        };
+        let spec = config.as_ref().map(|config| &config.spec);
+        let pin = spec.and_then(|spec| spec.plugin_version.as_deref());
+        let version = cx.registry.chosen(shown.tenant_id, &shown.task_type, pin);
+        let ask = rules::ask(
+            version.map(|version| version.limits).unwrap_or_default(),
+            spec.map(|spec| spec.limits).unwrap_or_default(),
+        );
+        Ok(ask.memory_bytes)
     }
 }
 

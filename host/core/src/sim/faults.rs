@@ -191,4 +191,5 @@ catalog_operations! { delegate; Catalog:
 history_operations! { delegate; History: }
 
 access_operations! { delegate; Access: }
+care_operations! { delegate; Care: }
 vault_operations! { delegate; Vault: }

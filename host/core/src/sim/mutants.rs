@@ -364,3 +364,4 @@ macro_rules! untouched {
 history_operations! { untouched; History: }
 vault_operations! { untouched; Vault: }
 access_operations! { untouched; Access: }
+care_operations! { untouched; Care: }

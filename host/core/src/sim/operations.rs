@@ -108,3 +108,22 @@ macro_rules! access_operations {
         }
     };
 }
+
+macro_rules! care_operations {
+    ($then:ident; $($more:tt)*) => {
+        $then! { $($more)*
+            begin_care(now: Timestamp, every: std::time::Duration) -> bool;
+            prune(step: &PruneStep) -> Pruned;
+            history_count(tenant: TenantId) -> u64;
+            beyond_newest(tenant: TenantId, after: ConfigId, limit: u32, keep: u64) -> Vec<(ConfigId, Option<horarium_model::ExecutionId>)>;
+            retention(tenant: TenantId, config: Option<ConfigId>) -> Option<horarium_model::retention::Retention>;
+            set_retention(tenant: TenantId, config: Option<ConfigId>, retention: horarium_model::retention::Retention) -> ();
+            config_retentions(tenant: TenantId, after: ConfigId, limit: u32) -> Vec<(ConfigId, horarium_model::retention::Retention)>;
+            quotas(tenant: TenantId) -> Option<TenantQuotas>;
+            set_quotas(tenant: TenantId, quotas: horarium_model::quota::Quotas) -> ();
+            quota_use(now: Timestamp, tenant: TenantId) -> horarium_model::quota::QuotaUse;
+            usage(tenant: Option<TenantId>, days: std::ops::Range<i64>) -> Vec<UsageRow>;
+            fold_usage(day: i64) -> bool;
+        }
+    };
+}

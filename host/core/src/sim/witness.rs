@@ -404,3 +404,5 @@ history_operations! { passed_on; History: }
 vault_operations! { passed_on; Vault: }
 
 access_operations! { passed_on; Access: }
+
+care_operations! { passed_on; Care: }

@@ -3,8 +3,9 @@
 //! key decides over all its lanes. What a type or a tenant allows is known before its lanes are looked at, so
 //! that a full one costs nothing however long it is.
 
+use horarium_model::quota::{Allowance, Ask, QuotaRoom};
 use horarium_model::{TenantId, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What bounds one lane, for those that are bounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,8 @@ pub struct LaneBound {
     pub type_max: Option<u32>,
     /// The breaker of the type, while it is open.
     pub breaker: Option<OpenBreaker>,
+    /// Whether the tenant has quotas.
+    pub quotas: bool,
 }
 
 /// An open circuit breaker, as a claim meets it.
@@ -57,6 +60,9 @@ pub struct Lanes<'a> {
     places: HashMap<(TenantId, &'a str), usize>,
     lanes: Vec<Lane>,
     shares: BTreeMap<TenantId, Share>,
+    /// What tenants with quotas have left of those, and how many started of each.
+    quotas: BTreeMap<TenantId, (QuotaRoom, u32)>,
+    with_quotas: BTreeSet<TenantId>,
 }
 
 /// A lane with little room is looked at this far in a page, in case some of it must be passed over.
@@ -84,6 +90,8 @@ impl<'a> Lanes<'a> {
             places: types.iter().map(key).zip(0..).collect(),
             lanes: vec![lane; types.len()],
             shares: types.iter().map(|(tenant, _)| (*tenant, free)).collect(),
+            quotas: BTreeMap::new(),
+            with_quotas: BTreeSet::new(),
         }
     }
 
@@ -97,8 +105,55 @@ impl<'a> Lanes<'a> {
         self.shares.keys().copied().collect()
     }
 
+    /// The tenants that have quotas: what is left of them must be told by [`Self::know_quotas`] after the bounds.
+    pub fn with_quotas(&self) -> Vec<TenantId> {
+        self.with_quotas.iter().copied().collect()
+    }
+
+    /// What a tenant has left of its quotas.
+    pub fn know_quotas(&mut self, room: QuotaRoom) {
+        self.quotas.insert(room.tenant_id, (room, 0));
+    }
+
+    /// Whether runs of a tenant must say what they ask for.
+    pub fn asks(&self, tenant: TenantId) -> bool {
+        self.quotas.contains_key(&tenant)
+    }
+
+    /// Whether the tenant's quotas leave room for a run. If not, none of the tenant's is taken before it.
+    pub fn admits(&mut self, tenant: TenantId, ask: &Ask) -> bool {
+        let Some((room, _)) = self.quotas.get_mut(&tenant) else {
+            return true;
+        };
+        let fits = room.fits(ask);
+        if !fits {
+            room.wait();
+        }
+        fits
+    }
+
+    /// Reserves for a run that was taken what it asks for.
+    pub fn reserve(&mut self, tenant: TenantId, ask: &Ask) -> Allowance {
+        let Some((room, starts)) = self.quotas.get_mut(&tenant) else {
+            return Allowance::default();
+        };
+        *starts += 1;
+        room.take(ask)
+    }
+
+    /// How many of each tenant with quotas were taken.
+    pub fn starts(&self) -> Vec<(TenantId, u32)> {
+        let all = self
+            .quotas
+            .iter()
+            .map(|(tenant, (_, starts))| (*tenant, *starts));
+        all.filter(|(_, starts)| *starts > 0).collect()
+    }
+
     /// Applies bounds and what runs, for a claim of at most `wanted`. May be called again with fresher ones.
     pub fn bound(&mut self, bounds: &[LaneBound], running: &Running, now: Timestamp, wanted: u32) {
+        self.quotas.clear();
+        self.with_quotas.clear();
         for share in self.shares.values_mut() {
             *share = Share {
                 weight: 1,
@@ -126,8 +181,13 @@ impl<'a> Lanes<'a> {
             else {
                 continue;
             };
-            lane.bounded =
-                bound.type_max.is_some() || bound.tenant_max.is_some() || bound.breaker.is_some();
+            lane.bounded = bound.type_max.is_some()
+                || bound.tenant_max.is_some()
+                || bound.breaker.is_some()
+                || bound.quotas;
+            if bound.quotas {
+                self.with_quotas.insert(key.0);
+            }
             if let Some(max) = bound.type_max {
                 let runs = running.get(key).copied().unwrap_or(0);
                 lane.room = lane.room.min(max.saturating_sub(runs));
@@ -168,8 +228,13 @@ impl<'a> Lanes<'a> {
 
     /// How many more may be taken from a lane.
     pub fn room(&self, lane: usize) -> u32 {
-        let share = self.shares.get(&self.types[lane].0);
-        self.lanes[lane].room.min(share.map_or(0, |s| s.room))
+        let tenant = &self.types[lane].0;
+        let share = self.shares.get(tenant).map_or(0, |share| share.room);
+        let room = self.lanes[lane].room.min(share);
+        match self.quotas.get(tenant) {
+            Some((quotas, _)) => room.min(u32::try_from(quotas.starts()).unwrap_or(u32::MAX)),
+            None => room,
+        }
     }
 
     /// How many of a lane are looked at in a page of `size`: hardly more than may be taken, as what is passed
@@ -276,6 +341,7 @@ mod tests {
         tenant_max: None,
         type_max: None,
         breaker: None,
+        quotas: false,
     };
 
     #[test]

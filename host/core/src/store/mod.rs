@@ -1,6 +1,6 @@
-//! Durable truth, as five traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
-//! [`Vault`] (settings and secrets of plugins), [`History`] (what ended) and [`Access`] (tenants, tokens, who did
-//! what). Each method is one atomic operation of the business. Every
+//! Durable truth, as six traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`Vault`] (settings and secrets of plugins), [`History`] (what ended), [`Care`] (what of it is
+//! kept, what it cost) and [`Access`] (tenants, tokens, who did what). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
@@ -9,6 +9,7 @@ mod access;
 mod backlog;
 mod breaker;
 mod bucket;
+mod care;
 mod catalog;
 pub mod chain;
 #[cfg(any(test, feature = "testing"))]
@@ -26,6 +27,7 @@ pub use access::*;
 pub use backlog::*;
 pub use breaker::*;
 pub use bucket::*;
+pub use care::*;
 pub use catalog::*;
 pub use enqueue::*;
 pub use history::*;
@@ -35,10 +37,11 @@ pub use queue::*;
 pub use vault::*;
 
 use horarium_model::Invalid;
+use horarium_model::quota::QuotaHit;
 
 /// All faces of one store.
-pub trait Store: Queue + Catalog + Vault + History + Access {}
-impl<T: Queue + Catalog + Vault + History + Access> Store for T {}
+pub trait Store: Queue + Catalog + Vault + History + Care + Access {}
+impl<T: Queue + Catalog + Vault + History + Care + Access> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,9 @@ pub enum StoreError {
     /// The input is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// A quota of the tenant is used up.
+    #[error("{0}")]
+    Quota(QuotaHit),
     /// The database cannot be reached or is busy; the same call may succeed later.
     #[error("the database is not available: {0}")]
     Unavailable(String),

@@ -10,6 +10,7 @@ use horarium_model::execution::{
     AttemptRecord, HttpCall, LogLine, Progress, SkipReason, State, Trigger,
 };
 use horarium_model::firing::Plan;
+use horarium_model::quota::{Allowance, QuotaHit};
 use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
 use std::sync::Arc;
@@ -261,6 +262,8 @@ pub struct Claimed {
     pub retry_of: Option<TaskId>,
     /// Whether its end may enqueue others.
     pub chained: bool,
+    /// What is reserved for it of its tenant's quotas.
+    pub allowance: Allowance,
 }
 
 /// A claim as the store knows it.
@@ -328,6 +331,8 @@ pub enum CompletionReceipt {
     Stale,
     /// A state key changed meanwhile; nothing written. The message names the key.
     StateConflict(String),
+    /// Its state would be more than its tenant may have; nothing written.
+    StateQuota(QuotaHit),
 }
 
 /// A claimed execution given back.

@@ -9,6 +9,8 @@ use crate::runner::StateEntry;
 use horarium_model::config::{ScheduleState, SkipStreak};
 use horarium_model::execution::{AttemptOutcome, AttemptRecord, SkipReason, State, Trigger};
 use horarium_model::firing::{LiveCount, OverlapVerdict, Timetable, judge_overlap};
+use horarium_model::limits::LimitOverrides;
+use horarium_model::quota::{Ask, QuotaHit};
 use horarium_model::schedule::{Overlap, SchedulerType};
 use horarium_model::{
     ConfigId, ErrorKind, Execution, ExecutionId, Invalid, TaskConfig, TaskId, TaskSpec, TenantId,
@@ -456,6 +458,56 @@ pub fn no_config(id: ConfigId) -> String {
 /// The sentence of a tenant that does not exist.
 pub fn no_tenant(tenant: TenantId) -> String {
     format!("there is no tenant {tenant}")
+}
+
+/// What a run asks for of its tenant's quotas, by the limits of its plugin and its task.
+pub fn ask(plugin: LimitOverrides, task: LimitOverrides) -> Ask {
+    let limits = plugin.tightest(&task).complete();
+    Ask {
+        fuel: limits.fuel,
+        memory_bytes: limits.memory_bytes,
+        log_bytes: limits.log_bytes,
+    }
+}
+
+/// Refuses one more where there are as many as a quota allows.
+///
+/// # Errors
+/// `Quota`.
+pub fn refuse_beyond(quota: &'static str, limit: Option<u64>, used: u64) -> StoreResult<()> {
+    let Some(limit) = limit.filter(|limit| used >= *limit) else {
+        return Ok(());
+    };
+    Err(StoreError::Quota(QuotaHit {
+        quota,
+        used,
+        limit,
+        resets_at: None,
+    }))
+}
+
+/// Refuses state that would grow beyond a quota; `grows` is by how much.
+///
+/// # Errors
+/// The hit.
+pub fn refuse_state(limit: Option<u64>, used: u64, grows: i64) -> Result<(), QuotaHit> {
+    let Some(limit) = limit.filter(|_| grows > 0) else {
+        return Ok(());
+    };
+    match used.saturating_add_signed(grows) > limit {
+        true => Err(QuotaHit {
+            quota: "state_bytes",
+            used,
+            limit,
+            resets_at: None,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Bytes that a key of a task's state takes.
+pub fn state_size(key: &str, value: &[u8]) -> i64 {
+    i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX)
 }
 
 /// The sentence of a tenant's name that is in use.

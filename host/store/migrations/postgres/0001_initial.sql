@@ -3,7 +3,7 @@
 --
 -- Row locks are always taken in this order (and within a table by the key named), so that no two
 -- transactions wait for each other: task_schedules (config_id), task_configs (id), tenants (id), task_types,
--- live_executions (id), type_breakers, run_keys (tenant_id, run_key), meta. Whoever holds one of those after
+-- live_executions (id), type_breakers, run_keys (tenant_id, run_key), usage_days (by its key), meta. Whoever holds one of those after
 -- live_executions takes further live_executions only with SKIP LOCKED. Who learns late of something that comes
 -- before (a chain) tries it with SKIP LOCKED; if somebody has it, the transaction is run anew and takes it first.
 -- hosts are never locked beside anything else.
@@ -17,7 +17,9 @@ CREATE TABLE meta (
     key text PRIMARY KEY,
     value bigint NOT NULL
 );
-INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('access_epoch', 0);
+INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('access_epoch', 0),
+    -- When a round of pruning last began.
+    ('cared_at', 0);
 
 CREATE TABLE tenants (
     id bigint PRIMARY KEY,
@@ -27,6 +29,12 @@ CREATE TABLE tenants (
     -- How many of its executions run at once, and may wait; NULL: no bound.
     max_running bigint,
     backlog bigint,
+    -- Its other quotas, as one object; NULL: none. Whether claims look at some of them.
+    quotas jsonb,
+    claim_quotas boolean NOT NULL DEFAULT false,
+    -- The minute, counted from 1970, of its last start that a quota counts, and how many started in it.
+    minute bigint,
+    minute_starts bigint NOT NULL DEFAULT 0,
     created_at bigint,
     -- A tombstone, until nothing of it is left: its id is never another's while something has it.
     deleted_at bigint
@@ -266,6 +274,10 @@ CREATE TABLE live_executions (
     -- The bucket its attempts take a token from: how many it holds, in how many seconds it fills.
     rate_count bigint,
     rate_seconds bigint,
+    -- What is reserved of its tenant's quotas while it runs; NULL where there is none.
+    fuel_reserved bigint,
+    memory_reserved bigint,
+    log_reserved bigint,
     -- Claims do not look at it: 1 until its run_key is freed, 2 until its rate_key has tokens.
     blocked integer NOT NULL DEFAULT 0,
     state text COLLATE "C" NOT NULL,
@@ -434,6 +446,37 @@ CREATE TABLE execution_http (
     calls jsonb NOT NULL,
     PRIMARY KEY (tenant_id, execution_id, claim)
 );
+
+-- What tenants (config 0) and configs want kept of their history.
+CREATE TABLE retentions (
+    tenant_id bigint NOT NULL,
+    config_id bigint NOT NULL,
+    retention jsonb NOT NULL,
+    PRIMARY KEY (tenant_id, config_id)
+);
+
+-- What attempts used, by the UTC day (counted from 1970) on which they were recorded, written with their ends; it
+-- outlives the history. A row for each host that wrote, so that none waits for another; 0 once they are added up.
+CREATE TABLE usage_days (
+    tenant_id bigint NOT NULL,
+    day bigint NOT NULL,
+    task_type text COLLATE "C" NOT NULL,
+    incarnation bigint NOT NULL,
+    runs bigint NOT NULL,
+    succeeded bigint NOT NULL,
+    failed bigint NOT NULL,
+    cancelled bigint NOT NULL,
+    fuel bigint NOT NULL,
+    cpu_micros bigint NOT NULL,
+    wall_micros bigint NOT NULL,
+    http_calls bigint NOT NULL,
+    http_request_bytes bigint NOT NULL,
+    http_response_bytes bigint NOT NULL,
+    log_bytes bigint NOT NULL,
+    result_bytes bigint NOT NULL,
+    PRIMARY KEY (tenant_id, day, task_type, incarnation)
+) WITH (fillfactor = 50);
+CREATE INDEX usage_days_unfolded ON usage_days (day) WHERE incarnation <> 0;
 
 -- Live and ended executions as every surface shows them.
 CREATE VIEW executions AS

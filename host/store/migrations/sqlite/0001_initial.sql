@@ -6,7 +6,9 @@ CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('access_epoch', 0), ('last_execution_id', 0);
+INSERT INTO meta (key, value) VALUES ('catalog_epoch', 0), ('access_epoch', 0), ('last_execution_id', 0),
+    -- When a round of pruning last began.
+    ('cared_at', 0);
 
 CREATE TABLE tenants (
     id INTEGER PRIMARY KEY,
@@ -16,6 +18,12 @@ CREATE TABLE tenants (
     -- How many of its executions run at once, and may wait; NULL: no bound.
     max_running INTEGER,
     backlog INTEGER,
+    -- Its other quotas, as one object; NULL: none. Whether claims look at some of them.
+    quotas BLOB,
+    claim_quotas INTEGER NOT NULL DEFAULT 0,
+    -- The minute, counted from 1970, of its last start that a quota counts, and how many started in it.
+    minute INTEGER,
+    minute_starts INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER,
     -- A tombstone, until nothing of it is left: its id is never another's while something has it.
     deleted_at INTEGER
@@ -248,6 +256,10 @@ CREATE TABLE live_executions (
     rate_key TEXT,
     rate_count INTEGER,
     rate_seconds INTEGER,
+    -- What is reserved of its tenant's quotas while it runs; NULL where there is none.
+    fuel_reserved INTEGER,
+    memory_reserved INTEGER,
+    log_reserved INTEGER,
     -- Claims do not look at it: 1 until its run_key is freed, 2 until its rate_key has tokens.
     blocked INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
@@ -401,6 +413,37 @@ CREATE TABLE execution_http (
     calls BLOB NOT NULL
 );
 CREATE UNIQUE INDEX execution_http_attempt ON execution_http (execution_id, claim);
+
+-- What tenants (config 0) and configs want kept of their history.
+CREATE TABLE retentions (
+    tenant_id INTEGER NOT NULL,
+    config_id INTEGER NOT NULL,
+    retention BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, config_id)
+) WITHOUT ROWID;
+
+-- What attempts used, by the UTC day (counted from 1970) on which they were recorded, written with their ends; it
+-- outlives the history. A row for each host that wrote, so that none waits for another; 0 once they are added up.
+CREATE TABLE usage_days (
+    tenant_id INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    task_type TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    runs INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    fuel INTEGER NOT NULL,
+    cpu_micros INTEGER NOT NULL,
+    wall_micros INTEGER NOT NULL,
+    http_calls INTEGER NOT NULL,
+    http_request_bytes INTEGER NOT NULL,
+    http_response_bytes INTEGER NOT NULL,
+    log_bytes INTEGER NOT NULL,
+    result_bytes INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, day, task_type, incarnation)
+) WITHOUT ROWID;
+CREATE INDEX usage_days_unfolded ON usage_days (day) WHERE incarnation <> 0;
 
 -- Live and ended executions as every surface shows them.
 CREATE VIEW executions AS

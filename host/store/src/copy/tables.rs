@@ -51,8 +51,10 @@ const TABLE: Table = Table {
 pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "tenants",
-        ints: "id weight max_running backlog created_at deleted_at",
+        ints: "id weight max_running backlog minute minute_starts created_at deleted_at",
+        flags: "claim_quotas",
         texts: "name",
+        jsons: "quotas",
         ..TABLE
     },
     Table {
@@ -161,7 +163,7 @@ pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "live_executions",
         ints: "id tenant_id config_id slot priority queue_key attempt max_attempts lost claim \
-            incarnation run_max rate_count rate_seconds chain_depth created_at started_at first_started_at due_at expires_at \
+            incarnation run_max rate_count rate_seconds fuel_reserved memory_reserved log_reserved chain_depth created_at started_at first_started_at due_at expires_at \
             cancel_requested_at",
         texts: "task_id task_type state trigger run_key rate_key parent_task_id retry_of",
         jsons: "progress parameters chain",
@@ -204,6 +206,21 @@ pub(crate) const TABLES: &[Table] = &[
         jsons: "calls",
         beside_execution: true,
         page: 200,
+        ..TABLE
+    },
+    Table {
+        name: "retentions",
+        key: "tenant_id config_id",
+        ints: "tenant_id config_id",
+        jsons: "retention",
+        ..TABLE
+    },
+    Table {
+        name: "usage_days",
+        key: "tenant_id day task_type incarnation",
+        ints: "tenant_id day incarnation runs succeeded failed cancelled fuel cpu_micros wall_micros http_calls \
+            http_request_bytes http_response_bytes log_bytes result_bytes",
+        texts: "task_type",
         ..TABLE
     },
     Table {

@@ -219,7 +219,7 @@ async fn tenant_named(connection: &mut PgConnection, name: &str) -> PgResult<Opt
     Ok(row.as_ref().map(read).transpose()?)
 }
 
-async fn tenant_by_id(connection: &mut PgConnection, id: TenantId) -> PgResult<Tenant> {
+pub(super) async fn tenant_by_id(connection: &mut PgConnection, id: TenantId) -> PgResult<Tenant> {
     let finding = query(sql::TENANT_BY_ID).bind(id);
     let row = finding.fetch_optional(connection).await?;
     let read = |row| rows::tenant(&mut Reader::plain(row, "tenants"));
@@ -347,6 +347,8 @@ async fn drop_tenant(tx: &mut Tx, tenant: TenantId) -> PgResult<()> {
         sql::TENANT_VERSIONS,
         sql::TENANT_BREAKERS,
         sql::TENANT_RATES,
+        sql::TENANT_RETENTIONS,
+        sql::TENANT_USAGE,
         sql::TENANT_ANSWERS,
         sql::TENANT_AUDIT,
         sql::TENANT_CONFIG,

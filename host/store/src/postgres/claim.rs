@@ -9,9 +9,10 @@ use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
-use crate::choose::{Candidate, Choice, Known, lane_bound};
+use crate::choose::{Candidate, Choice, Known, ask, lane_bound, quota_room};
 use crate::columns::micros;
-use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
+use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult, day_of};
+use horarium_model::quota::{Allowance, minute_of};
 use sqlx::postgres::PgRow;
 use std::collections::{BTreeMap, HashSet};
 
@@ -66,6 +67,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part>
         moved: false,
     };
     let finished = walk(tx, &mut work).await?;
+    count_starts(tx, &work).await?;
     let used = work.known.used_rates(request.now);
     keys::save_rates(tx, &used).await?;
     // Every host's scheduler is to look when there are tokens again.
@@ -99,6 +101,7 @@ async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest) -> PgResult<Lanes<'a>
         let running = self::running(tx, &lanes).await?;
         lanes.bound(&bounds, &running, request.now, request.limit);
     }
+    know_quotas(tx, request, &mut lanes).await?;
     // What was not locked may not be used, whatever it is now.
     for lane in lanes.bounded() {
         if !bounded.contains(&lane) {
@@ -106,6 +109,50 @@ async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest) -> PgResult<Lanes<'a>
         }
     }
     Ok(lanes)
+}
+
+/// What tenants with quotas have left, in a snapshot after their lock.
+async fn know_quotas(tx: &mut Tx, request: &ClaimRequest, lanes: &mut Lanes<'_>) -> PgResult<()> {
+    let with_quotas = lanes.with_quotas();
+    if with_quotas.is_empty() {
+        return Ok(());
+    }
+    let rows = query(sql::QUOTAS_SPENT)
+        .bind(with_quotas)
+        .bind(day_of(request.now))
+        .fetch_all(tx.connection())
+        .await?;
+    for row in &rows {
+        let mut r = Reader::plain(row, "tenants");
+        lanes.know_quotas(quota_room(&mut r, request.now)?);
+    }
+    Ok(())
+}
+
+/// Reads what those of a page ask for whose tenants have quotas.
+async fn learn_asks(tx: &mut Tx, work: &mut Work<'_>, page: &[Candidate]) -> PgResult<()> {
+    let ids = work.known.fresh_asks(page, &work.lanes);
+    if !ids.is_empty() {
+        let asking = query(sql::ASKS).bind(ids);
+        for row in &asking.fetch_all(tx.connection()).await? {
+            let (id, ask) = ask(&mut Reader::plain(row, "live_executions"))?;
+            work.known.asks.insert(id, ask);
+        }
+    }
+    Ok(())
+}
+
+/// Counts what started of tenants with quotas, whose rows are locked.
+async fn count_starts(tx: &mut Tx, work: &Work<'_>) -> PgResult<()> {
+    for (tenant, starts) in work.lanes.starts() {
+        query(sql::COUNT_STARTS)
+            .bind(tenant)
+            .bind(minute_of(work.request.now))
+            .bind(i64::from(starts))
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
 }
 
 /// Tenants and types as two columns.
@@ -184,6 +231,7 @@ async fn walk(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<bool> {
             work.unused = true;
             return Ok(false);
         }
+        learn_asks(tx, work, &page).await?;
         let (started, marked) = (work.choice.chosen.len(), page.len());
         let mut candidates = page.into_iter();
         while work.choice.chosen.len() < wanted
@@ -200,7 +248,7 @@ async fn walk(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<bool> {
         }
         let used = write(tx, work, started).await?;
         work.moved |= used > 0;
-        work.unused |= used < marked;
+        work.unused |= used < marked && !work.choice.quota_waits;
         if work.choice.chosen.len() == wanted {
             return Ok(true);
         }
@@ -361,6 +409,22 @@ async fn write(tx: &mut Tx, work: &mut Work<'_>, started: usize) -> PgResult<usi
             .bind(ids)
             .bind(work.request.incarnation)
             .bind(micros(work.request.now))
+            .execute(tx.connection())
+            .await?;
+    }
+    let reserved = std::mem::take(&mut choice.reserved);
+    if !reserved.is_empty() {
+        let column = |value: fn(&Allowance) -> Option<u64>| -> Vec<Option<i64>> {
+            let values = reserved.iter().map(|(_, allowance)| value(allowance));
+            values
+                .map(|n| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX)))
+                .collect()
+        };
+        query(sql::RESERVE)
+            .bind(reserved.iter().map(|(id, _)| *id).collect::<Vec<i64>>())
+            .bind(column(|a| a.fuel))
+            .bind(column(|a| a.memory_bytes))
+            .bind(column(|a| a.log_bytes))
             .execute(tx.connection())
             .await?;
     }

@@ -3,7 +3,7 @@
 use super::chain::{self, Ends};
 use super::rows::{Cells as _, Reader};
 use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
-use super::{ahead, breakers, end, jsonb, sql};
+use super::{ahead, breakers, care, end, jsonb, sql};
 use crate::columns::{Measured, STATEMENT_BYTES, micros, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
@@ -159,6 +159,7 @@ pub(super) async fn complete_many(
     write_states(tx, now, verdicts.states).await?;
     let paused = write_failures(tx, now, verdicts.failures).await?;
     ends.finish(tx, now).await?;
+    care::use_up(tx, now, &verdicts.usages).await?;
     if paused || turned {
         super::configs::bump_epoch(tx).await?;
     }
@@ -315,12 +316,14 @@ async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
 async fn read_states(tx: &mut Tx, mut states: States) -> PgResult<States> {
     let configs = states.configs();
     if !configs.is_empty() {
-        let versions: Vec<(i64, String, i64)> = query_as(sql::STATE_VERSIONS)
+        let rooms = care::state_room(tx, &states.tenants()).await?;
+        states.within(rooms);
+        let versions: Vec<(i64, String, i64, i64)> = query_as(sql::STATE_VERSIONS)
             .bind(configs)
             .fetch_all(tx.connection())
             .await?;
-        for (config, key, version) in versions {
-            states.note(config, key, version);
+        for (config, key, version, size) in versions {
+            states.note(config, key, version, size);
         }
     }
     Ok(states)

@@ -239,6 +239,7 @@ pub(super) async fn create(
         .await?;
     // After the config, as locks are ordered.
     super::access::refuse_deleted(tx, tenant).await?;
+    super::care::refuse_config(tx, tenant).await?;
     tx.tidings.schedule |= next_fire_at.is_some();
     bump_epoch(tx).await?;
     found(tx.connection(), tenant, id).await

@@ -104,7 +104,12 @@ async fn drop_tombstone(tx: &mut Tx, id: ConfigId) -> PgResult<()> {
     if lives {
         return Ok(());
     }
-    for statement in [sql::RESET_STATE, sql::DROP_SCHEDULE, sql::DROP_TOMBSTONE] {
+    for statement in [
+        sql::RESET_STATE,
+        sql::DROP_SCHEDULE,
+        sql::DROP_RETENTION,
+        sql::DROP_TOMBSTONE,
+    ] {
         query(statement).bind(id).execute(tx.connection()).await?;
     }
     Ok(())

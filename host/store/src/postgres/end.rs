@@ -6,7 +6,7 @@ use super::enqueue::floor;
 use super::keys;
 use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
-use super::{ahead, sql};
+use super::{ahead, care, sql};
 use crate::columns::{AttemptRow, STATEMENT_BYTES, micros, opt_micros, text};
 use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
@@ -227,6 +227,7 @@ async fn give_back(
         parents,
     };
     ends.finish(tx, now).await?;
+    care::use_up(tx, now, &back.usages).await?;
     Ok(returned.counts())
 }
 

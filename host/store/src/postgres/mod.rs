@@ -7,8 +7,10 @@ mod ahead;
 mod answers;
 mod backlog;
 mod breakers;
+mod care;
 mod catalog;
 mod chain;
+mod checkup;
 mod claim;
 mod complete;
 mod configs;
@@ -39,6 +41,7 @@ mod tls;
 mod tx;
 mod vault;
 
+pub use checkup::Checkup;
 pub use foreign::{ForeignColumn, ForeignDatabase, ForeignRow, ForeignTable, without_driver};
 pub use partitions::PartitionSpan;
 pub use schema::PostgresStatus;

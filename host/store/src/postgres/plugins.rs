@@ -104,12 +104,16 @@ pub(super) async fn add_version(
     bytes: &[u8],
 ) -> PgResult<PluginVersion> {
     let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
-    query(sql::INSERT_TYPE)
+    super::care::lock_tenant(tx, tenant, |quotas| quotas.plugins).await?;
+    let made = query(sql::INSERT_TYPE)
         .bind(tenant)
         .bind(task_type)
         .bind(micros(now))
         .execute(tx.connection())
         .await?;
+    if made.rows_affected() > 0 {
+        super::care::refuse_type(tx, tenant).await?;
+    }
     lock(tx, tenant, task_type, digest).await?;
     match version(tx.connection(), tenant, task_type, digest).await? {
         Some((id, known)) if known.state != VersionState::Failed => {

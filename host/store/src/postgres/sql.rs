@@ -128,6 +128,14 @@ statements! {
     EXECUTION_IDS = "SELECT nextval('execution_ids') FROM generate_series(1, $1)";
     STILL_THERE = "SELECT 1";
     NOTIFY = "SELECT pg_notify($1, $2)";
+    /// Before there is a schema, too.
+    CHECKUP = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, current_setting('server_version'), \
+        current_setting('autovacuum') = 'on', current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'";
+    UNCLEANED = "SELECT c.relname::text FROM pg_class c WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid) \
+        AND EXISTS (SELECT 1 FROM unnest(c.reloptions) o WHERE lower(o) IN ('autovacuum_enabled=false', 'autovacuum_enabled=off')) \
+        ORDER BY 1";
+    BLOATED = "SELECT s.relname::text, s.n_dead_tup FROM pg_stat_user_tables s WHERE pg_table_is_visible(s.relid) \
+        AND s.n_dead_tup > 100000 AND s.n_dead_tup > 2 * s.n_live_tup ORDER BY 2 DESC LIMIT 5";
     LOCK_PARTITIONS = "SELECT pg_try_advisory_xact_lock(7237109721140711797)";
     LAST_PARTITION = "SELECT max(until_at) FROM history_partitions";
     PARTITIONS = "SELECT from_at, until_at FROM history_partitions";
@@ -335,13 +343,34 @@ statements! {
     // ---- claim. `$1`, `$2` tenants and types
     /// The places, from 0, of those that have a bound, and which.
     LANE_BOUNDS = "SELECT u.place - 1, coalesce(t.weight, 1), t.max_running, y.max_running, b.probe_at, \
-        EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running') \
+        EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running'), \
+        coalesce(t.claim_quotas, false) \
         FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_type, place) \
         LEFT JOIN tenants t ON t.id = u.tenant_id \
         LEFT JOIN task_types y ON y.tenant_id = u.tenant_id AND y.task_type = u.task_type \
         LEFT JOIN type_breakers b ON b.tenant_id = u.tenant_id AND b.task_type = u.task_type \
             AND b.opened_at IS NOT NULL \
-        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+    /// `$1` tenants, `$2` day: their quotas, and what is used up and reserved
+    QUOTAS_SPENT = "SELECT t.id, coalesce(t.quotas, '{}')::text, t.minute, t.minute_starts, u.fuel, u.log_bytes, r.fuel, r.memory, r.log \
+        FROM tenants t CROSS JOIN LATERAL (SELECT coalesce(sum(d.fuel), 0)::bigint AS fuel, \
+            coalesce(sum(d.log_bytes), 0)::bigint AS log_bytes FROM usage_days d WHERE d.tenant_id = t.id AND d.day = $2) u \
+        CROSS JOIN LATERAL (SELECT coalesce(sum(l.fuel_reserved), 0)::bigint AS fuel, \
+            coalesce(sum(l.memory_reserved), 0)::bigint AS memory, coalesce(sum(l.log_reserved), 0)::bigint AS log \
+            FROM live_executions l WHERE l.tenant_id = t.id AND l.state = 'running') r \
+        WHERE t.id = ANY ($1) AND t.deleted_at IS NULL";
+    /// What runs of `$1` ask for: the limits of their plugins and their configs.
+    ASKS = "SELECT l.id, v.limits::text, c.limits::text FROM live_executions l \
+        LEFT JOIN task_configs c ON c.id = l.config_id \
+        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type \
+        LEFT JOIN plugin_versions v ON v.tenant_id = l.tenant_id AND v.task_type = l.task_type \
+            AND v.digest = coalesce(c.plugin_version, y.active_digest) WHERE l.id = ANY ($1)";
+    /// ids, fuel, memory, log
+    RESERVE = "UPDATE live_executions l SET fuel_reserved = u.fuel, memory_reserved = u.memory, log_reserved = u.log \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) u(id, fuel, memory, log) WHERE l.id = u.id";
+    /// `$2` minute, `$3` how many started. The claim holds the row.
+    COUNT_STARTS = "UPDATE tenants SET minute_starts = CASE WHEN minute = $2 THEN minute_starts ELSE 0 END + $3, minute = $2 \
+        WHERE id = $1";
     RUNNING_OF_TYPES = "SELECT tenant_id, task_type, count(*) FROM live_executions \
         WHERE state = 'running' AND tenant_id = ANY ($1) GROUP BY 1, 2";
     /// The places, from 0, of those of which something waits.
@@ -588,7 +617,7 @@ statements! {
     // ---- state
     STATE = "SELECT t.key, t.value, t.version FROM task_state t JOIN task_configs c ON c.id = t.config_id \
         WHERE t.config_id = $1 AND c.deleted_at IS NULL ORDER BY t.key";
-    STATE_VERSIONS = "SELECT config_id, key, version FROM task_state WHERE config_id = ANY ($1)";
+    STATE_VERSIONS = "SELECT config_id, key, version, (octet_length(key) + octet_length(value))::bigint FROM task_state WHERE config_id = ANY ($1)";
     SET_STATE = "INSERT INTO task_state (config_id, key, version, updated_at, value) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (config_id, key) DO UPDATE SET version = excluded.version, \
         updated_at = excluded.updated_at, value = excluded.value";
@@ -643,6 +672,8 @@ statements! {
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE config_id = $1)";
     DROP_TOMBSTONE = "DELETE FROM task_configs WHERE id = $1";
     DROP_SCHEDULE = "DELETE FROM task_schedules WHERE config_id = $1";
+    DROP_RETENTION = "DELETE FROM retentions r USING task_configs c \
+        WHERE c.id = $1 AND r.tenant_id = c.tenant_id AND r.config_id = c.id";
 
     // ---- settings and secrets
     PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id = $1 AND task_type = $2";
@@ -709,6 +740,18 @@ statements! {
     TENANT_NAMED = tenants!("WHERE deleted_at IS NULL AND name = $1");
     TENANT_BY_ID = tenants!("WHERE deleted_at IS NULL AND id = $1");
     TENANTS = tenants!("WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2");
+    QUOTAS = "SELECT name, quotas::text, max_running, backlog FROM tenants WHERE id = $1 AND deleted_at IS NULL";
+    SET_QUOTAS = "UPDATE tenants SET max_running = $2, backlog = $3, quotas = $4::jsonb, claim_quotas = $5 \
+        WHERE id = $1 AND deleted_at IS NULL";
+    COUNT_TENANT_CONFIGS = "SELECT count(*) FROM task_configs WHERE tenant_id = $1 AND deleted_at IS NULL";
+    COUNT_TENANT_TYPES = "SELECT count(*) FROM task_types WHERE tenant_id = $1";
+    COUNT_TENANT_RUNNING = "SELECT count(*) FROM live_executions WHERE tenant_id = $1 AND state = 'running'";
+    STATE_BYTES = "SELECT coalesce(sum(octet_length(s.key) + octet_length(s.value)), 0)::bigint FROM task_configs c \
+        JOIN task_state s ON s.config_id = c.id WHERE c.tenant_id = $1 AND c.deleted_at IS NULL";
+    STATE_SIZE = "SELECT (octet_length(key) + octet_length(value))::bigint FROM task_state WHERE config_id = $1 AND key = $2";
+    /// Of two that write state of one tenant with such a quota the second waits. Taken after live executions, before
+    /// breakers.
+    LOCK_STATE = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7237109721140711800))";
     /// Nothing new comes into a deleted tenant: the lock keeps its deletion waiting.
     SHARE_TENANT = "SELECT deleted_at IS NOT NULL FROM tenants WHERE id = $1 FOR KEY SHARE";
     LOCK_TENANT = "SELECT 1 FROM tenants WHERE id = $1 AND deleted_at IS NULL FOR UPDATE";
@@ -723,6 +766,8 @@ statements! {
         SELECT tenant_id, id, completed_at FROM task_executions WHERE tenant_id = $1 LIMIT $2) o \
         WHERE e.tenant_id = o.tenant_id AND e.id = o.id AND e.completed_at = o.completed_at \
         RETURNING e.tenant_id, e.id";
+    TENANT_RETENTIONS = "DELETE FROM retentions WHERE tenant_id = $1";
+    TENANT_USAGE = "DELETE FROM usage_days WHERE tenant_id = $1";
     TENANT_RATES = "DELETE FROM run_keys WHERE tenant_id = $1";
     TENANT_DIGESTS = "SELECT DISTINCT digest FROM plugin_versions WHERE tenant_id = $1 ORDER BY 1";
     TENANT_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = $1";
@@ -755,6 +800,56 @@ statements! {
         AND ($6::bigint IS NULL OR at >= $6) AND ($7::bigint IS NULL OR at < $7) ORDER BY id DESC LIMIT $8";
     PURGE_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < $1 ORDER BY at LIMIT $2)";
 
+    // ---- care of what ended
+    BEGIN_CARE = "UPDATE meta SET value = $1 WHERE key = 'cared_at' AND value <= $1::bigint - $2::bigint";
+    // `$1` whose, `$2`, `$3` behind this end and id, `$4` not at or after, `$5` how many
+    PRUNE_BY_AGE = "SELECT e.id, e.state, e.completed_at, 0::bigint FROM task_executions e \
+        WHERE e.tenant_id = $1 AND e.completed_at >= $2 AND (e.completed_at, e.id) > ($2, $3) AND e.completed_at < $4 \
+        ORDER BY e.completed_at, e.id LIMIT $5";
+    PRUNE_OF_CONFIG = "SELECT id, state, completed_at, created_at FROM task_executions \
+        WHERE config_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+    /// `$1` whose, `$2` ids, `$3` their ends. Each partition is asked by its key alone.
+    PRUNE = "DELETE FROM task_executions WHERE tenant_id = $1 AND id = ANY ($2) AND completed_at = ANY ($3)";
+    HISTORY_COUNT = "SELECT count(*) FROM task_executions WHERE tenant_id = $1";
+    BEYOND_NEWEST = "SELECT c.id, (SELECT e.id FROM task_executions e WHERE e.config_id = c.id \
+            ORDER BY e.id DESC LIMIT 1 OFFSET $4) \
+        FROM task_configs c WHERE c.tenant_id = $1 AND c.id > $2 AND c.deleted_at IS NULL ORDER BY c.id LIMIT $3";
+    RETENTION = "SELECT retention::text FROM retentions WHERE tenant_id = $1 AND config_id = $2";
+    SET_RETENTION = "INSERT INTO retentions (tenant_id, config_id, retention) VALUES ($1, $2, $3::jsonb) \
+        ON CONFLICT (tenant_id, config_id) DO UPDATE SET retention = excluded.retention";
+    UNSET_RETENTION = "DELETE FROM retentions WHERE tenant_id = $1 AND config_id = $2";
+    CONFIG_RETENTIONS = "SELECT r.config_id, r.retention::text FROM retentions r \
+        JOIN task_configs c ON c.id = r.config_id AND c.deleted_at IS NULL \
+        WHERE r.tenant_id = $1 AND r.config_id > $2 ORDER BY r.config_id LIMIT $3";
+    /// Rows of tenant, day, type, incarnation, and the numbers of a `Tally`.
+    ADD_USAGE = "INSERT INTO usage_days AS u (tenant_id, day, task_type, incarnation, runs, succeeded, failed, cancelled, \
+        fuel, cpu_micros, wall_micros, http_calls, http_request_bytes, http_response_bytes, log_bytes, result_bytes) \
+        SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::bigint, (j ->> 4)::bigint, (j ->> 5)::bigint, \
+        (j ->> 6)::bigint, (j ->> 7)::bigint, (j ->> 8)::bigint, (j ->> 9)::bigint, (j ->> 10)::bigint, (j ->> 11)::bigint, \
+        (j ->> 12)::bigint, (j ->> 13)::bigint, (j ->> 14)::bigint, (j ->> 15)::bigint \
+        FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY a(j, n) ORDER BY n \
+        ON CONFLICT (tenant_id, day, task_type, incarnation) DO UPDATE SET \
+        runs = u.runs + excluded.runs, succeeded = u.succeeded + excluded.succeeded, \
+        failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled, \
+        fuel = u.fuel + excluded.fuel, cpu_micros = u.cpu_micros + excluded.cpu_micros, \
+        wall_micros = u.wall_micros + excluded.wall_micros, http_calls = u.http_calls + excluded.http_calls, \
+        http_request_bytes = u.http_request_bytes + excluded.http_request_bytes, \
+        http_response_bytes = u.http_response_bytes + excluded.http_response_bytes, \
+        log_bytes = u.log_bytes + excluded.log_bytes, result_bytes = u.result_bytes + excluded.result_bytes";
+    /// `$1` whose or of all, `$2` first day, `$3` not this one
+    USAGE = "SELECT tenant_id, day, task_type, sum(runs)::bigint, sum(succeeded)::bigint, sum(failed)::bigint, \
+        sum(cancelled)::bigint, sum(fuel)::bigint, sum(cpu_micros)::bigint, sum(wall_micros)::bigint, \
+        sum(http_calls)::bigint, sum(http_request_bytes)::bigint, sum(http_response_bytes)::bigint, \
+        sum(log_bytes)::bigint, sum(result_bytes)::bigint FROM usage_days WHERE ($1::bigint IS NULL OR tenant_id = $1) \
+        AND day >= $2 AND day < $3 GROUP BY tenant_id, day, task_type ORDER BY tenant_id, day, task_type";
+    /// Of days on which nobody writes any more.
+    UNFOLDED = "SELECT u.tenant_id, u.day, u.task_type, u.incarnation, u.runs, u.succeeded, u.failed, u.cancelled, u.fuel, \
+        u.cpu_micros, u.wall_micros, u.http_calls, u.http_request_bytes, u.http_response_bytes, u.log_bytes, u.result_bytes \
+        FROM usage_days u WHERE u.incarnation <> 0 AND u.day < $1 ORDER BY u.tenant_id, u.day, u.task_type, u.incarnation \
+        LIMIT $2 FOR UPDATE SKIP LOCKED";
+    /// Rows of tenant, day, type, incarnation.
+    DROP_USAGE = "DELETE FROM usage_days WHERE (tenant_id, day, task_type, incarnation) IN ( \
+        SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::bigint FROM jsonb_array_elements($1::jsonb) a(j))";
 
     // ---- history. `$3` of reads by task id: no end is older
     EXECUTION = concat!(

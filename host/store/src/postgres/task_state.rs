@@ -1,10 +1,11 @@
 //! The state of tasks, as operators read and write it.
 
 use super::configs::{found, lock_schedule};
-use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
+use super::{care, sql};
 use crate::columns::micros;
 use horarium_core::runner::StateEntry;
+use horarium_core::store::{StoreError, rules};
 use horarium_model::{ConfigId, TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
@@ -48,6 +49,12 @@ pub(super) async fn set_state(
             .await?;
         return Ok(());
     };
+    if let Some(room) = care::state_room(tx, &[tenant]).await?.first_mut() {
+        let asking = query_scalar(sql::STATE_SIZE).bind(id).bind(key);
+        let old: Option<i64> = asking.fetch_optional(tx.connection()).await?;
+        room.grow(rules::state_size(key, value) - old.unwrap_or(0))
+            .map_err(StoreError::Quota)?;
+    }
     // Kept beside the keys: a key that was deleted and comes again must not repeat a version.
     let version: i64 = query_scalar(sql::RAISE_STATE_VERSION)
         .bind(id)

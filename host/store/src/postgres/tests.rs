@@ -254,11 +254,61 @@ async fn hot_statements_use_their_indexes() {
             task,
             "tenant_id_task_id_completed_at_idx",
         ),
+        (
+            "quotas",
+            sql::QUOTAS_SPENT,
+            "ARRAY[1]::bigint[], 5",
+            "live_executions_running",
+        ),
+        (
+            "prune",
+            sql::PRUNE_BY_AGE,
+            "1, 0, 0, 9000000000000000, 1000",
+            "tenant_id_completed_at_id_",
+        ),
+        (
+            "prune a task",
+            sql::PRUNE_OF_CONFIG,
+            "1, 0, 1000",
+            "config_id_id_idx",
+        ),
+        (
+            "prune",
+            sql::PRUNE,
+            "1, ARRAY[1,2]::bigint[], ARRAY[1,2]::bigint[]",
+            "_pkey",
+        ),
+        (
+            "the newest",
+            sql::BEYOND_NEWEST,
+            "1, 0, 10, 5",
+            "config_id_id_idx",
+        ),
+        (
+            "history",
+            sql::HISTORY_COUNT,
+            "1",
+            "Index Cond: (tenant_id = $1)",
+        ),
+        (
+            "attempts",
+            sql::DELETE_ATTEMPTS,
+            "ARRAY[1]::bigint[], ARRAY[1]::bigint[]",
+            "task_attempts_pkey",
+        ),
+        ("usage", sql::UNFOLDED, "5, 10", "usage_days"),
     ] {
         let plan = plan(&mut connection, statement, arguments).await;
         assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
         // Tables of a few rows are read whole, and nothing else.
-        let few = ["on hosts", "on meta", "on type_breakers", "_default"];
+        let few = [
+            "on hosts",
+            "on meta",
+            "on type_breakers",
+            "on tenants",
+            "on usage_days",
+            "_default",
+        ];
         let scans: Vec<&str> = plan
             .lines()
             .filter(|line| line.contains("Seq Scan on "))

@@ -333,6 +333,8 @@ async fn drop_tenant(tx: &mut Tx, tenant: TenantId) -> StoreResult<()> {
         sql::TENANT_VERSIONS,
         sql::TENANT_TYPES,
         sql::TENANT_BREAKERS,
+        sql::TENANT_RETENTIONS,
+        sql::TENANT_USAGE,
         sql::TENANT_RATES,
         sql::TENANT_ANSWERS,
         sql::TENANT_AUDIT,

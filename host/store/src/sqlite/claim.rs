@@ -3,9 +3,11 @@
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, rates, sql};
-use crate::choose::{Candidate, Choice, Key, Known, lane_bound};
+use crate::choose::{Candidate, Choice, Key, Known, ask, lane_bound, quota_room};
 use crate::columns::{micros, text};
-use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
+use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult, day_of};
+use horarium_model::Timestamp;
+use horarium_model::quota::minute_of;
 use sqlx::Row;
 use std::collections::{HashMap, HashSet};
 
@@ -33,6 +35,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
     loop {
         let (page, full) = page(tx, request, &lanes, size, !choice.suspects_wait).await?;
         learn(tx, &page, &mut known).await?;
+        learn_asks(tx, &page, &lanes, &mut known).await?;
         let started = choice.chosen.len();
         for candidate in page {
             if choice.chosen.len() == wanted {
@@ -54,6 +57,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
         }
         size = (size * 2).clamp(32, PAGE);
     }
+    count_starts(tx, request.now, &lanes).await?;
     let used = known.used_rates(request.now);
     rates::save(tx, &used).await?;
     Ok(Claims {
@@ -85,7 +89,49 @@ async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest, types: &str) -> Store
         }
         lanes.bound(&bounds, &running, request.now, request.limit);
     }
+    let with_quotas = lanes.with_quotas();
+    if !with_quotas.is_empty() {
+        let rows = sqlx::query(sql::QUOTAS_SPENT)
+            .bind(text(&with_quotas)?)
+            .bind(day_of(request.now))
+            .fetch_all(tx.read())
+            .await
+            .map_err(db)?;
+        for row in &rows {
+            lanes.know_quotas(quota_room(&mut Reader::plain(row, "tenants"), request.now)?);
+        }
+    }
     Ok(lanes)
+}
+
+/// Reads what those of a page ask for whose tenants have quotas.
+async fn learn_asks(
+    tx: &mut Tx,
+    page: &[Candidate],
+    lanes: &Lanes<'_>,
+    known: &mut Known,
+) -> StoreResult<()> {
+    let ids = known.fresh_asks(page, lanes);
+    if !ids.is_empty() {
+        let asking = sqlx::query(sql::ASKS).bind(text(&ids)?);
+        for row in &asking.fetch_all(tx.read()).await.map_err(db)? {
+            let (id, ask) = ask(&mut Reader::plain(row, "live_executions"))?;
+            known.asks.insert(id, ask);
+        }
+    }
+    Ok(())
+}
+
+/// Counts what started of tenants with quotas.
+async fn count_starts(tx: &mut Tx, now: Timestamp, lanes: &Lanes<'_>) -> StoreResult<()> {
+    for (tenant, starts) in lanes.starts() {
+        let counting = sqlx::query(sql::COUNT_STARTS)
+            .bind(tenant)
+            .bind(minute_of(now))
+            .bind(starts);
+        counting.execute(tx.write()).await.map_err(db)?;
+    }
+    Ok(())
 }
 
 /// Looks again at what waited for a run key that was freed since the last claim: of each key as many as
@@ -275,6 +321,14 @@ async fn write(
             .execute(tx.write())
             .await
             .map_err(db)?;
+    }
+    let reserved: Vec<_> = std::mem::take(&mut choice.reserved)
+        .into_iter()
+        .map(|(id, a)| (id, a.fuel, a.memory_bytes, a.log_bytes))
+        .collect();
+    if !reserved.is_empty() {
+        let reserving = sqlx::query(sql::RESERVE).bind(text(&reserved)?);
+        reserving.execute(tx.write()).await.map_err(db)?;
     }
     for (statement, ids) in [
         (sql::BLOCK, std::mem::take(&mut choice.blocked)),

@@ -2,7 +2,7 @@
 
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{breakers, chain, db, end, sql};
+use super::{breakers, care, chain, db, end, sql};
 use crate::columns::{AttemptRow, Measured, micros, raw, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::chain::Parent;
@@ -98,6 +98,7 @@ pub(super) async fn complete_many(
     write_states(tx, now, verdicts.states).await?;
     write_failures(tx, now, verdicts.failures).await?;
     breakers::write(tx, &verdicts.breakers).await?;
+    care::use_up(tx, now, &verdicts.usages).await?;
     chain::run(tx, now, parents).await?;
     Ok(verdicts.receipts)
 }
@@ -187,6 +188,8 @@ async fn read_states(tx: &mut Tx, mut states: States) -> StoreResult<States> {
     if configs.is_empty() {
         return Ok(states);
     }
+    let rooms = care::state_room(tx, &states.tenants()).await?;
+    states.within(rooms);
     let rows = sqlx::query(sql::STATE_VERSIONS)
         .bind(text(&configs)?)
         .fetch_all(tx.read())
@@ -198,6 +201,7 @@ async fn read_states(tx: &mut Tx, mut states: States) -> StoreResult<States> {
             config,
             row.try_get(1).map_err(db)?,
             row.try_get(2).map_err(db)?,
+            row.try_get(3).map_err(db)?,
         );
     }
     Ok(states)

@@ -191,6 +191,7 @@ pub(super) async fn create(
     spec: &TaskSpec,
 ) -> StoreResult<TaskConfig> {
     super::access::refuse_deleted(tx, tenant).await?;
+    super::care::refuse_config(tx, tenant).await?;
     check_key(tx, tenant, None, spec.key.as_deref()).await?;
     let row = spec_query(sql::INSERT_CONFIG, now, tenant, spec)?
         .fetch_one(tx.write())

@@ -145,7 +145,12 @@ async fn drop_tombstone(tx: &mut Tx, id: ConfigId) -> StoreResult<()> {
     if row.try_get(0).map_err(db)? {
         return Ok(());
     }
-    for statement in [sql::RESET_STATE, sql::DROP_SCHEDULE, sql::DROP_TOMBSTONE] {
+    for statement in [
+        sql::RESET_STATE,
+        sql::DROP_SCHEDULE,
+        sql::DROP_RETENTION,
+        sql::DROP_TOMBSTONE,
+    ] {
         sqlx::query(statement)
             .bind(id)
             .execute(tx.write())

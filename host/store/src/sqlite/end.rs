@@ -2,7 +2,7 @@
 
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{chain, db, sql};
+use super::{care, chain, db, sql};
 use crate::columns::{AttemptRow, micros, opt_micros, text};
 use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
@@ -189,6 +189,7 @@ pub(super) async fn give_back(
     let attempts: Vec<AttemptRow<'_>> = back.attempts.into_iter().map(|(_, row)| row).collect();
     insert_attempts(tx, &attempts).await?;
     tx.freed.extend(back.freed);
+    care::use_up(tx, now, &back.usages).await?;
     let returned = Returned::decide(now, &back.claims);
     if back.claims.is_empty() {
         return Ok(returned.counts());

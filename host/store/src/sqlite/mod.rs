@@ -6,6 +6,7 @@ mod answers;
 mod backlog;
 mod backup;
 mod breakers;
+mod care;
 mod catalog;
 mod chain;
 mod claim;

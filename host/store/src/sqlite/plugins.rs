@@ -86,6 +86,7 @@ pub(super) async fn add_version(
     bytes: &[u8],
 ) -> StoreResult<PluginVersion> {
     let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
+    super::care::refuse_type(tx, tenant, task_type).await?;
     sqlx::query(sql::INSERT_TYPE)
         .bind(tenant)
         .bind(task_type)

@@ -270,12 +270,33 @@ statements! {
     // ---- claim
     /// `?1` types as [tenant, type], whose places are answered with what bounds them
     LANE_BOUNDS = "SELECT j.key, coalesce(t.weight, 1), t.max_running, y.max_running, b.probe_at, \
-        EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running') \
+        EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running'), \
+        coalesce(t.claim_quotas, 0) \
         FROM jsonb_each(?1) j LEFT JOIN tenants t ON t.id = j.value ->> 0 \
         LEFT JOIN task_types y ON y.tenant_id = j.value ->> 0 AND y.task_type = j.value ->> 1 \
         LEFT JOIN type_breakers b ON b.tenant_id = j.value ->> 0 AND b.task_type = j.value ->> 1 \
             AND b.opened_at IS NOT NULL \
-        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+    /// `?1` tenants, `?2` day: their quotas, and what is used up and reserved
+    QUOTAS_SPENT = "SELECT t.id, json(coalesce(t.quotas, '{}')), t.minute, t.minute_starts, \
+        (SELECT coalesce(sum(d.fuel), 0) FROM usage_days d WHERE d.tenant_id = t.id AND d.day = ?2), \
+        (SELECT coalesce(sum(d.log_bytes), 0) FROM usage_days d WHERE d.tenant_id = t.id AND d.day = ?2), \
+        (SELECT coalesce(sum(l.fuel_reserved), 0) FROM live_executions l WHERE l.tenant_id = t.id AND l.state = 'running'), \
+        (SELECT coalesce(sum(l.memory_reserved), 0) FROM live_executions l WHERE l.tenant_id = t.id AND l.state = 'running'), \
+        (SELECT coalesce(sum(l.log_reserved), 0) FROM live_executions l WHERE l.tenant_id = t.id AND l.state = 'running') \
+        FROM json_each(?1) j CROSS JOIN tenants t ON t.id = j.value WHERE t.deleted_at IS NULL";
+    /// What runs of `?1` ask for: the limits of their plugins and their configs.
+    ASKS = "SELECT l.id, json(v.limits), json(c.limits) FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
+        LEFT JOIN task_configs c ON c.id = l.config_id \
+        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type \
+        LEFT JOIN plugin_versions v ON v.tenant_id = l.tenant_id AND v.task_type = l.task_type \
+            AND v.digest = coalesce(c.plugin_version, y.active_digest)";
+    /// id, fuel, memory, log
+    RESERVE = "UPDATE live_executions SET fuel_reserved = j.value ->> 1, memory_reserved = j.value ->> 2, \
+        log_reserved = j.value ->> 3 FROM jsonb_each(?1) j WHERE live_executions.id = j.value ->> 0 AND state = 'running'";
+    /// `?2` minute, `?3` how many started
+    COUNT_STARTS = "UPDATE tenants SET minute_starts = CASE WHEN minute = ?2 THEN minute_starts ELSE 0 END + ?3, minute = ?2 \
+        WHERE id = ?1";
     RUNNING_OF_TYPES = "SELECT tenant_id, task_type, count(*) FROM live_executions \
         WHERE state = 'running' GROUP BY 1, 2";
     /// Of the lanes of `?1`, [place, tenant, type], those in which something waits.
@@ -458,7 +479,7 @@ statements! {
     // ---- state
     STATE = "SELECT t.key, t.value, t.version FROM task_state t JOIN task_configs c ON c.id = t.config_id \
         WHERE t.config_id = ?1 AND c.deleted_at IS NULL ORDER BY t.key";
-    STATE_VERSIONS = "SELECT t.config_id, t.key, t.version FROM json_each(?1) j \
+    STATE_VERSIONS = "SELECT t.config_id, t.key, t.version, length(CAST(t.key AS BLOB)) + length(t.value) FROM json_each(?1) j \
         CROSS JOIN task_state t ON t.config_id = j.value";
     SET_STATE = "INSERT INTO task_state (config_id, key, version, updated_at, value) VALUES (?1, ?2, ?3, ?4, ?5) \
         ON CONFLICT (config_id, key) DO UPDATE SET version = excluded.version, \
@@ -507,6 +528,8 @@ statements! {
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE config_id = ?1)";
     DROP_TOMBSTONE = "DELETE FROM task_configs WHERE id = ?1";
     DROP_SCHEDULE = "DELETE FROM task_schedules WHERE config_id = ?1";
+    DROP_RETENTION = "DELETE FROM retentions WHERE (tenant_id, config_id) IN ( \
+        SELECT tenant_id, id FROM task_configs WHERE id = ?1)";
 
     // ---- plugins
     PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id = ?1 AND task_type = ?2";
@@ -579,12 +602,25 @@ statements! {
     TENANT_BY_ID = tenants!("WHERE deleted_at IS NULL AND id = ?1");
     TENANTS = tenants!("WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2");
     TENANT_IS_DELETED = "SELECT deleted_at IS NOT NULL FROM tenants WHERE id = ?1";
+    QUOTAS = "SELECT name, json(quotas), max_running, backlog FROM tenants WHERE id = ?1 AND deleted_at IS NULL";
+    SET_QUOTAS = "UPDATE tenants SET max_running = ?2, backlog = ?3, quotas = jsonb(?4), claim_quotas = ?5 \
+        WHERE id = ?1 AND deleted_at IS NULL";
+    COUNT_TENANT_CONFIGS = "SELECT count(*) FROM task_configs WHERE tenant_id = ?1 AND deleted_at IS NULL";
+    COUNT_TENANT_TYPES = "SELECT count(*) FROM task_types WHERE tenant_id = ?1";
+    COUNT_TENANT_RUNNING = "SELECT count(*) FROM live_executions WHERE tenant_id = ?1 AND state = 'running'";
+    /// Whether it has the type already, as one row.
+    HAS_TYPE = "SELECT 1 FROM task_types WHERE tenant_id = ?1 AND task_type = ?2";
+    STATE_BYTES = "SELECT coalesce(sum(length(CAST(s.key AS BLOB)) + length(s.value)), 0) FROM task_configs c \
+        JOIN task_state s ON s.config_id = c.id WHERE c.tenant_id = ?1 AND c.deleted_at IS NULL";
+    STATE_SIZE = "SELECT length(CAST(key AS BLOB)) + length(value) FROM task_state WHERE config_id = ?1 AND key = ?2";
     TENANT_USE = "SELECT (SELECT count(*) FROM task_configs WHERE tenant_id = ?1 AND deleted_at IS NULL), \
         (SELECT count(*) FROM live_executions WHERE tenant_id = ?1)";
     DELETE_TENANT = "UPDATE tenants SET deleted_at = ?2 WHERE id = ?1";
     DELETE_TOKENS = "DELETE FROM tokens WHERE tenant_id = ?1";
     DELETED_TENANTS = "SELECT id FROM tenants WHERE deleted_at IS NOT NULL ORDER BY id";
     HISTORY_OF_TENANT = "SELECT id FROM task_executions WHERE tenant_id = ?1 LIMIT ?2";
+    TENANT_RETENTIONS = "DELETE FROM retentions WHERE tenant_id = ?1";
+    TENANT_USAGE = "DELETE FROM usage_days WHERE tenant_id = ?1";
     TENANT_RATES = "DELETE FROM rates WHERE tenant_id = ?1";
     TENANT_DIGESTS = "SELECT DISTINCT digest FROM plugin_versions WHERE tenant_id = ?1 ORDER BY 1";
     TENANT_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = ?1";
@@ -614,6 +650,49 @@ statements! {
         AND (?6 IS NULL OR at >= ?6) AND (?7 IS NULL OR at < ?7) ORDER BY id DESC LIMIT ?8";
     PURGE_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < ?1 ORDER BY at LIMIT ?2)";
 
+    // ---- care of what ended
+    BEGIN_CARE = "UPDATE meta SET value = ?1 WHERE key = 'cared_at' AND value <= ?1 - ?2";
+    // `?1` whose, `?2`, `?3` behind this end and id, `?4` not at or after, `?5` how many
+    PRUNE_BY_AGE = "SELECT e.id, e.state, e.completed_at, 0 FROM task_executions e INDEXED BY task_executions_age \
+        WHERE e.tenant_id = ?1 AND (e.completed_at, e.id) > (?2, ?3) AND e.completed_at < ?4 \
+        ORDER BY e.completed_at, e.id LIMIT ?5";
+    PRUNE_OF_CONFIG = "SELECT id, state, completed_at, created_at FROM task_executions \
+        WHERE config_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+    HISTORY_COUNT = "SELECT count(*) FROM task_executions INDEXED BY task_executions_age WHERE tenant_id = ?1";
+    BEYOND_NEWEST = "SELECT c.id, (SELECT e.id FROM task_executions e WHERE e.config_id = c.id \
+            ORDER BY e.id DESC LIMIT 1 OFFSET ?4) \
+        FROM task_configs c WHERE c.tenant_id = ?1 AND c.id > ?2 AND c.deleted_at IS NULL ORDER BY c.id LIMIT ?3";
+    RETENTION = "SELECT json(retention) FROM retentions WHERE tenant_id = ?1 AND config_id = ?2";
+    SET_RETENTION = "INSERT INTO retentions (tenant_id, config_id, retention) VALUES (?1, ?2, jsonb(?3)) \
+        ON CONFLICT (tenant_id, config_id) DO UPDATE SET retention = excluded.retention";
+    UNSET_RETENTION = "DELETE FROM retentions WHERE tenant_id = ?1 AND config_id = ?2";
+    CONFIG_RETENTIONS = "SELECT r.config_id, json(r.retention) FROM retentions r \
+        JOIN task_configs c ON c.id = r.config_id AND c.deleted_at IS NULL \
+        WHERE r.tenant_id = ?1 AND r.config_id > ?2 ORDER BY r.config_id LIMIT ?3";
+    /// tenant, day, type, incarnation, and the numbers of a `Tally`
+    ADD_USAGE = "INSERT INTO usage_days AS u (tenant_id, day, task_type, incarnation, runs, succeeded, failed, cancelled, \
+        fuel, cpu_micros, wall_micros, http_calls, http_request_bytes, http_response_bytes, log_bytes, result_bytes) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
+        value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, value ->> 15 \
+        FROM jsonb_each(?1) WHERE true ON CONFLICT (tenant_id, day, task_type, incarnation) DO UPDATE SET \
+        runs = u.runs + excluded.runs, succeeded = u.succeeded + excluded.succeeded, \
+        failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled, \
+        fuel = u.fuel + excluded.fuel, cpu_micros = u.cpu_micros + excluded.cpu_micros, \
+        wall_micros = u.wall_micros + excluded.wall_micros, http_calls = u.http_calls + excluded.http_calls, \
+        http_request_bytes = u.http_request_bytes + excluded.http_request_bytes, \
+        http_response_bytes = u.http_response_bytes + excluded.http_response_bytes, \
+        log_bytes = u.log_bytes + excluded.log_bytes, result_bytes = u.result_bytes + excluded.result_bytes";
+    /// `?1` whose or of all, `?2` first day, `?3` not this one
+    USAGE = "SELECT tenant_id, day, task_type, sum(runs), sum(succeeded), sum(failed), sum(cancelled), sum(fuel), \
+        sum(cpu_micros), sum(wall_micros), sum(http_calls), sum(http_request_bytes), sum(http_response_bytes), \
+        sum(log_bytes), sum(result_bytes) FROM usage_days WHERE (?1 IS NULL OR tenant_id = ?1) \
+        AND day >= ?2 AND day < ?3 GROUP BY tenant_id, day, task_type ORDER BY tenant_id, day, task_type";
+    UNFOLDED = "SELECT u.tenant_id, u.day, u.task_type, u.incarnation, u.runs, u.succeeded, u.failed, u.cancelled, u.fuel, \
+        u.cpu_micros, u.wall_micros, u.http_calls, u.http_request_bytes, u.http_response_bytes, u.log_bytes, u.result_bytes \
+        FROM usage_days u WHERE u.incarnation <> 0 AND u.day < ?1 ORDER BY u.day LIMIT ?2";
+    /// tenant, day, type, incarnation
+    DROP_USAGE = "DELETE FROM usage_days WHERE (tenant_id, day, task_type, incarnation) IN ( \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(?1))";
 
     // ---- history
     EXECUTION = concat!(

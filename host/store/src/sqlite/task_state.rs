@@ -2,10 +2,10 @@
 
 use super::configs::found;
 use super::writer::Tx;
-use super::{db, sql};
+use super::{care, db, sql};
 use crate::columns::micros;
 use horarium_core::runner::StateEntry;
-use horarium_core::store::StoreResult;
+use horarium_core::store::{StoreError, StoreResult, rules};
 use horarium_model::{ConfigId, TenantId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -51,6 +51,13 @@ pub(super) async fn set_state(
             .map_err(db)?;
         return Ok(());
     };
+    if let Some(room) = care::state_room(tx, &[tenant]).await?.first_mut() {
+        let asking = sqlx::query(sql::STATE_SIZE).bind(id).bind(key);
+        let row = asking.fetch_optional(tx.read()).await.map_err(db)?;
+        let old: Option<i64> = row.map(|row| row.try_get(0)).transpose().map_err(db)?;
+        room.grow(rules::state_size(key, value) - old.unwrap_or(0))
+            .map_err(StoreError::Quota)?;
+    }
     let row = sqlx::query(sql::STATE_VERSION)
         .bind(id)
         .fetch_one(tx.read())

@@ -115,7 +115,10 @@ where
             // A refusal before anything was written needs no rollback.
             let refused = matches!(
                 done,
-                Err(StoreError::NotFound(_) | StoreError::Conflict(_) | StoreError::Invalid(_))
+                Err(StoreError::NotFound(_)
+                    | StoreError::Conflict(_)
+                    | StoreError::Invalid(_)
+                    | StoreError::Quota(_))
             );
             let good = done.is_ok() || (refused && !tx.dirty);
             self.result = Some(done);

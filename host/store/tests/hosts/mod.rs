@@ -1,5 +1,7 @@
 //! A PostgreSQL, hosts on it, and what they claim and end.
 
+#![allow(dead_code, reason = "each test uses what it needs")]
+
 use horarium_core::store::conformance::{Lab, at, completion};
 use horarium_core::store::{ClaimRequest, Claimed, Completion, End};
 use horarium_model::DEFAULT_TENANT_ID;

@@ -7,6 +7,7 @@ use horarium_core::service::{NextSlots, Rekeyed, SecretView, Why, WhyTask};
 use horarium_model::access::{Permission, Role};
 use horarium_model::config::ScheduleState;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
+use horarium_model::quota::Quotas;
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{Execution, Problem, TaskSpec};
 use schemars::generate::SchemaSettings;
@@ -191,7 +192,7 @@ fn cursor() -> Value {
 
 /// What no type stands for.
 fn by_hand() -> Vec<(&'static str, Value)> {
-    [system(), access(), things(), outcomes()].concat()
+    [system(), access(), care(), things(), outcomes()].concat()
 }
 
 fn system() -> Vec<(&'static str, Value)> {
@@ -315,6 +316,66 @@ fn access() -> Vec<(&'static str, Value)> {
                 field("request_id", text()),
                 field("address", or_null(text())),
                 field("host", text()),
+            ]),
+        ),
+    ]
+}
+
+fn care() -> Vec<(&'static str, Value)> {
+    let seconds = || json!({ "type": "number", "minimum": 0 });
+    let tally = || {
+        vec![
+            field("runs", number()),
+            field("succeeded", number()),
+            field("failed", number()),
+            field("cancelled", number()),
+            field("fuel", number()),
+            field("cpu_seconds", seconds()),
+            field("wall_seconds", seconds()),
+            field("http_calls", number()),
+            field("http_request_bytes", number()),
+            field("http_response_bytes", number()),
+            field("log_bytes", number()),
+            field("result_bytes", number()),
+        ]
+    };
+    let day = || json!({ "type": "string", "format": "date" });
+    let mut item = vec![
+        field("tenant", or_null(text())),
+        field("day", day()),
+        field("task_type", text()),
+    ];
+    item.extend(tally());
+    vec![
+        (
+            "Quota",
+            object(vec![
+                field("quota", words(Quotas::NAMES)),
+                field("limit", or_null(number())),
+                field("used", number()),
+                field("resets_at", or_null(instant())),
+            ]),
+        ),
+        (
+            "Retention",
+            object(vec![
+                field("succeeded_seconds", or_null(number())),
+                field("failed_seconds", or_null(number())),
+                field("cancelled_seconds", or_null(number())),
+                field("skipped_seconds", or_null(number())),
+                field("keep", or_null(number())),
+            ]),
+        ),
+        ("UsageItem", object(item)),
+        ("UsageTotal", object(tally())),
+        (
+            "UsageReport",
+            object(vec![
+                field("from", day()),
+                field("to", day()),
+                field("items", list(schema("UsageItem"))),
+                field("next_cursor", cursor()),
+                field("total", schema("UsageTotal")),
             ]),
         ),
     ]
@@ -484,6 +545,8 @@ fn apply_outcome() -> Value {
 /// A JSON Patch (RFC 6902).
 pub(super) fn json_patch() -> Value {
     let pointer = || json!({ "type": "string", "pattern": "^(/.*)?$" });
+    let mut source = pointer();
+    source["description"] = "JSON pointer to what is moved or copied.".into();
     let operation = |ops: &[&str], more: &[(&str, Value)]| {
         let mut schema = json!({
             "type": "object",
@@ -501,6 +564,6 @@ pub(super) fn json_patch() -> Value {
     list(one_of(vec![
         operation(&["add", "replace", "test"], &[("value", json!({}))]),
         operation(&["remove"], &[]),
-        operation(&["move", "copy"], &[("from", pointer())]),
+        operation(&["move", "copy"], &[("from", source)]),
     ]))
 }

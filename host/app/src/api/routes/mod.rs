@@ -2,6 +2,7 @@
 //! can know of a route that the others do not.
 
 mod access;
+mod care;
 mod executions;
 mod plugins;
 mod system;
@@ -268,6 +269,7 @@ pub(super) fn all_routes() -> impl Iterator<Item = &'static Route> {
     let tables = [
         system::ROUTES,
         access::ROUTES,
+        care::ROUTES,
         plugins::ROUTES,
         tasks::ROUTES,
         executions::ROUTES,

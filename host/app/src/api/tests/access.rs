@@ -22,6 +22,8 @@ fn sample(method: &str, path: &str) -> Value {
             json!({"value": "x"})
         }
         ("PATCH", "/v1/tenants/{tenant}") => json!({"weight": 2}),
+        (_, "/v1/quotas") => json!({"configs": 100}),
+        ("PUT", "/v1/retention" | "/v1/tasks/{task}/retention") => json!({"keep": 9}),
         _ => json!({}),
     }
 }

@@ -157,7 +157,8 @@ impl Apply {
             let mut of_type = declared.filter(|wish| wish.task_type == spec.task_type);
             let pin = spec.plugin_version.as_ref();
             if pin.is_none_or(|pin| of_type.any(|wish| wish.digest == *pin)) {
-                return self.cx.check_fit(spec, plugin.target.as_deref()).await;
+                let version = plugin.target.as_deref();
+                return self.cx.check_fit(around.tenant, spec, version).await;
             }
         }
         self.cx.check_spec(around.tenant, spec).await

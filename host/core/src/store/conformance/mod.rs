@@ -7,6 +7,7 @@ mod rules_access;
 mod rules_answers;
 mod rules_backlog;
 mod rules_breaker;
+mod rules_care;
 mod rules_catalog;
 mod rules_chain;
 mod rules_claim;
@@ -19,6 +20,7 @@ mod rules_history;
 mod rules_hosts;
 mod rules_import;
 mod rules_limits;
+mod rules_quota;
 mod rules_schedule;
 mod rules_state;
 mod rules_vault;
@@ -30,6 +32,7 @@ pub use rules_access::*;
 pub use rules_answers::*;
 pub use rules_backlog::*;
 pub use rules_breaker::*;
+pub use rules_care::*;
 pub use rules_catalog::*;
 pub use rules_chain::*;
 pub use rules_claim::*;
@@ -42,6 +45,7 @@ pub use rules_history::*;
 pub use rules_hosts::*;
 pub use rules_import::*;
 pub use rules_limits::*;
+pub use rules_quota::*;
 pub use rules_schedule::*;
 pub use rules_state::*;
 pub use rules_vault::*;
@@ -191,6 +195,20 @@ macro_rules! conformance_rules {
             tokens_belong_to_a_tenant_or_the_host
             heartbeats_bring_the_access_epoch
             the_audit_log_is_kept_in_order
+            pruning_goes_by_age_and_end
+            pruning_goes_in_steps
+            pruning_keeps_the_newest_of_a_task
+            retention_is_kept_with_its_owner
+            rounds_of_care_are_taken_once
+            the_caretaker_keeps_to_every_level
+            usage_counts_every_attempt_once
+            quotas_are_kept_and_counted
+            starts_are_counted_by_the_minute
+            fuel_of_the_day_is_reserved_and_given_back
+            memory_is_shared_out_in_turn
+            tasks_and_plugins_are_counted
+            state_is_counted_over_all_tasks
+            the_oldest_history_goes_beyond_its_quota
         }
     };
 }

@@ -27,6 +27,10 @@ use std::time::Duration;
 pub(super) struct SetClock(AtomicI64);
 
 impl SetClock {
+    pub(super) fn at(now: Timestamp) -> Self {
+        Self(AtomicI64::new(now.timestamp_micros()))
+    }
+
     pub(super) fn set(&self, now: Timestamp) {
         self.0.store(now.timestamp_micros(), Ordering::Relaxed);
     }
@@ -89,7 +93,7 @@ impl Scene {
     /// Its clock shows `at(0)`; the type of the lab is registered and active.
     pub(super) async fn new(store: Arc<dyn Store>) -> Self {
         register(&store).await;
-        let clock = Arc::new(SetClock(AtomicI64::new(at(0).timestamp_micros())));
+        let clock = Arc::new(SetClock::at(at(0)));
         let registry = Arc::new(Registry::new(store.clone(), Arc::new(NoGuests)));
         registry.refresh().await.expect("the catalog is read");
         let wakes = Arc::new(Wakes::default());

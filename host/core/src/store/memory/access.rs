@@ -258,6 +258,10 @@ impl Inner {
             }
             self.audit
                 .retain(|_, entry| entry.tenant_id != Some(tenant));
+            self.retentions.retain(|(of, _), _| *of != tenant);
+            self.usage.retain(|(of, _, _), _| *of != tenant);
+            self.quotas.remove(&tenant);
+            self.starts.remove(&tenant);
             self.rates.retain(|(of, _), _| *of != tenant);
             self.plugin_config.retain(|(of, _), _| *of != tenant);
             self.secrets.retain(|(of, _), _| *of != tenant);

@@ -164,8 +164,9 @@ impl Catalog for MemoryStore {
         bytes: Vec<u8>,
     ) -> StoreResult<PluginVersion> {
         let mut inner = self.lock();
-        inner.epoch += 1;
         let (tenant, name) = (version.tenant_id, version.task_type.clone());
+        inner.refuse_type(tenant, &name)?;
+        inner.epoch += 1;
         inner
             .types
             .entry((tenant, name.clone()))
@@ -372,7 +373,17 @@ impl Catalog for MemoryStore {
         key: &str,
         value: Option<Vec<u8>>,
     ) -> StoreResult<()> {
-        self.lock().config_mut(tenant, config)?.write(key, value);
+        let mut inner = self.lock();
+        let row = inner.config_mut(tenant, config)?;
+        let old = row.state.get(key);
+        let old = old.map_or(0, |entry| rules::state_size(key, &entry.value));
+        let new = value
+            .as_ref()
+            .map_or(0, |value| rules::state_size(key, value));
+        inner
+            .refuse_state(tenant, new - old)
+            .map_err(StoreError::Quota)?;
+        inner.config_mut(tenant, config)?.write(key, value);
         Ok(())
     }
 
@@ -499,6 +510,7 @@ impl Inner {
             // What still runs must find that its config is gone, not that it never had one.
             if self.live_of(config, |_| true).is_empty() {
                 self.configs.remove(&config);
+                self.retentions.retain(|(_, of), _| *of != config);
             }
         }
         false

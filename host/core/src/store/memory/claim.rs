@@ -4,9 +4,10 @@ use super::live::clear_attempt;
 use super::{Inner, RateRow, Row, move_state};
 use crate::store::{
     BreakerRow, Bucket, ClaimRequest, Claimed, Claims, Completion, LaneBound, Lanes, OpenBreaker,
-    RateBound, Running, SUSPECT_AFTER_LOST,
+    RateBound, Running, SUSPECT_AFTER_LOST, day_of, rules,
 };
 use horarium_model::execution::State;
+use horarium_model::quota::{Allowance, Ask, QuotaRoom, Quotas, Spent, minute_of};
 use horarium_model::{ExecutionId, TenantId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,7 @@ impl Inner {
                 tenant_max: tenant.max,
                 type_max: row.and_then(|row| row.concurrency.max),
                 breaker: self.open_breaker(key),
+                quotas: self.quotas.get(&key.0).is_some_and(Quotas::bound_claims),
             }
         };
         types.iter().enumerate().map(bound).collect()
@@ -89,6 +91,11 @@ impl Inner {
         let mut lanes = Lanes::new(&request.types, request.limit);
         let bounds = self.lane_bounds(&request.types);
         lanes.bound(&bounds, &runs.types, request.now, request.limit);
+        for tenant in lanes.with_quotas() {
+            let quotas = self.quotas.get(&tenant).copied().unwrap_or_default();
+            let spent = self.spent(request.now, tenant);
+            lanes.know_quotas(QuotaRoom::new(tenant, &quotas, &spent));
+        }
         let mut waiting: Vec<(TenantId, (i64, ExecutionId))> = Vec::new();
         let open: BTreeSet<usize> = lanes.open().into_iter().collect();
         for (tenant, name) in open.into_iter().map(|lane| lanes.key(lane)) {
@@ -103,16 +110,28 @@ impl Inner {
             if claims.claimed.len() >= request.limit as usize {
                 break;
             }
-            if self.fits(request, &lanes, &mut runs, id, &mut claims.rates)
+            if self.fits(request, &mut lanes, &mut runs, id, &mut claims.rates)
                 && let Some(row) = self.live.get(&id)
                 && let Some(probe) = lanes.take(row.shown.tenant_id, &row.shown.task_type)
             {
+                let allowance = match lanes.asks(row.shown.tenant_id) {
+                    true => lanes.reserve(row.shown.tenant_id, &self.ask(row)),
+                    false => Allowance::default(),
+                };
                 let key = (row.shown.tenant_id, row.shown.task_type.clone());
                 if let Some(breaker) = self.breakers.get_mut(&key).filter(|_| probe) {
                     breaker.probe_id = Some(id);
                 }
-                claims.claimed.extend(self.start(request, id));
+                claims.claimed.extend(self.start(request, id, allowance));
             }
+        }
+        let minute = minute_of(request.now);
+        for (tenant, more) in lanes.starts() {
+            let (last, starts) = self.starts.entry(tenant).or_default();
+            if *last != minute {
+                (*last, *starts) = (minute, 0);
+            }
+            *starts += u64::from(more);
         }
         claims
     }
@@ -121,7 +140,7 @@ impl Inner {
     fn fits(
         &mut self,
         request: &ClaimRequest,
-        lanes: &Lanes<'_>,
+        lanes: &mut Lanes<'_>,
         runs: &mut Runs,
         id: ExecutionId,
         rates: &mut bool,
@@ -135,6 +154,7 @@ impl Inner {
         if expired
             || (suspect && runs.suspect)
             || !lanes.has_room(shown.tenant_id, &shown.task_type)
+            || lanes.asks(shown.tenant_id) && !lanes.admits(shown.tenant_id, &self.ask(row))
         {
             return false;
         }
@@ -209,8 +229,65 @@ impl Inner {
         refilled
     }
 
+    /// What a run of it would ask for: the limits of its plugin and its config.
+    fn ask(&self, row: &Row) -> Ask {
+        let shown = &row.shown;
+        let config = shown.config_id.and_then(|id| self.configs.get(&id));
+        let config = config.map(|row| &row.config.spec);
+        let (tenant, name) = (shown.tenant_id, shown.task_type.clone());
+        let active = || {
+            self.types
+                .get(&(tenant, name.clone()))?
+                .active_digest
+                .clone()
+        };
+        let pin = config.and_then(|spec| spec.plugin_version.clone());
+        let version = pin
+            .or_else(active)
+            .and_then(|digest| self.versions.get(&(tenant, name.clone(), digest)));
+        rules::ask(
+            version
+                .map(|(_, version)| version.limits)
+                .unwrap_or_default(),
+            config.map(|spec| spec.limits).unwrap_or_default(),
+        )
+    }
+
+    /// What a tenant used up, and what is reserved for what it runs.
+    pub(super) fn spent(&self, now: Timestamp, tenant: TenantId) -> Spent {
+        let minute = self.starts.get(&tenant);
+        let mut spent = Spent {
+            starts: minute.map_or(0, |(last, starts)| match *last == minute_of(now) {
+                true => *starts,
+                false => 0,
+            }),
+            ..Spent::default()
+        };
+        let today = (tenant, day_of(now), String::new());
+        let until = (tenant, day_of(now) + 1, String::new());
+        for tally in self.usage.range(today..until).map(|(_, tally)| tally) {
+            spent.fuel += tally.fuel;
+            spent.log_bytes += tally.log_bytes;
+        }
+        let running = self
+            .live
+            .values()
+            .filter(|row| row.shown.tenant_id == tenant && row.shown.state == State::Running);
+        for allowance in running.map(|row| row.allowance) {
+            spent.fuel_reserved += allowance.fuel.unwrap_or(0);
+            spent.memory_reserved += allowance.memory_bytes.unwrap_or(0);
+            spent.log_reserved += allowance.log_bytes.unwrap_or(0);
+        }
+        spent
+    }
+
     /// Makes one available execution run.
-    fn start(&mut self, request: &ClaimRequest, id: ExecutionId) -> Option<Claimed> {
+    fn start(
+        &mut self,
+        request: &ClaimRequest,
+        id: ExecutionId,
+        allowance: Allowance,
+    ) -> Option<Claimed> {
         let mut row = self.take_live(id)?;
         let config_id = row.shown.config_id.filter(|id| !self.is_orphan(Some(*id)));
         let shown = &mut row.shown;
@@ -218,6 +295,7 @@ impl Inner {
         clear_attempt(shown);
         row.claim += 1;
         row.incarnation = request.incarnation;
+        row.allowance = allowance;
         shown.attempt += 1;
         shown.started_at = Some(request.now);
         shown.first_started_at.get_or_insert(request.now);
@@ -240,6 +318,7 @@ impl Inner {
             parent_task_id: shown.parent_task_id,
             retry_of: shown.retry_of,
             chained: row.chain.is_some(),
+            allowance,
         };
         self.put_live(row);
         Some(claimed)

@@ -16,6 +16,7 @@ impl Inner {
         declared_by: Option<String>,
     ) -> StoreResult<TaskConfig> {
         self.refuse_deleted(tenant)?;
+        self.refuse_config(tenant)?;
         self.check_key(tenant, None, spec.key.as_deref())?;
         let id = self.last_config + 1;
         let schedule_state = ScheduleState {

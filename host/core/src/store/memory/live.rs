@@ -5,6 +5,7 @@ use crate::store::{Backlogs, NewExecution, Waiter, rules};
 use horarium_model::config::SkipStreak;
 use horarium_model::execution::{AttemptRecord, Execution, State};
 use horarium_model::firing::LiveCount;
+use horarium_model::quota::Allowance;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, TaskConfig, TaskId, Timestamp};
 
 impl Inner {
@@ -88,6 +89,7 @@ impl Inner {
             parameters: new.parameters.clone(),
             claim: 0,
             incarnation: 0,
+            allowance: Allowance::default(),
             run_key: new.run_key.clone(),
             run_max: new.run_max,
             rate: new.rate.clone(),

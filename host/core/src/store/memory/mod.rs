@@ -2,6 +2,7 @@
 //! on it, and the databases are compared with it.
 
 mod access;
+mod care;
 mod catalog;
 mod chain;
 mod claim;
@@ -16,12 +17,14 @@ mod vault;
 use super::chain::Parent;
 use super::{
     AuditEntry, BreakerRow, Bucket, Head, HostFacts, KeptAnswer, KeyedRequest, RateBound,
-    StoreError, StoreResult, TenantBounds, Token, TokenId, rules,
+    StoreError, StoreResult, Tally, TenantBounds, Token, TokenId, rules,
 };
 use crate::clock::Clock;
 use crate::executor::LEASE;
 use crate::runner::StateEntry;
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
+use horarium_model::quota::{Allowance, Quotas};
+use horarium_model::retention::Retention;
 use horarium_model::task_type::{PluginVersion, TaskType};
 use horarium_model::{
     ConfigId, DEFAULT_TENANT, DEFAULT_TENANT_ID, ExecutionId, TaskConfig, TaskId, TenantId,
@@ -129,6 +132,15 @@ struct Inner {
     tenants: BTreeMap<TenantId, TenantRow>,
     tokens: BTreeMap<TokenId, Token>,
     audit: BTreeMap<i64, AuditEntry>,
+    /// What tenants want kept (config 0) and their configs.
+    retentions: BTreeMap<(TenantId, ConfigId), Retention>,
+    cared_at: Option<Timestamp>,
+    /// Concurrency and backlog are among the bounds.
+    quotas: BTreeMap<TenantId, Quotas>,
+    /// The minute of a tenant's last start, and how many started in it.
+    starts: BTreeMap<TenantId, (i64, u64)>,
+    /// By tenant, day and task type.
+    usage: BTreeMap<(TenantId, i64, String), Tally>,
     epoch: i64,
     access_epoch: i64,
     last_config: ConfigId,
@@ -185,6 +197,8 @@ struct Row {
     parameters: Arc<str>,
     claim: u32,
     incarnation: i64,
+    /// What is reserved for its run.
+    allowance: Allowance,
     run_key: Option<String>,
     run_max: u32,
     rate: Option<RateBound>,

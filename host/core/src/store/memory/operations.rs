@@ -5,7 +5,7 @@ use super::{Inner, Row, move_state};
 use crate::store::rules::{self, FireStep, Firing, Settled};
 use crate::store::{
     Completion, CompletionReceipt, End, Enqueue, EnqueueReceipt, FAILED_AFTER_LOST, FireOrder,
-    FireReceipt, HostRun, NewExecution, Swept, TakenOver,
+    FireReceipt, HostRun, NewExecution, Swept, TakenOver, Tally,
 };
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, ExecutionId, TaskId, Timestamp};
@@ -243,14 +243,15 @@ impl Inner {
         let orphan = self.is_orphan(config_id);
         let settled = Settled::decide(&item, shown.cancel_requested_at.is_some(), orphan);
         if settled.state == State::Succeeded
-            && let Some(message) = self.commit_state(config_id, &item)
+            && let Some(refused) = self.commit_state(config_id, &item)
         {
-            return CompletionReceipt::StateConflict(message);
+            return refused;
         }
         let Some(mut row) = self.take_live(item.id) else {
             return CompletionReceipt::Stale;
         };
         let lane = (row.shown.tenant_id, row.shown.task_type.clone());
+        self.use_up(now, &lane, Tally::of_end(&item, settled.state));
         self.note_health(now, lane, &item);
         show_attempt(&mut row.shown, &item.record);
         self.keep_attempt(item.id, item.record);
@@ -281,21 +282,34 @@ impl Inner {
         CompletionReceipt::Recorded(settled.state)
     }
 
-    /// Writes what a successful attempt wants kept; the message of a conflict otherwise.
+    /// Writes what a successful attempt wants kept; what refuses it otherwise.
     pub(super) fn commit_state(
         &mut self,
         config_id: Option<ConfigId>,
         item: &Completion,
-    ) -> Option<String> {
+    ) -> Option<CompletionReceipt> {
         let commit = item.state.as_ref()?;
         let config = self
             .configs
-            .get_mut(&config_id?)
+            .get(&config_id?)
             .filter(|row| row.config.deleted_at.is_none())?;
         let version = |key: &str| rules::version_of(&config.state, key);
         if let Some(message) = rules::state_conflict(&commit.expected, version) {
-            return Some(message);
+            return Some(CompletionReceipt::StateConflict(message));
         }
+        let size = |key: &str, value: &[u8]| rules::state_size(key, value);
+        let grows = commit.writes.iter().map(|(key, value)| {
+            let old = config
+                .state
+                .get(key)
+                .map_or(0, |entry| size(key, &entry.value));
+            value.as_ref().map_or(0, |value| size(key, value)) - old
+        });
+        let (grows, tenant) = (grows.sum(), config.config.tenant_id);
+        if let Err(hit) = self.refuse_state(tenant, grows) {
+            return Some(CompletionReceipt::StateQuota(hit));
+        }
+        let config = self.configs.get_mut(&config_id?)?;
         for (key, value) in &commit.writes {
             config.write(key, value.clone());
         }

@@ -6,7 +6,8 @@ use crate::store::rules::{self};
 use crate::store::{
     CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
-    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Waits,
+    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Tally,
+    Waits,
 };
 use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
@@ -155,6 +156,10 @@ impl Queue for MemoryStore {
             if inner.owns(item.id, item.claim, item.incarnation)
                 && let Some(row) = inner.take_live(item.id)
             {
+                if let Some(record) = &item.record {
+                    let lane = (row.shown.tenant_id, row.shown.task_type.clone());
+                    inner.use_up(now, &lane, Tally::of_record(record));
+                }
                 inner.requeue(now, row, item.record, item.due_at);
                 ours += 1;
             }
