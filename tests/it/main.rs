@@ -19,6 +19,7 @@ mod deletion;
 mod dev;
 mod embedded;
 mod enqueue;
+mod events;
 mod guests;
 mod hostile;
 mod import;

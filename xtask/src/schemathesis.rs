@@ -28,6 +28,14 @@ exclude-header-characters = "\n\r\u0000"
 
 [parameters]
 "header.Horarium-Tenant" = "default"
+# Nobody guesses those.
+"path.task_id" = "EXECUTION"
+
+# A stream does not end by itself.
+[[operations]]
+include-operation-id = "events"
+request-timeout = 1.0
+max-stream-events = 2
 
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422", "429"]
@@ -61,10 +69,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let directory = crate::root().join("target/schemathesis/run");
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let configuration = directory.join("schemathesis.toml");
-    std::fs::write(&configuration, CONFIGURATION)?;
     let mut host = Host::start(binary, &directory)?;
-    furnish(&host)?;
+    let execution = furnish(&host)?;
+    let configuration = directory.join("schemathesis.toml");
+    std::fs::write(
+        &configuration,
+        CONFIGURATION.replace("EXECUTION", &execution),
+    )?;
     let mut failed = Vec::new();
     for role in ROLES {
         if arguments.role.as_ref().is_some_and(|only| only != role) {
@@ -145,8 +156,8 @@ fn is_there(tool: &Path) -> bool {
     told.is_ok_and(|told| String::from_utf8_lossy(&told.stdout).contains(VERSION))
 }
 
-/// A plugin, tasks of each kind, and executions, so that there is something to be asked about.
-fn furnish(host: &Host) -> Result<()> {
+/// A plugin, tasks of each kind, and executions, so that there is something to be asked about; the id of one of them.
+fn furnish(host: &Host) -> Result<String> {
     let hello = crate::root().join("target/plugins/hello.wasm");
     let hello = hello.to_string_lossy().into_owned();
     host.ask(&["plugin", "register", "hello", &hello])?;
@@ -158,10 +169,16 @@ fn furnish(host: &Host) -> Result<()> {
     ] {
         host.ask(&[&["task", "create"][..], &common, more].concat())?;
     }
+    let mut execution = String::new();
     for _ in 0..3 {
-        host.ask(&["task", "trigger", "nightly"])?;
+        let triggered = host.ask(&["task", "trigger", "nightly"])?;
+        triggered["task_id"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut execution);
     }
-    Ok(())
+    ensure!(!execution.is_empty(), "the server gave an execution no id");
+    Ok(execution)
 }
 
 fn token(host: &Host, role: &str) -> Result<String> {

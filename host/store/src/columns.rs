@@ -1,7 +1,7 @@
 //! How values become columns and back, the same for every database.
 
 use horarium_core::store::{AuditEntry, Listing, Page, StoreError, StoreResult};
-use horarium_model::execution::{AttemptRecord, Progress};
+use horarium_model::execution::{AttemptRecord, Execution, Progress};
 use horarium_model::limits::LimitOverrides;
 use horarium_model::{Limits, Timestamp, Usage};
 use serde::de::DeserializeOwned;
@@ -190,6 +190,17 @@ pub(crate) fn cut<T>(mut items: Vec<T>, page: &Page, id: impl Fn(&T) -> i64) -> 
     items.truncate(limit);
     let next = items.last().map(id).filter(|_| more);
     Listing { items, next }
+}
+
+/// The halves of a list, both in the order of their ids, as one of at most `limit`.
+pub(crate) fn by_id(live: Vec<Execution>, ended: Vec<Execution>, limit: u32) -> Vec<Execution> {
+    let mut all = live;
+    all.extend(ended);
+    all.sort_by_key(|execution| execution.id);
+    // Its end may have come between the reads of the two halves.
+    all.dedup_by_key(|execution| execution.id);
+    all.truncate(limit as usize);
+    all
 }
 
 /// A page of what is counted rather than keyed, out of one more than it may have.

@@ -368,6 +368,11 @@ impl Host {
         }
     }
 
+    /// The token in its data directory.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url

@@ -31,7 +31,7 @@ impl AdminToken {
         Self(*blake3::hash(token.as_bytes()).as_bytes())
     }
 
-    fn matches(&self, presented: &str) -> bool {
+    pub(super) fn matches(&self, presented: &str) -> bool {
         let presented = blake3::hash(presented.as_bytes());
         self.0.ct_eq(presented.as_bytes()).into()
     }
@@ -114,19 +114,23 @@ async fn attend(state: &ApiState, mut request: Request, next: Next) -> Result<Re
     Ok(response)
 }
 
+/// The token of a request, as it was sent.
+pub(super) fn presented(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+}
+
 /// Who sent the token of a request.
 async fn caller(
     state: &ApiState,
     headers: &HeaderMap,
     address: IpAddr,
 ) -> Result<Caller, ApiError> {
-    let presented = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let Some(presented) = presented else {
+    let Some(presented) = presented(headers) else {
         return Err(ApiError::unauthorized(
             "a token is needed: Authorization: Bearer …; the first is the text of `admin-token` in the host's data directory",
         ));

@@ -75,6 +75,14 @@ impl ApiError {
         }
     }
 
+    /// 429: as many streams are open as may.
+    pub(super) fn too_many_streams(detail: impl Into<String>, retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
+        }
+    }
+
     /// 400: the request cannot be understood.
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)

@@ -14,10 +14,10 @@ use axum::response::{IntoResponse, Response};
 use horarium_core::service::{
     BatchRequest, Bulk, BulkRequest, ImportRequest, LogCursor, LogPage, Once, TaskRef,
 };
-use horarium_core::store::{ExecutionFilter, Page};
+use horarium_core::store::{ExecutionFilter, Listing, Page};
 use horarium_model::text::one_line;
-use horarium_model::{ErrorKind, State as ExecutionState, TaskId, Trigger};
-use serde_json::json;
+use horarium_model::{ErrorKind, Execution, State as ExecutionState, TaskId, Trigger};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 type Api = State<Arc<ApiState>>;
@@ -37,26 +37,38 @@ pub(super) async fn list(
     Tenant(tenant): Tenant,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let (page, config, mut filter) = list_query(&mut params);
+    let (page, tasks, mut filter) = list_query(&mut params);
     params.finish()?;
-    filter.config_id = match config.map(|text| TaskRef::parse(&text)) {
-        // The history of a deleted task has no config any more; its id finds nothing, which is no error.
-        Some(TaskRef::Id(id)) => Some(id),
-        Some(key) => Some(api.services.tasks.show(tenant, &key).await?.id),
-        None => None,
-    };
+    for task in tasks {
+        let id = match TaskRef::parse(&task) {
+            // The history of a deleted task has no config any more; its id finds nothing, which is no error.
+            TaskRef::Id(id) => id,
+            key => api.services.tasks.show(tenant, &key).await?.id,
+        };
+        if filter
+            .config_id
+            .replace(id)
+            .is_some_and(|other| other != id)
+        {
+            // Of one task and of another.
+            return Ok(list_body(
+                Listing {
+                    items: Vec::<Execution>::new(),
+                    next: None,
+                },
+                |_| Value::Null,
+            ));
+        }
+    }
     let listing = api.services.executions.list(tenant, &filter, &page).await?;
     Ok(list_body(listing, |execution| {
         serde_json::to_value(&execution).unwrap_or_default()
     }))
 }
 
-pub(super) fn list_query(params: &mut Params) -> (Page, Option<String>, ExecutionFilter) {
+pub(super) fn list_query(params: &mut Params) -> (Page, Vec<String>, ExecutionFilter) {
     let page = params.page();
-    let (config, task) = (params.text("config"), params.text("task"));
-    if config.is_some() && task.is_some() {
-        params.problem("config", "means the same as `task`; give one");
-    }
+    let tasks = [params.text("config"), params.text("task")];
     let filter = ExecutionFilter {
         config_id: None,
         task_type: params.text("task_type"),
@@ -69,10 +81,11 @@ pub(super) fn list_query(params: &mut Params) -> (Page, Option<String>, Executio
             "error_kind",
             ErrorKind::ALL.iter().map(|word| word.as_str()),
         ),
+        text: params.bounded("text", 1, 200),
         created_from: params.instant("since"),
         created_until: params.instant("until"),
     };
-    (page, config.or(task), filter)
+    (page, tasks.into_iter().flatten().collect(), filter)
 }
 
 pub(super) async fn show(

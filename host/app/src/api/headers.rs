@@ -26,8 +26,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         if text == "*" {
             return Ok(Self(None));
         }
-        let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-        match bare.and_then(|digits| digits.parse().ok()) {
+        let quoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+        // Some clients lose the quotes.
+        let digits = Some(quoted.unwrap_or(text)).filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
+        match digits.and_then(|digits| digits.parse().ok()) {
             Some(version) => Ok(Self(Some(version))),
             None => Err(ApiError::bad_request(format!(
                 "If-Match is `{}`; send the ETag as it came, like \"3\"",

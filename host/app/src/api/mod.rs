@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod care;
 mod error;
+mod events;
 mod executions;
 mod headers;
 mod openapi;
@@ -25,6 +26,7 @@ mod tokens;
 
 pub use attempts::Attempts;
 pub use auth::AdminToken;
+pub use events::Streams;
 pub use server::{ServerSettings, serve};
 pub use tls::Tls;
 
@@ -80,6 +82,8 @@ pub struct ApiState {
     pub ready: Arc<AtomicBool>,
     /// Bounds registrations.
     pub uploads: Uploads,
+    /// Bounds streams of events.
+    pub streams: Streams,
 }
 
 impl ApiState {
@@ -110,6 +114,7 @@ impl ApiState {
             compiled: None,
             ready: Arc::new(AtomicBool::new(true)),
             uploads: Uploads::default(),
+            streams: Streams::default(),
         }
     }
 }

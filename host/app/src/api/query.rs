@@ -83,6 +83,17 @@ impl Params {
         self.given(key)
     }
 
+    /// A text of `min..=max` characters.
+    pub(super) fn bounded(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
+        let schema = || json!({ "type": "string", "minLength": min, "maxLength": max });
+        self.read(key, schema, |text| match text.chars().count() {
+            count if (min..=max).contains(&count) => Ok(text.to_owned()),
+            count => Err(format!(
+                "has {count} characters; {min} to {max} are allowed"
+            )),
+        })
+    }
+
     /// The text of a parameter that is a JSON document.
     pub(super) fn json(&mut self, key: &'static str) -> Option<String> {
         if let Some(description) = &mut self.description {

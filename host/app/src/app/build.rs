@@ -2,7 +2,9 @@
 
 use super::database::Database;
 use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files, keys};
-use crate::api::{self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Tls, Uploads};
+use crate::api::{
+    self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Streams, Tls, Uploads,
+};
 use crate::settings::{PoolingSetting, Settings};
 use crate::telemetry::{EngineFigures, Metrics};
 use horarium_core::access::Gate;
@@ -87,6 +89,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         engine: Some(Box::new(move || figures(&sandbox))),
         ready: ready.clone(),
         uploads: Uploads::default(),
+        streams: Streams::default(),
     };
     let address = listener
         .local_addr()

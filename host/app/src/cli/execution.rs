@@ -58,6 +58,9 @@ pub(crate) struct FilterArguments {
     /// Only failed like this, such as timeout
     #[arg(long, value_name = "KIND")]
     error_kind: Option<String>,
+    /// Only with this in their error message
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
     /// Only created at or after this instant
     #[arg(long, value_name = "INSTANT")]
     since: Option<String>,
@@ -75,6 +78,7 @@ impl FilterArguments {
             ("state", &self.state),
             ("trigger", &self.trigger),
             ("error_kind", &self.error_kind),
+            ("text", &self.text),
             ("since", &self.since),
             ("until", &self.until),
         ];

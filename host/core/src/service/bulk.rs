@@ -55,7 +55,7 @@ pub struct BulkRequest {
 }
 
 impl BulkRequest {
-    /// Reads `{"filter": {"state", "task", "task_type", "trigger", "error_kind", "since", "until"},
+    /// Reads `{"filter": {"state", "task", "task_type", "trigger", "error_kind", "text", "since", "until"},
     /// "dry_run": false, "limit": 10000, "cursor"}`; the filter says something. `cursor` reads a cursor.
     ///
     /// # Errors
@@ -144,12 +144,13 @@ fn read_filter(fields: &mut Fields<'_>, what: Bulk) -> (ExecutionFilter, Option<
         error_kind: word::<ErrorKind>(fields, "error_kind", || {
             ErrorKind::ALL.iter().map(|word| word.as_str()).collect()
         }),
+        text: fields.text("text", 1, 200),
         created_from: fields.instant("since"),
         created_until: fields.instant("until"),
     };
     let says = task.is_some() || filter != ExecutionFilter::default();
     if !says && !fields.has_problems() {
-        let detail = "says nothing; give at least one of state, task, task_type, trigger, error_kind, since, until";
+        let detail = "says nothing; give at least one of state, task, task_type, trigger, error_kind, text, since, until";
         fields.problem("state", detail);
     }
     let states = match states.is_empty() {

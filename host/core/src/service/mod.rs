@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod care;
+pub mod events;
 mod executions;
 mod finish;
 mod import;
@@ -35,6 +36,7 @@ pub use audit::Audit;
 pub use batch::{BatchOutcome, BatchRequest};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use care::{UsageReport, Usages};
+pub use events::{Event, EventPlace, EventStream, Events};
 pub use executions::{ExecutionView, Executions};
 pub use import::{ImportOutcome, ImportRequest};
 pub use logs::{LogCursor, LogPage};
@@ -144,6 +146,8 @@ pub struct Services {
     pub plugins: Plugins,
     /// Executions.
     pub executions: Executions,
+    /// What happens.
+    pub events: Events,
     /// Tenants.
     pub tenants: Tenants,
     /// Who may ask.
@@ -162,6 +166,7 @@ impl Services {
         let plugins = Plugins::new(context.clone());
         Self {
             tasks: Tasks(context.clone()),
+            events: Events(context.clone()),
             apply: Apply {
                 cx: context.clone(),
                 plugins: plugins.clone(),

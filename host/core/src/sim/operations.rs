@@ -35,6 +35,7 @@ macro_rules! catalog_operations {
             config_by_key(tenant: TenantId, key: &str) -> Option<TaskConfig>;
             configs_by_ids(ids: &[ConfigId]) -> Vec<TaskConfig>;
             configs(tenant: TenantId, filter: &ConfigFilter, page: &Page) -> Listing<TaskConfig>;
+            changed_configs(tenant: TenantId, since: Timestamp, limit: u32) -> Vec<TaskConfig>;
             delete_config(now: Timestamp, tenant: TenantId, id: ConfigId, history: HistoryOnDelete) -> Deleted;
             declare(now: Timestamp, tenant: TenantId, declaration: Declaration) -> Declared;
             purge_deleted(limit: u32) -> bool;
@@ -61,6 +62,7 @@ macro_rules! history_operations {
         $then! { $($more)*
             execution(tenant: TenantId, task_id: TaskId) -> Option<Execution>;
             executions(tenant: TenantId, filter: &ExecutionFilter, page: &Page) -> Listing<Execution>;
+            news(tenant: TenantId, after: NewsMark, limit: u32, running: u32) -> News;
             attempts(tenant: TenantId, task_id: TaskId) -> Vec<AttemptRecord>;
             logs(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<LogLine>;
             http_calls(tenant: TenantId, task_id: TaskId, page: &Page) -> Listing<HttpCall>;

@@ -68,6 +68,14 @@ pub trait Catalog: Send + Sync + 'static {
         page: &Page,
     ) -> StoreResult<Listing<TaskConfig>>;
 
+    /// Configs of a tenant that were created or changed at `since` or later, in the order of their changes, at most `limit`.
+    async fn changed_configs(
+        &self,
+        tenant: TenantId,
+        since: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<TaskConfig>>;
+
     /// Replaces a config's spec if its version is still `expected_version`, which rises by one.
     ///
     /// # Errors

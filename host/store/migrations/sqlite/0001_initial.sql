@@ -122,6 +122,7 @@ CREATE TABLE task_configs (
 CREATE UNIQUE INDEX task_configs_key ON task_configs (tenant_id, key)
     WHERE key IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX task_configs_tenant ON task_configs (tenant_id, id) WHERE deleted_at IS NULL;
+CREATE INDEX task_configs_changed ON task_configs (tenant_id, updated_at) WHERE deleted_at IS NULL;
 CREATE INDEX task_configs_declared ON task_configs (tenant_id, declared_by, id)
     WHERE declared_by IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX task_configs_deleted ON task_configs (id) WHERE deleted_at IS NOT NULL;
@@ -374,7 +375,7 @@ CREATE TABLE task_executions (
 CREATE UNIQUE INDEX task_executions_task ON task_executions (tenant_id, task_id);
 CREATE INDEX task_executions_config ON task_executions (config_id, id) WHERE config_id IS NOT NULL;
 CREATE INDEX task_executions_trouble ON task_executions (tenant_id, id) WHERE state <> 'succeeded';
--- What is pruned by age, without reading the rows that stay.
+-- What is pruned by age, without reading the rows that stay; what ended lately.
 CREATE INDEX task_executions_age ON task_executions (tenant_id, completed_at, id, state);
 
 -- Attempts that the row of their execution does not describe: all but the last.

@@ -93,6 +93,17 @@ impl Catalog for PostgresStore {
         read!(self, [ids], |connection| configs::by_ids(connection, &ids))
     }
 
+    async fn changed_configs(
+        &self,
+        tenant: TenantId,
+        since: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<TaskConfig>> {
+        read!(self, [], |connection| configs::changed(
+            connection, tenant, since, limit
+        ))
+    }
+
     async fn configs(
         &self,
         tenant: TenantId,

@@ -66,6 +66,21 @@ pub(super) async fn by_ids(
     Ok(found.iter().map(rows::config).collect::<StoreResult<_>>()?)
 }
 
+pub(super) async fn changed(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    since: Timestamp,
+    limit: u32,
+) -> PgResult<Vec<TaskConfig>> {
+    let found = query(sql::CHANGED_CONFIGS)
+        .bind(tenant)
+        .bind(micros(since))
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await?;
+    Ok(found.iter().map(rows::config).collect::<StoreResult<_>>()?)
+}
+
 pub(super) async fn list(
     connection: &mut PgConnection,
     tenant: TenantId,

@@ -4,8 +4,10 @@ use super::enqueue::floor;
 use super::rows::Cells as _;
 use super::tx::{PgResult, kept, query, query_scalar};
 use super::{PostgresStore, import, rows, sql};
-use crate::columns::{cut, cut_counted, micros, seen};
-use horarium_core::store::{EndedElsewhere, ExecutionFilter, History, Listing, Page, StoreResult};
+use crate::columns::{by_id, cut, cut_counted, micros, seen};
+use horarium_core::store::{
+    EndedElsewhere, ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult,
+};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 use serde::de::DeserializeOwned;
@@ -30,6 +32,19 @@ impl History for PostgresStore {
         self.read(move |connection| {
             let (filter, page) = (filter.clone(), page.clone());
             Box::pin(async move { executions(connection, tenant, &filter, &page).await })
+        })
+        .await
+    }
+
+    async fn news(
+        &self,
+        tenant: TenantId,
+        after: NewsMark,
+        limit: u32,
+        running: u32,
+    ) -> StoreResult<News> {
+        self.read(move |connection| {
+            Box::pin(async move { news(connection, tenant, after, limit, running).await })
         })
         .await
     }
@@ -100,6 +115,51 @@ async fn execution(
         }
     }
     Ok(None)
+}
+
+/// What happened; what runs is read first.
+async fn news(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    after: NewsMark,
+    limit: u32,
+    running: u32,
+) -> PgResult<News> {
+    let (since, limit, most) = (micros(after.ended_at), i64::from(limit), i64::from(running));
+    let runs = query(sql::NEWS_RUNNING)
+        .bind(tenant)
+        .bind(most)
+        .fetch_all(&mut *connection)
+        .await?;
+    let live = query(sql::NEWS_LIVE)
+        .bind(tenant)
+        .bind(after.id)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let fresh = query(sql::NEWS_CREATED)
+        .bind(tenant)
+        .bind(after.id)
+        .bind(since)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let ended = query(sql::NEWS_ENDED)
+        .bind(tenant)
+        .bind(since)
+        .bind(after.ended_id)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let read = |found: Vec<sqlx::postgres::PgRow>| {
+        let all = found.iter().map(rows::execution);
+        all.collect::<StoreResult<Vec<Execution>>>()
+    };
+    Ok(News {
+        created: by_id(read(live)?, read(fresh)?, limit as u32),
+        running: read(runs)?,
+        ended: read(ended)?,
+    })
 }
 
 /// The half of a list: what has not ended, or what has.
@@ -180,7 +240,7 @@ fn push_half(
             .push(" AND l.task_type = ")
             .push_bind(task_type.clone());
     }
-    push_states(query, half, &filter.states);
+    push_states(query, &filter.states);
     if let Some(trigger) = filter.trigger {
         query.push(" AND l.trigger = ").push_bind(trigger.as_str());
     }
@@ -191,6 +251,17 @@ fn push_half(
         });
         query.push_bind(kind.as_str());
     }
+    if let Some(text) = &filter.text {
+        query.push(match half {
+            Half::Live => " AND strpos(lower(a.error_message COLLATE \"C\"), ",
+            Half::Ended => " AND strpos(lower(l.error_message COLLATE \"C\"), ",
+        });
+        query.push_bind(text.to_ascii_lowercase()).push(") > 0");
+    }
+    if half == Half::Ended && filter.is_of_trouble() {
+        // Said in the words of the partial index of what went wrong, so that it is used.
+        query.push(" AND l.state <> 'succeeded'");
+    }
     if let Some(from) = filter.created_from {
         query.push(" AND l.created_at >= ").push_bind(micros(from));
     }
@@ -199,7 +270,7 @@ fn push_half(
     }
 }
 
-fn push_states(query: &mut QueryBuilder<Postgres>, half: Half, states: &[State]) {
+fn push_states(query: &mut QueryBuilder<Postgres>, states: &[State]) {
     if states.is_empty() {
         return;
     }
@@ -209,10 +280,6 @@ fn push_states(query: &mut QueryBuilder<Postgres>, half: Half, states: &[State])
         list.push_bind(state.as_str());
     }
     query.push(")");
-    if half == Half::Ended && !states.contains(&State::Succeeded) {
-        // Said in the words of the partial index of what went wrong, so that it is used.
-        query.push(" AND l.state <> 'succeeded'");
-    }
 }
 
 /// The id of an execution that reads may show.

@@ -631,6 +631,7 @@ statements! {
     // ---- configs
     CONFIG = configs!(" AND c.tenant_id = $1 AND c.id = $2");
     CONFIG_BY_KEY = configs!(" AND c.tenant_id = $1 AND c.key = $2 AND c.key IS NOT NULL");
+    CHANGED_CONFIGS = configs!(" AND c.tenant_id = $1 AND c.updated_at >= $2 ORDER BY c.updated_at, c.id LIMIT $3");
     CONFIGS_BY_IDS = configs!(" AND c.id = ANY ($1) ORDER BY c.id");
     LIST_CONFIGS = configs!(" AND c.tenant_id = $1 AND c.id < $2 AND ($3::text IS NULL OR c.task_type = $3) \
         AND ($4::text IS NULL OR c.scheduler_type = $4) AND ($5::boolean IS NULL OR c.paused = $5) \
@@ -860,6 +861,13 @@ statements! {
     VISIBLE = "SELECT l.id FROM live_executions l WHERE l.tenant_id = $1 AND l.task_id = $2 UNION ALL \
         SELECT e.id FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
         WHERE e.tenant_id = $1 AND e.task_id = $2 AND c.delete_history IS NOT TRUE AND e.completed_at >= $3";
+    /// What is news to a tenant: what runs, what is new and lives, what is new and has ended, what has ended.
+    NEWS_RUNNING = concat!(live_columns!("NULL::text AS parameters", "NULL::text AS error_traceback"), " WHERE l.tenant_id = $1 AND l.state = 'running' LIMIT $2");
+    NEWS_LIVE = concat!(live_columns!("NULL::text AS parameters", "NULL::text AS error_traceback"), " WHERE l.tenant_id = $1 AND l.id > $2 ORDER BY l.id LIMIT $3");
+    NEWS_CREATED = concat!(ended_columns!("NULL::text AS result", "NULL::text AS error_traceback", "NULL::text AS parameters"),
+        " WHERE l.tenant_id = $1 AND l.id > $2 AND l.completed_at >= $3 AND c.delete_history IS NOT TRUE ORDER BY l.id LIMIT $4");
+    NEWS_ENDED = concat!(ended_columns!("NULL::text AS result", "NULL::text AS error_traceback", "NULL::text AS parameters"),
+        " WHERE l.tenant_id = $1 AND l.completed_at >= $2 AND (l.completed_at, l.id) > ($2, $3) AND c.delete_history IS NOT TRUE ORDER BY l.completed_at, l.id LIMIT $4");
     ATTEMPTS = "SELECT execution_id, claim, attempt, outcome, started_at, completed_at, error_kind, \
         error_message, error_traceback, error_code, error_details::text, usage::text, plugin_digest, host \
         FROM task_attempts WHERE tenant_id = $1 AND execution_id = $2 UNION ALL \

@@ -247,6 +247,31 @@ async fn hot_statements_use_their_indexes() {
             "live_executions_pkey",
         ),
         (
+            "news",
+            sql::NEWS_RUNNING,
+            "1, 10000",
+            "live_executions_running",
+        ),
+        (
+            "news",
+            sql::NEWS_LIVE,
+            "1, 2100000, 500",
+            "live_executions_pkey",
+        ),
+        ("news", sql::NEWS_CREATED, "1, 999000, 0, 500", "_pkey"),
+        (
+            "news",
+            sql::NEWS_ENDED,
+            "1, 0, 0, 500",
+            "tenant_id_completed_at_id_state_idx",
+        ),
+        (
+            "news",
+            sql::CHANGED_CONFIGS,
+            "1, 0, 500",
+            "task_configs_changed",
+        ),
+        (
             "show",
             sql::EXECUTION,
             task,
@@ -319,6 +344,15 @@ async fn hot_statements_use_their_indexes() {
         "{} WHERE l.tenant_id = 1 AND l.id < 900000 ORDER BY l.id DESC LIMIT 51",
         sql::LIST_ENDED
     );
+    // A page of what went wrong reads what went wrong.
+    let trouble = format!(
+        "{} WHERE l.tenant_id = 1 AND l.id < 900000 AND l.error_kind = 'trap' \
+         AND strpos(lower(l.error_message COLLATE \"C\"), 'x') > 0 AND l.state <> 'succeeded' ORDER BY l.id DESC LIMIT 51",
+        sql::LIST_ENDED
+    );
+    let trouble = plan(&mut connection, &trouble, "").await;
+    let reads = trouble.contains("tenant_id_id_idx") && !trouble.contains("Seq Scan");
+    assert!(reads, "{trouble}");
     let plan = plan(&mut connection, &list, "").await;
     assert!(
         plan.contains("Merge Append") && !plan.contains("->  Sort") && !plan.contains("Seq Scan"),

@@ -91,6 +91,17 @@ impl Catalog for SqliteStore {
         read!(self, |connection| configs::by_ids(connection, &ids))
     }
 
+    async fn changed_configs(
+        &self,
+        tenant: TenantId,
+        since: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<TaskConfig>> {
+        read!(self, |connection| configs::changed(
+            connection, tenant, since, limit
+        ))
+    }
+
     async fn configs(
         &self,
         tenant: TenantId,

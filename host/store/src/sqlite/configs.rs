@@ -68,6 +68,22 @@ pub(super) async fn by_ids(
     found.iter().map(rows::config).collect()
 }
 
+pub(super) async fn changed(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    since: Timestamp,
+    limit: u32,
+) -> StoreResult<Vec<TaskConfig>> {
+    let found = sqlx::query(sql::CHANGED_CONFIGS)
+        .bind(tenant)
+        .bind(micros(since))
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .map_err(db)?;
+    found.iter().map(rows::config).collect()
+}
+
 pub(super) async fn list(
     connection: &mut SqliteConnection,
     tenant: TenantId,

@@ -2,8 +2,10 @@
 
 use super::rows::Cells as _;
 use super::{SqliteStore, db, import, rows, sql};
-use crate::columns::{cut, cut_counted, micros, seen};
-use horarium_core::store::{EndedElsewhere, ExecutionFilter, History, Listing, Page, StoreResult};
+use crate::columns::{by_id, cut, cut_counted, micros, seen};
+use horarium_core::store::{
+    EndedElsewhere, ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult,
+};
 use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 use serde::de::DeserializeOwned;
@@ -27,6 +29,19 @@ impl History for SqliteStore {
         let (filter, page) = (filter.clone(), page.clone());
         self.read(move |connection| {
             Box::pin(async move { executions(connection, tenant, &filter, &page).await })
+        })
+        .await
+    }
+
+    async fn news(
+        &self,
+        tenant: TenantId,
+        after: NewsMark,
+        limit: u32,
+        running: u32,
+    ) -> StoreResult<News> {
+        self.read(move |connection| {
+            Box::pin(async move { news(connection, tenant, after, limit, running).await })
         })
         .await
     }
@@ -88,6 +103,42 @@ async fn execution(
         .await
         .map_err(db)?;
     row.as_ref().map(rows::execution).transpose()
+}
+
+/// What happened; what runs is read first.
+async fn news(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    after: NewsMark,
+    limit: u32,
+    running: u32,
+) -> StoreResult<News> {
+    let since = micros(after.ended_at);
+    let of = |statement: &'static str| sqlx::query(statement).bind(tenant);
+    let runs = of(sql::NEWS_RUNNING).bind(running);
+    let running = found(&mut *connection, runs).await?;
+    let live = of(sql::NEWS_LIVE).bind(after.id).bind(limit);
+    let live = found(&mut *connection, live).await?;
+    let fresh = of(sql::NEWS_CREATED).bind(after.id).bind(since).bind(limit);
+    let fresh = found(&mut *connection, fresh).await?;
+    let ended = of(sql::NEWS_ENDED)
+        .bind(since)
+        .bind(after.ended_id)
+        .bind(limit);
+    let ended = found(&mut *connection, ended).await?;
+    Ok(News {
+        created: by_id(live, fresh, limit),
+        running,
+        ended,
+    })
+}
+
+async fn found(
+    connection: &mut SqliteConnection,
+    query: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
+) -> StoreResult<Vec<Execution>> {
+    let rows = query.fetch_all(connection).await.map_err(db)?;
+    rows.iter().map(rows::execution).collect()
 }
 
 /// The half of a list: what has not ended, or what has.
@@ -164,7 +215,7 @@ fn push_half(
             .push(" AND l.task_type = ")
             .push_bind(task_type.clone());
     }
-    push_states(query, half, &filter.states);
+    push_states(query, &filter.states);
     if let Some(trigger) = filter.trigger {
         query.push(" AND l.trigger = ").push_bind(trigger.as_str());
     }
@@ -175,6 +226,17 @@ fn push_half(
         });
         query.push_bind(kind.as_str());
     }
+    if let Some(text) = &filter.text {
+        query.push(match half {
+            Half::Live => " AND instr(lower(a.error_message), ",
+            Half::Ended => " AND instr(lower(l.error_message), ",
+        });
+        query.push_bind(text.to_ascii_lowercase()).push(") > 0");
+    }
+    if half == Half::Ended && filter.is_of_trouble() {
+        // Said in the words of the partial index of what went wrong, so that it is used.
+        query.push(" AND l.state <> 'succeeded'");
+    }
     if let Some(from) = filter.created_from {
         query.push(" AND l.created_at >= ").push_bind(micros(from));
     }
@@ -183,7 +245,7 @@ fn push_half(
     }
 }
 
-fn push_states(query: &mut QueryBuilder<Sqlite>, half: Half, states: &[State]) {
+fn push_states(query: &mut QueryBuilder<Sqlite>, states: &[State]) {
     if states.is_empty() {
         return;
     }
@@ -193,10 +255,6 @@ fn push_states(query: &mut QueryBuilder<Sqlite>, half: Half, states: &[State]) {
         list.push_bind(state.as_str());
     }
     query.push(")");
-    if half == Half::Ended && !states.contains(&State::Succeeded) {
-        // Said in the words of the partial index of what went wrong, so that it is used.
-        query.push(" AND l.state <> 'succeeded'");
-    }
 }
 
 /// The id of an execution that reads may show.

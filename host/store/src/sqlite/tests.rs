@@ -88,6 +88,11 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         "{} WHERE l.tenant_id = 1 AND l.id < 150000 ORDER BY l.id DESC LIMIT 51",
         sql::LIST_ENDED
     );
+    let trouble = format!(
+        "{} WHERE l.tenant_id = 1 AND l.id < 150000 AND l.error_kind = 'trap' AND instr(lower(l.error_message), 'x') > 0 \
+         AND l.state <> 'succeeded' ORDER BY l.id DESC LIMIT 51",
+        sql::LIST_ENDED
+    );
     for (name, statement, index) in [
         ("claim", sql::CANDIDATES, "live_executions_claim"),
         ("lanes", sql::LANE_HEADS, "live_executions_claim"),
@@ -119,6 +124,12 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         ("show", sql::EXECUTION, "live_executions_task"),
         ("cancel", sql::FIND_LIVE, "live_executions_task"),
         ("list", page.as_str(), "INTEGER PRIMARY KEY"),
+        ("trouble", trouble.as_str(), "task_executions_trouble"),
+        ("news", sql::NEWS_RUNNING, "live_executions_running"),
+        ("news", sql::NEWS_LIVE, "INTEGER PRIMARY KEY"),
+        ("news", sql::NEWS_CREATED, "INTEGER PRIMARY KEY"),
+        ("news", sql::NEWS_ENDED, "task_executions_age"),
+        ("news", sql::CHANGED_CONFIGS, "task_configs_changed"),
         ("quotas", sql::QUOTAS_SPENT, "live_executions_running"),
         ("asks", sql::ASKS, "INTEGER PRIMARY KEY"),
         ("prune", sql::PRUNE_BY_AGE, "task_executions_age"),

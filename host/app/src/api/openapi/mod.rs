@@ -61,8 +61,13 @@ pub(super) const PROBLEMS: &[(u16, &[&str], &str)] = &[
     ),
     (
         429,
-        &["backlog_full", "quota", "too_many_attempts"],
-        "As many executions wait as may, a quota of the tenant is used up, or too many wrong tokens came from this address.",
+        &[
+            "backlog_full",
+            "quota",
+            "too_many_attempts",
+            "too_many_streams",
+        ],
+        "As many executions wait as may, a quota of the tenant is used up, too many wrong tokens came from this address, or as many streams of events are open as may.",
     ),
     (500, &["internal"], "A bug of the server."),
     (

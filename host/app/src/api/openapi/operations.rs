@@ -3,6 +3,7 @@
 use super::super::query::MAX_ID;
 use super::super::routes::{Answer, Body, Needs, Route, Shape};
 use super::{PROBLEMS, examples, tag};
+use horarium_core::service::events::EVENT_KINDS;
 use horarium_model::access::MAX_TENANT_NAME;
 use horarium_model::task_type::{DIGEST, NAME};
 use serde_json::{Map, Value, json};
@@ -33,10 +34,26 @@ pub(super) fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Valu
         operation["x-permission"] = permission.as_str().into();
         operation["x-least-role"] = permission.least_role().as_str().into();
     }
+    if route.resumed {
+        operation["x-events"] = events();
+    }
     if let Some(body) = body(route, schemas) {
         operation["requestBody"] = body;
     }
     operation
+}
+
+/// What the data of each kind of event is.
+fn events() -> Value {
+    let kinds = EVENT_KINDS.iter().map(|kind| {
+        let data = match kind.split('.').next() {
+            Some("execution") => "ExecutionEvent",
+            Some("task") => "TaskEvent",
+            _ => "TaskType",
+        };
+        ((*kind).to_owned(), schema(data))
+    });
+    kinds.collect::<Map<_, _>>().into()
 }
 
 /// Parameters in the path, the query and headers.
@@ -52,6 +69,7 @@ fn taken(route: &Route) -> Vec<Value> {
         ("Horarium-Tenant", !route.of_host),
         ("If-Match", route.if_match),
         ("Idempotency-Key", route.keyed),
+        ("Last-Event-ID", route.resumed),
     ];
     all.extend(
         headers
@@ -90,7 +108,9 @@ pub(super) fn parameters() -> Value {
         "Horarium-Tenant": header("Horarium-Tenant", "The tenant that is meant: for a host-admin any, `default` when absent; \
             other tokens have their own.", tenant(), "default"),
         "If-Match": header("If-Match", "The version a change is made from, as the `ETag` came; `*` is any.",
-            json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,15}\")$" }), "\"3\""),
+            json!({ "type": "string", "minLength": 1, "maxLength": 17, "pattern": "^(\\*|[0-9]{1,15}|\"[0-9]{1,15}\")$" }), "\"3\""),
+        "Last-Event-ID": header("Last-Event-ID", "Where a stream was left: the id of its last event.",
+            json!({ "type": "string", "pattern": "^[0-9a-f]{1,13}-[0-9a-f]{1,13}$" }), "1267-6471f8a9b0c00"),
         "Idempotency-Key": header("Idempotency-Key", "Makes the request one that may be repeated: it is carried out once in 24 hours.",
             json!({ "type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$" }), "order-4711"),
     })
@@ -185,7 +205,7 @@ fn bound(at: &mut Value) {
     let Some(map) = at.as_object_mut() else {
         return;
     };
-    if map.keys().all(|key| key == "title") {
+    if map.keys().all(|key| key.starts_with("x-")) {
         map.insert("$ref".into(), schema("Json")["$ref"].take());
         return;
     }
@@ -295,6 +315,8 @@ fn answered(answer: &Answer) -> Value {
                 examples::list(name),
             )),
         ),
+        // What JSON Schema has no word for; `x-events` tells of the data.
+        Shape::Events => ("A stream.", Some(json!({ "text/event-stream": {} }))),
         Shape::Text(kind) => (
             "A text.",
             Some(json!({ kind: { "schema": { "type": "string" } } })),

@@ -2,6 +2,7 @@
 
 use super::PROBLEMS;
 use super::operations::schema;
+use horarium_core::service::events::{ExecutionEvent, TaskEvent};
 use horarium_core::service::{NextSlots, Rekeyed, SecretView, Why, WhyTask};
 use horarium_model::access::{Permission, Role};
 use horarium_model::config::ScheduleState;
@@ -60,6 +61,8 @@ fn derived() -> Map<String, Value> {
     generator.subschema_for::<WhyTask>();
     generator.subschema_for::<Why>();
     generator.subschema_for::<ScheduleState>();
+    generator.subschema_for::<ExecutionEvent>();
+    generator.subschema_for::<TaskEvent>();
     generator.subschema_for::<Permission>();
     generator.subschema_for::<Role>();
     generator.subschema_for::<Problem>();

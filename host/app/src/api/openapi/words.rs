@@ -24,6 +24,7 @@ pub(super) const TAGS: &[(&str, &str)] = &[
     ("apply", "Plugins and tasks as a document declares them."),
     ("tasks", "What runs when, with which parameters and state."),
     ("executions", "What runs, ran and waits."),
+    ("events", "What happens, as it happens."),
 ];
 
 /// What a property or parameter is: by its schema and its name, or by its name wherever it is.
@@ -340,6 +341,10 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     ("state", "Where it stands; several are separated by commas."),
     ("error_kind", "Class of the failure."),
+    (
+        "text",
+        "A part of the error message; case of ASCII letters does not matter.",
+    ),
     ("since", "Created (or written) at this instant or later."),
     ("until", "Created (or written) before this instant."),
     ("limit", "How many at most."),
@@ -415,6 +420,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("notes", "Remarks for its log."),
     ("message", "One line."),
     ("fields", "Facts for machines."),
+    (".kind", "Only events of these kinds."),
     ("op", "What to do."),
     ("path", "JSON pointer to where."),
     (

@@ -1,5 +1,6 @@
 //! Executions, one and many.
 
+use super::super::events;
 use super::super::executions as handlers;
 use super::super::query::Params;
 use super::{Body, Route, Shape, all, answer, one, page, route};
@@ -8,6 +9,16 @@ use horarium_core::service::{BatchRequest, Bulk, BulkRequest, ImportRequest};
 use horarium_model::access::Permission::*;
 
 pub(super) const ROUTES: &[Route] = &[
+    route("GET", "/v1/events", ExecutionsRead, || get(events::follow))
+        .says("events", "What happens to executions, tasks and plugins, as server-sent events")
+        .more(
+            "Each event has an id, with which a stream that was left goes on, on any host; each is told at least once, within \
+             about a second. A stream that ends for another reason than the connection says so by a last event `end` with \
+             `{\"reason\": \"slow\" | \"stopping\" | \"token\" | \"unavailable\"}`. Comments come when nothing happens.",
+        )
+        .query(|| Params::describe(events::query))
+        .resumed()
+        .answers(&[answer(200, Shape::Events).with(&["Cache-Control"])]),
     route("GET", "/v1/executions", ExecutionsRead, || get(handlers::list))
         .says("listExecutions", "Executions, newest first")
         .more("Without `parameters`, `result` and `error_traceback`.")

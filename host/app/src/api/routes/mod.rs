@@ -43,6 +43,8 @@ pub(super) struct Route {
     pub(super) if_match: bool,
     /// It takes `Idempotency-Key`.
     pub(super) keyed: bool,
+    /// It takes `Last-Event-ID`.
+    pub(super) resumed: bool,
     /// Its body.
     pub(super) body: Body,
     /// What it answers when all is well.
@@ -113,6 +115,8 @@ pub(super) enum Shape {
     All(&'static str),
     /// Text of this media type.
     Text(&'static str),
+    /// Server-sent events.
+    Events,
 }
 
 /// 200 with one.
@@ -168,6 +172,7 @@ pub(super) const fn route(
         query: Vec::new,
         if_match: false,
         keyed: false,
+        resumed: false,
         body: Body::None,
         answers: &[],
         refusals: &[],
@@ -226,6 +231,14 @@ impl Route {
     pub(super) const fn keyed(self) -> Self {
         Self {
             keyed: true,
+            ..self
+        }
+    }
+
+    /// Taking `Last-Event-ID`.
+    pub(super) const fn resumed(self) -> Self {
+        Self {
+            resumed: true,
             ..self
         }
     }

@@ -77,7 +77,7 @@ impl Harness {
         (answer.body["id"].as_i64().expect("an id"), text)
     }
 
-    async fn tenant(&self, name: &str) {
+    pub(super) async fn tenant(&self, name: &str) {
         self.post("/v1/tenants", &json!({"name": name}))
             .await
             .expect(201);

@@ -86,7 +86,7 @@ async fn every_refusal_is_a_problem() {
     stranger.problem(404);
     assert!(stranger.text.contains("strangers"));
 
-    let match_ = [("if-match", "3")];
+    let match_ = [("if-match", "three")];
     let id = server.task(&json!({})).await["id"].clone();
     server
         .with_headers("PATCH", &format!("/v1/tasks/{id}"), &match_, "{}")

@@ -1,11 +1,12 @@
 //! A server without sockets: memory store, fake sandbox, a clock that stands still.
 
 use super::contract::Asked;
-use crate::api::{AdminToken, ApiState, Attempts, HostFacts, Uploads, router};
+use crate::api::{AdminToken, ApiState, Attempts, HostFacts, Streams, Uploads, router};
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request};
+use futures_util::StreamExt;
 use horarium_core::access::Gate;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
@@ -14,14 +15,16 @@ use horarium_core::runner::{
     Attempt, AttemptEnd, ComponentSource, Inspection, Intake, Outcome, PendingCompile, Runner,
 };
 use horarium_core::secrets::{KeySource, Keyring, SecretKey};
-use horarium_core::service::{Context, HostPolicy, LiveRuns, Plugins, Services};
+use horarium_core::service::{
+    Context, EventPlace, EventStream, Events, HostPolicy, LiveRuns, Plugins, Services,
+};
 use horarium_core::store::Store;
 use horarium_core::store::memory::MemoryStore;
 use horarium_core::wake::Wakes;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{Invalid, TaskId, Timestamp, Usage};
+use horarium_model::{Invalid, TaskId, TenantId, Timestamp, Usage};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -165,6 +168,7 @@ pub(super) struct Harness {
     /// What trying the store of compiled plugins comes to.
     pub(super) compiled: Arc<Mutex<Result<(), String>>>,
     pub(super) plugins: Plugins,
+    pub(super) events: Events,
 }
 
 /// What came back.
@@ -244,7 +248,7 @@ impl Harness {
         });
         let ready = Arc::new(AtomicBool::new(true));
         let compiled = Arc::new(Mutex::new(Ok(())));
-        let plugins = services.plugins.clone();
+        let (plugins, events) = (services.plugins.clone(), services.events.clone());
         let state = ApiState {
             services,
             store: dyn_store.clone(),
@@ -268,6 +272,7 @@ impl Harness {
             })),
             ready: ready.clone(),
             uploads: Uploads::default(),
+            streams: Streams::default(),
         };
         let router = router(Arc::new(state));
         Self {
@@ -278,7 +283,13 @@ impl Harness {
             ready,
             compiled,
             plugins,
+            events,
         }
+    }
+
+    /// A stream of a tenant's events.
+    pub(super) async fn follow(&self, tenant: TenantId, after: Option<EventPlace>) -> EventStream {
+        self.events.follow(tenant, after).await.expect("a stream")
     }
 
     /// A server with the ready plugin `hello`, which wants an integer `n` and has `m` default 7.
@@ -314,7 +325,12 @@ impl Harness {
             .await
             .expect("infallible");
         let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, usize::MAX).await.expect("a body");
+        let kind = parts.headers.get("content-type");
+        let bytes = match kind.is_some_and(|kind| kind == "text/event-stream") {
+            // It never ends by itself, and this clock stands still.
+            true => first_chunk(body).await,
+            false => to_bytes(body, usize::MAX).await.expect("a body"),
+        };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let answer = Answer {
             status: parts.status.as_u16(),
@@ -398,6 +414,11 @@ impl Harness {
             .expect(201)
             .body
     }
+}
+
+async fn first_chunk(body: Body) -> axum::body::Bytes {
+    let first = body.into_data_stream().next().await;
+    first.expect("a chunk").expect("whole")
 }
 
 /// A plain manual task of `hello`, with `differs` over it; null removes a key.

@@ -65,12 +65,13 @@ async fn executions_are_filtered_by_what_they_are() {
     assert_eq!(count("trigger=manual&task_type=hello").await, 3);
     assert_eq!(count("since=2026-01-01T00:00:31Z").await, 0);
     assert_eq!(count("task=999").await, 0);
+    assert_eq!(count("task=one&config=one").await, 2);
+    assert_eq!(count("task=one&config=two").await, 0);
     for query in [
         "state=done",
         "trigger=x",
         "since=yesterday",
         "error_kind=oops",
-        "task=a&config=b",
     ] {
         server
             .get(&format!("/v1/executions?{query}"))

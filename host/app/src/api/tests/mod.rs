@@ -5,6 +5,7 @@ mod apply;
 mod contract;
 mod enqueue;
 mod errors;
+mod events;
 mod harness;
 mod lists;
 mod openapi;

@@ -25,7 +25,7 @@ impl Harness {
     }
 
     /// Claims everything, as a host would.
-    async fn claim_all(&self) -> (i64, Vec<Claimed>) {
+    pub(super) async fn claim_all(&self) -> (i64, Vec<Claimed>) {
         let now = at("2026-01-01T00:00:31Z");
         let incarnation = self.store.start_host(now, "here").await.expect("started");
         let request = ClaimRequest {
@@ -39,7 +39,7 @@ impl Harness {
     }
 
     /// Ends a claimed execution well, with what it logged.
-    async fn complete(&self, incarnation: i64, claimed: &Claimed, control: &RunControl) {
+    pub(super) async fn complete(&self, incarnation: i64, claimed: &Claimed, control: &RunControl) {
         let now = at("2026-01-01T00:00:32Z");
         let completion = Completion {
             id: claimed.id,

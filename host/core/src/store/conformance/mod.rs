@@ -178,6 +178,7 @@ macro_rules! conformance_rules {
             a_failed_version_drops_its_bytes
             types_are_listed_by_name
             executions_are_listed_by_filter_and_cursor
+            what_happens_is_news
             logs_and_attempts_are_kept_in_order
             http_calls_are_kept_in_order
             what_ended_elsewhere_is_taken_in_once

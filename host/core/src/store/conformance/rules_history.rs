@@ -1,9 +1,9 @@
 //! Reading what ran.
 
 use super::lab::{Lab, TENANT, at, call, line, ok, spec};
-use crate::store::{End, ExecutionFilter, NewExecution, Page, Store};
+use crate::store::{ConfigUpdate, End, ExecutionFilter, NewExecution, News, NewsMark, Page, Store};
 use horarium_model::execution::{AttemptOutcome, LogLine, State, Trigger};
-use horarium_model::{DEFAULT_TENANT, ErrorKind, TaskId};
+use horarium_model::{DEFAULT_TENANT, ErrorKind, ExecutionId, TaskId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -100,6 +100,20 @@ pub async fn executions_are_listed_by_filter_and_cursor(store: Arc<dyn Store>) {
         (
             ExecutionFilter {
                 error_kind: Some(ErrorKind::Exit),
+                ..by()
+            },
+            0,
+        ),
+        (
+            ExecutionFilter {
+                text: Some("ENDED with tr".into()),
+                ..by()
+            },
+            1,
+        ),
+        (
+            ExecutionFilter {
+                text: Some("50%_".into()),
                 ..by()
             },
             0,
@@ -344,4 +358,111 @@ pub async fn queue_counts_follow(store: Arc<dyn Store>) {
     lab.finish(at(1), &claimed[0], End::Retry(at(5))).await;
     lab.finish(at(1), &claimed[1], ok()).await;
     assert_eq!(counts().await, (1, 1, 0, 1));
+}
+
+/// What is new, what runs and what ended since a mark, each in its order, of one tenant, no more than asked for; configs that
+/// changed since an instant.
+pub async fn what_happens_is_news(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let config = lab.config(json!({})).await;
+    let before = lab.put(at(0), lab.new_execution(None, at(0))).await.0;
+    let mark = NewsMark {
+        id: before,
+        ended_at: at(10),
+        ended_id: 0,
+    };
+    let news = async |mark: NewsMark, limit: u32, running: u32| {
+        let found = lab.store.news(TENANT, mark, limit, running).await;
+        let News {
+            created,
+            running,
+            ended,
+        } = found.expect("reads");
+        for execution in created.iter().chain(&running).chain(&ended) {
+            assert_eq!((&execution.parameters, &execution.result), (&None, &None));
+        }
+        [created, running, ended].map(|found| found.iter().map(|e| e.id).collect::<Vec<_>>())
+    };
+    let none: Vec<ExecutionId> = Vec::new();
+    assert_eq!(
+        news(mark, 9, 9).await,
+        [none.clone(), none.clone(), none.clone()]
+    );
+    let mut ids: Vec<ExecutionId> = Vec::new();
+    for n in 1..5 {
+        ids.push(
+            lab.put(at(n), lab.new_execution(Some(config.id), at(n)))
+                .await
+                .0,
+        );
+    }
+    assert_eq!(
+        news(mark, 9, 9).await,
+        [ids.clone(), none.clone(), none.clone()]
+    );
+    assert_eq!(news(mark, 2, 9).await[0], ids[..2]);
+    let later = NewsMark { id: ids[1], ..mark };
+    assert_eq!(news(later, 9, 9).await[0], ids[2..]);
+    // The one from before the mark is claimed first.
+    let claimed = lab.claim(at(9), 3).await;
+    let claimed_ids: Vec<_> = claimed.iter().map(|claimed| claimed.id).collect();
+    assert_eq!(claimed_ids[0], before);
+    let mut running = news(mark, 9, 9).await[1].clone();
+    running.sort_unstable();
+    assert_eq!(running, claimed_ids);
+    assert_eq!(news(mark, 9, 2).await[1].len(), 2);
+    // Ended in another order than they began.
+    lab.finish(at(9), &claimed[0], ok()).await;
+    lab.finish(at(12), &claimed[1], ok()).await;
+    lab.finish(at(10), &claimed[2], End::Failed).await;
+    let [created, running, ended] = news(mark, 9, 9).await;
+    assert_eq!((created, running), (ids.clone(), none.clone()));
+    assert_eq!(ended, [claimed[2].id, claimed[1].id]);
+    assert_eq!(news(mark, 1, 9).await[2], [claimed[2].id]);
+    let later = NewsMark {
+        ended_at: at(11),
+        ..mark
+    };
+    assert_eq!(news(later, 9, 9).await[2], [claimed[1].id]);
+    // And of those that ended at one instant, the ones with higher ids.
+    let same = NewsMark {
+        ended_at: at(12),
+        ended_id: claimed[1].id,
+        ..mark
+    };
+    assert_eq!(news(same, 9, 9).await[2], none);
+    let same = NewsMark {
+        ended_id: claimed[1].id - 1,
+        ..same
+    };
+    assert_eq!(news(same, 9, 9).await[2], [claimed[1].id]);
+    let others = lab.store.news(TENANT + 1, mark, 9, 9).await;
+    assert_eq!(others.expect("reads"), News::default());
+    // Configs.
+    let second = lab.config(json!({})).await;
+    let changed = async |tenant, since, limit| {
+        let found = lab.store.changed_configs(tenant, since, limit).await;
+        let found = found.expect("reads").into_iter();
+        found
+            .map(|config| (config.id, config.version))
+            .collect::<Vec<_>>()
+    };
+    let update = ConfigUpdate {
+        spec: spec(json!({"name": "another"})),
+        expected_version: config.version,
+        reanchor: None,
+    };
+    let updated = lab
+        .store
+        .update_config(at(50), TENANT, config.id, update)
+        .await;
+    let updated = updated.expect("updates");
+    assert_eq!(
+        changed(TENANT, at(20), 9).await,
+        [(config.id, updated.version)]
+    );
+    let both = [(second.id, second.version), (config.id, updated.version)];
+    assert_eq!(changed(TENANT, second.updated_at, 9).await, both);
+    assert_eq!(changed(TENANT, second.updated_at, 1).await, both[..1]);
+    assert_eq!(changed(TENANT + 1, at(0), 9).await, []);
 }

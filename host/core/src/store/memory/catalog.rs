@@ -60,6 +60,23 @@ impl Catalog for MemoryStore {
             .collect())
     }
 
+    async fn changed_configs(
+        &self,
+        tenant: TenantId,
+        since: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<TaskConfig>> {
+        let inner = self.lock();
+        let rows = inner.configs.values().map(|row| &row.config);
+        let changed = |config: &&TaskConfig| {
+            config.tenant_id == tenant && config.deleted_at.is_none() && config.updated_at >= since
+        };
+        let mut found: Vec<TaskConfig> = rows.filter(changed).cloned().collect();
+        found.sort_by_key(|config| (config.updated_at, config.id));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
     async fn configs(
         &self,
         tenant: TenantId,

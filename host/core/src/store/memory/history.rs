@@ -1,8 +1,10 @@
 //! What ran.
 
 use super::{Inner, MemoryStore};
-use crate::store::{EndedElsewhere, ExecutionFilter, History, Listing, Page, StoreResult};
-use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine};
+use crate::store::{
+    EndedElsewhere, ExecutionFilter, History, Listing, News, NewsMark, Page, StoreResult,
+};
+use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, State};
 use horarium_model::{ExecutionId, TaskId, TenantId};
 
 #[async_trait::async_trait]
@@ -35,13 +37,42 @@ impl History for MemoryStore {
             .collect();
         let more = items.len() > limit;
         items.truncate(limit);
-        for item in &mut items {
-            item.parameters = None;
-            item.result = None;
-            item.error_traceback = None;
-        }
+        let items: Vec<Execution> = items.into_iter().map(as_listed).collect();
         let next = items.last().map(|e| e.id).filter(|_| more);
         Ok(Listing { items, next })
+    }
+
+    async fn news(
+        &self,
+        tenant: TenantId,
+        after: NewsMark,
+        limit: u32,
+        running: u32,
+    ) -> StoreResult<News> {
+        let inner = self.lock();
+        let of_tenant = |id: &ExecutionId| {
+            let shown = inner.shown(*id).filter(|e| e.tenant_id == tenant)?;
+            Some(as_listed(shown))
+        };
+        let (live, ended) = (inner.live.keys(), inner.history.keys());
+        let live: Vec<Execution> = live.filter_map(of_tenant).collect();
+        let mut ended: Vec<Execution> = ended.filter_map(of_tenant).collect();
+        // As the databases: what is new and has ended counts from the mark's instant on.
+        ended.retain(|e| e.completed_at.is_some_and(|at| at >= after.ended_at));
+        let all = live.iter().chain(&ended);
+        let mut created: Vec<Execution> = all.filter(|e| e.id > after.id).cloned().collect();
+        created.sort_by_key(|e| e.id);
+        created.truncate(limit as usize);
+        let mark = (Some(after.ended_at), after.ended_id);
+        ended.retain(|e| (e.completed_at, e.id) > mark);
+        ended.sort_by_key(|e| (e.completed_at, e.id));
+        ended.truncate(limit as usize);
+        let runs = live.into_iter().filter(|e| e.state == State::Running);
+        Ok(News {
+            created,
+            running: runs.take(running as usize).collect(),
+            ended,
+        })
     }
 
     async fn attempts(&self, tenant: TenantId, task_id: TaskId) -> StoreResult<Vec<AttemptRecord>> {
@@ -91,6 +122,16 @@ impl History for MemoryStore {
             .iter()
             .map(|item| inner.take_in(tenant, item))
             .collect())
+    }
+}
+
+/// Without what can be large.
+fn as_listed(execution: Execution) -> Execution {
+    Execution {
+        parameters: None,
+        result: None,
+        error_traceback: None,
+        ..execution
     }
 }
 
@@ -153,6 +194,12 @@ fn matches(filter: &ExecutionFilter, e: &Execution) -> bool {
         && (filter.states.is_empty() || filter.states.contains(&e.state))
         && filter.trigger.is_none_or(|t| e.trigger == t)
         && filter.error_kind.is_none_or(|k| e.error_kind == Some(k))
+        && filter.text.as_ref().is_none_or(|text| {
+            let message = e.error_message.as_deref().unwrap_or_default();
+            message
+                .to_ascii_lowercase()
+                .contains(&text.to_ascii_lowercase())
+        })
         && filter.created_from.is_none_or(|at| e.created_at >= at)
         && filter.created_until.is_none_or(|at| e.created_at < at)
 }

@@ -1,0 +1,158 @@
+//! `GET /v1/events` over a real connection.
+
+use crate::many_hosts::{database, member};
+use crate::support::{Host, until};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+
+/// One event: kind, id, data.
+type Told = (String, String, Value);
+
+/// A client that reads a stream in a thread of its own, until the stream ends.
+struct Client {
+    told: Arc<Mutex<Vec<Told>>>,
+    connection: TcpStream,
+}
+
+impl Client {
+    /// Follows from the event with this id on, else from now; returns once the server tells.
+    fn follow(host: &Host, after: Option<&str>) -> Self {
+        Self::open(host, host.token(), after)
+    }
+
+    /// Follows from now, as somebody else.
+    fn with_token(host: &Host, token: &str) -> Self {
+        Self::open(host, token, None)
+    }
+
+    fn open(host: &Host, token: &str, after: Option<&str>) -> Self {
+        let address = host.url().trim_start_matches("http://");
+        let mut connection = TcpStream::connect(address).expect("connects");
+        let mut request = format!(
+            "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n"
+        );
+        if let Some(id) = after {
+            request.push_str(&format!("Last-Event-ID: {id}\r\n"));
+        }
+        request.push_str("\r\n");
+        connection.write_all(request.as_bytes()).expect("writes");
+        let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+        let mut lines = BufReader::new(connection.try_clone().expect("a handle")).lines();
+        let mut next = move || lines.next().and_then(Result::ok);
+        let status = next().expect("an answer");
+        assert!(status.contains("200"), "{status}");
+        while next().expect("a head and a first chunk") != "retry: 1000" {}
+        let seen = told.clone();
+        std::thread::spawn(move || {
+            let (mut kind, mut id) = (String::new(), String::new());
+            while let Some(line) = next() {
+                if let Some(text) = line.strip_prefix("event: ") {
+                    text.clone_into(&mut kind);
+                } else if let Some(text) = line.strip_prefix("id: ") {
+                    text.clone_into(&mut id);
+                } else if let Some(text) = line.strip_prefix("data: ") {
+                    let data = serde_json::from_str(text).expect("JSON");
+                    let event = (std::mem::take(&mut kind), id.clone(), data);
+                    seen.lock().expect("whole").push(event);
+                }
+            }
+        });
+        Self { told, connection }
+    }
+
+    /// The kinds told of one execution so far.
+    fn of(&self, task_id: &str) -> Vec<String> {
+        let told = self.told.lock().expect("whole");
+        let of = told
+            .iter()
+            .filter(|(_, _, data)| data["task_id"] == task_id);
+        of.map(|(kind, _, _)| kind.clone()).collect()
+    }
+
+    fn hears(&self, what: &str, wanted: impl Fn(&Told) -> bool) -> Told {
+        until(what, || {
+            let told = self.told.lock().expect("whole");
+            told.iter().find(|told| wanted(told)).cloned()
+        })
+    }
+
+    fn hears_the_end_of(&self, task_id: &str) -> Told {
+        self.hears("its end is told", |(kind, _, data)| {
+            kind == "execution.finished" && data["task_id"] == task_id
+        })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.connection.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// In this order, whatever else was told.
+fn are_in_order(told: &[String]) {
+    let wanted = [
+        "execution.created",
+        "execution.started",
+        "execution.finished",
+    ];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn events_are_told_and_a_stream_goes_on_after_a_restart() {
+    let mut host = Host::start();
+    host.register("hello", "");
+    let task = host.create("--name Greeter --type hello");
+    let client = Client::follow(&host, None);
+    let first = host.trigger(task);
+    let (_, id, data) = client.hears_the_end_of(&first);
+    are_in_order(&client.of(&first));
+    assert_eq!(
+        (&data["is_success"], &data["config_id"]),
+        (&json!(true), &json!(task))
+    );
+    // What happens while nobody listens is told afterwards, also by a host that started meanwhile.
+    drop(client);
+    let second = host.trigger(task);
+    host.ended(&second);
+    host.run(&format!("task pause {task}"));
+    let listening = Client::follow(&host, None);
+    host.stop();
+    let stopping = |(kind, _, data): &Told| kind == "end" && data["reason"] == "stopping";
+    listening.hears("the stream says why it ends", stopping);
+    host.start_again();
+    let client = Client::follow(&host, Some(&id));
+    client.hears_the_end_of(&second);
+    are_in_order(&client.of(&second));
+    client.hears("the pause is told", |(kind, _, data)| {
+        kind == "task.paused" && data["id"] == task
+    });
+    // A token that is revoked hears nothing more.
+    let made = host.run("token create listener --role viewer");
+    let listener = Client::with_token(&host, made["token"].as_str().expect("a text"));
+    host.cli(&format!("token revoke {}", made["id"])).exits(0);
+    let revoked = |(kind, _, data): &Told| kind == "end" && data["reason"] == "token";
+    listener.hears("the stream says why it ends", revoked);
+}
+
+#[test]
+fn a_host_tells_what_happens_on_another() {
+    let (_cluster, url) = database();
+    let one = member("one", &url, "2").start();
+    let two = member("two", &url, "2").start();
+    one.register("hello", "");
+    let task = one.create("--name Greeter --type hello");
+    let client = Client::follow(&two, None);
+    let ids: Vec<String> = (0..5).map(|_| one.trigger(task)).collect();
+    for id in &ids {
+        client.hears_the_end_of(id);
+        are_in_order(&client.of(id));
+    }
+    // And goes on there where the other stopped.
+    let (_, id, _) = client.hears_the_end_of(&ids[0]);
+    let client = Client::follow(&one, Some(&id));
+    client.hears_the_end_of(&ids[4]);
+}
