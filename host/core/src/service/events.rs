@@ -569,7 +569,10 @@ impl EventStream {
     ) {
         let active = of_type.active_digest.clone();
         let before = self.types.insert(of_type.task_type.clone(), active.clone());
-        let activated = active.is_some() && before.is_none_or(|before| before != active);
+        // A stream that was left does not know what was active where it goes on; of a type that was there, a change
+        // is all that can be told.
+        let is_new = of_type.created_at >= self.begins.at;
+        let activated = active.is_some() && before.map_or(is_new, |before| before != active);
         let at = of_type.updated_at.timestamp_micros();
         let news = of_type.updated_at >= self.place.at;
         if news
