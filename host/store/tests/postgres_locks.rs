@@ -11,8 +11,8 @@ use horarium_model::execution::State;
 use horarium_model::task_type::TypeConcurrency;
 use horarium_model::{ConfigId, DEFAULT_TENANT_ID, ErrorKind};
 use horarium_store::PostgresStore;
-use horarium_store::testing::Cluster;
-use sqlx::{AssertSqlSafe, Connection};
+use horarium_store::testing::{Cluster, let_go};
+use sqlx::AssertSqlSafe;
 use std::sync::Arc;
 
 mod hosts;
@@ -77,7 +77,7 @@ async fn ends_with_chains_wait_with_empty_hands() {
         let row = format!("SELECT 1 FROM live_executions WHERE id = {id} FOR UPDATE NOWAIT");
         let free = sqlx::raw_sql(AssertSqlSafe(row)).execute(&mut other).await;
         free.unwrap_or_else(|error| panic!("{held}: {error}"));
-        other.close().await.expect("closes");
+        let_go(other).await;
         let receipts = ended.await.expect("ends").expect("completes");
         assert_eq!(receipts, [CompletionReceipt::Recorded(State::Succeeded)]);
         // The child runs and ends, so that the next one finds nothing alive.
@@ -108,7 +108,7 @@ async fn a_cancel_with_a_chain_waits_with_empty_hands() {
         let row = format!("SELECT 1 FROM live_executions WHERE id = {id} FOR UPDATE NOWAIT");
         let free = sqlx::raw_sql(AssertSqlSafe(row)).execute(&mut other).await;
         free.unwrap_or_else(|error| panic!("{held}: {error}"));
-        other.close().await.expect("closes");
+        let_go(other).await;
         cancelled.await.expect("ends").expect("cancels");
         assert_eq!(lab.show(task_id).await.state, State::Cancelled);
         let child = claim(&store, &lab).await.remove(0);
@@ -145,7 +145,7 @@ async fn only_what_is_capped_is_locked() {
     });
     let placed = store.enqueue_many(at(0), items.into()).await;
     assert_eq!(placed.expect("nobody has what it needs").len(), 2);
-    other.close().await.expect("closes");
+    let_go(other).await;
 }
 
 /// Tokens come while somebody holds what waits for them, and changes nothing: it is looked at again.
@@ -169,7 +169,7 @@ async fn tokens_that_met_a_held_row_are_given_later() {
     let other = cluster.hold(&database, waiting).await;
     let swept = store.sweep_due(at(102), 10).await.expect("sweeps");
     assert_eq!(swept.refilled, 0);
-    other.close().await.expect("closes");
+    let_go(other).await;
     let swept = store.sweep_due(at(104), 10).await.expect("sweeps");
     assert_eq!(swept.refilled, 1);
     let later = horarium_core::store::ClaimRequest {
@@ -197,7 +197,7 @@ async fn a_place_that_met_a_held_row_is_given_later() {
     let other = cluster.hold(&database, waiting).await;
     let done = store.complete_many(at(101), vec![success(&running, lab.host)]);
     done.await.expect("completes");
-    other.close().await.expect("closes");
+    let_go(other).await;
     assert!(claim(&store, &lab).await.is_empty(), "it was passed over");
     store.sweep_due(at(102), 10).await.expect("sweeps");
     assert_eq!(claim(&store, &lab).await.len(), 1);

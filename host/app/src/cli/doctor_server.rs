@@ -1,10 +1,11 @@
 //! The check that asks the server.
 
-use super::Global;
 use super::doctor::{Finding, words};
 use super::failure::{Exit, Failure};
 use super::plugin_limit;
 use super::render::text_of;
+use super::{Global, now};
+use horarium_model::Timestamp;
 use serde_json::Value;
 
 const CHECK: &str = "server";
@@ -31,7 +32,7 @@ pub(crate) fn findings(global: &Global) -> Vec<Finding> {
                 let mut findings = breakers(&types);
                 // Only a host-admin sees the hosts.
                 if let Ok(hosts) = client.every("/v1/hosts") {
-                    findings.push(loads(&types, &hosts));
+                    findings.push(loads(&types, &hosts, now()));
                 }
                 findings
             },
@@ -40,19 +41,29 @@ pub(crate) fn findings(global: &Global) -> Vec<Finding> {
     findings
 }
 
+/// Big components take their time, and hosts tell with a heartbeat what they loaded.
+const LOADING: chrono::Duration = chrono::Duration::seconds(60);
+
 /// The task types that no host could load, so that nothing of them starts.
-fn loads(types: &[Value], hosts: &[Value]) -> Finding {
+fn loads(types: &[Value], hosts: &[Value], now: Timestamp) -> Finding {
     let loaded: Vec<&str> = hosts
         .iter()
         .filter_map(|host| host["loaded"].as_array())
         .flatten()
         .filter_map(Value::as_str)
         .collect();
+    let is_new = |of_type: &Value| {
+        let changed = of_type["updated_at"].as_str().unwrap_or_default();
+        changed
+            .parse::<Timestamp>()
+            .is_ok_and(|changed| now - changed < LOADING)
+    };
     let held = |of_type: &&Value| {
         let name = of_type["task_type"].as_str().unwrap_or_default();
         !of_type["active_digest"].is_null()
             && of_type["disabled"] != true
             && !loaded.contains(&name)
+            && !is_new(of_type)
     };
     let missing: Vec<String> = types
         .iter()
@@ -60,7 +71,10 @@ fn loads(types: &[Value], hosts: &[Value]) -> Finding {
         .map(|t| text_of(t, "task_type"))
         .collect();
     match missing.is_empty() {
-        true => Finding::ok(LOADS, "every active plugin is loaded somewhere"),
+        true => Finding::ok(
+            LOADS,
+            "every active plugin is loaded somewhere, or being loaded",
+        ),
         false => Finding::fail(
             LOADS,
             format!("no host could load {}", missing.join(", ")),
@@ -151,13 +165,20 @@ mod tests {
 
     #[test]
     fn a_plugin_that_no_host_loads_is_told() {
-        let of = |name: &str, disabled: bool| serde_json::json!({"task_type": name, "disabled": disabled, "active_digest": "x"});
-        let types = [of("here", false), of("gone", false), of("off", true)];
+        let now: Timestamp = "2026-01-01T00:10:00Z".parse().expect("an instant");
+        let of = |name: &str, disabled: bool, changed: &str| serde_json::json!({"task_type": name, "disabled": disabled, "active_digest": "x", "updated_at": changed});
+        let long_ago = "2026-01-01T00:00:00Z";
+        let types = [
+            of("here", false, long_ago),
+            of("gone", false, long_ago),
+            of("off", true, long_ago),
+            of("new", false, "2026-01-01T00:09:30Z"),
+        ];
         let hosts = [serde_json::json!({"loaded": ["here"]})];
-        let found = loads(&types, &hosts);
+        let found = loads(&types, &hosts, now);
         assert_eq!(found.status, Status::Fail);
         assert_eq!(found.detail, "no host could load gone");
-        assert_eq!(loads(&types[..1], &hosts).status, Status::Ok);
+        assert_eq!(loads(&types[..1], &hosts, now).status, Status::Ok);
     }
 
     #[test]

@@ -388,3 +388,14 @@ impl Cluster {
         );
     }
 }
+
+/// Ends what [`Cluster::hold`] began. Only after the server said so are its locks gone: closing a connection does not
+/// wait for that.
+///
+/// # Panics
+/// When the connection is gone.
+pub async fn let_go(mut connection: PgConnection) {
+    let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut connection).await;
+    rollback.expect("rolls back");
+    connection.close().await.expect("closes");
+}
