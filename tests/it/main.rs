@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod alerts;
 mod apply;
 mod architecture;
 mod backup;
@@ -39,3 +40,4 @@ mod start_stop;
 mod steering;
 mod surfaces;
 mod threats;
+mod traces;

@@ -13,6 +13,7 @@ mod stop;
 pub use database::{postgres_options, relay};
 
 use crate::settings::{Settings, SettingsError, cores};
+use crate::telemetry::Export;
 use horarium_core::caretaker::Kept;
 use horarium_core::executor::Executor;
 use horarium_core::service::Services;
@@ -98,6 +99,7 @@ struct Built {
     database: database::Database,
     executor: Arc<Executor>,
     services: Services,
+    export: Export,
     ready: Arc<AtomicBool>,
     kept: watch::Sender<Kept>,
     work: CancellationToken,

@@ -188,6 +188,7 @@ pub fn new_execution(
         refuse_if_live: overrides.refuse_if_live,
         chain: chain::to_text(&spec.chain).map(Arc::from),
         chain_depth: 0,
+        trace: crate::trace::current(),
     }
 }
 

@@ -21,4 +21,5 @@ pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 pub mod store;
+pub mod trace;
 pub mod wake;

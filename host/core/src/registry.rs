@@ -318,7 +318,15 @@ impl Registry {
         self.view.load().claimable.clone()
     }
 
-    /// The versions that run of those types.
+    /// The types that some host may claim: enabled, with an active version.
+    pub fn enabled(&self) -> Vec<TypeKey> {
+        let view = self.view.load();
+        let enabled = |view: &TypeView| !view.row.disabled && view.active.is_some();
+        let types = view.types.iter().filter(|(_, view)| enabled(view));
+        types.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The versions that run of the types this host may claim.
     pub fn claimable_versions(&self) -> Arc<[Arc<PluginVersion>]> {
         self.view.load().claimable_versions.clone()
     }

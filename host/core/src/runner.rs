@@ -2,6 +2,7 @@
 
 use crate::control::{RunControl, StopReason};
 use crate::secrets::RunSecret;
+use crate::trace::RunTrace;
 use futures_util::future::BoxFuture;
 use horarium_model::grant::Grant;
 use horarium_model::limits::Limits;
@@ -119,6 +120,8 @@ pub struct Attempt {
     pub parent_task_id: Option<TaskId>,
     /// The execution this one repeats.
     pub retry_of: Option<TaskId>,
+    /// The trace it belongs to: told to whoever its requests go to.
+    pub trace: Option<RunTrace>,
     /// Wall-clock limit.
     pub timeout: Duration,
     /// Effective limits, complete.

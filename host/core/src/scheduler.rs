@@ -343,8 +343,8 @@ impl Scheduler {
         if !receipt.applied {
             return;
         }
-        if receipt.skipped > 0 {
-            self.observer.skipped(receipt.skipped);
+        for (reason, count) in &receipt.skips {
+            self.observer.skipped(*reason, *count);
         }
         if !receipt.enqueued.is_empty() {
             for fire in fires {

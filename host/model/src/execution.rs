@@ -38,6 +38,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// Where an execution stands.
     State {

@@ -2,6 +2,7 @@
 //! retry, limits, grants, and the one door through which JSON enters. No I/O, no clock, no tokio.
 
 pub mod access;
+pub mod alert;
 pub mod cached;
 pub mod chain;
 pub mod concurrency;
@@ -26,6 +27,7 @@ pub mod retry;
 pub mod schedule;
 pub mod task_type;
 pub mod text;
+pub mod trace;
 pub mod usage;
 
 pub use config::{TaskConfig, TaskSpec};

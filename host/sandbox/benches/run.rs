@@ -38,6 +38,7 @@ fn attempt(version: &Arc<PluginVersion>) -> Attempt {
         trigger: Trigger::Manual,
         parent_task_id: None,
         retry_of: None,
+        trace: None,
         timeout: Duration::from_secs(60),
         limits: Limits::default(),
         grants: Arc::from([]),

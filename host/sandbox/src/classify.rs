@@ -68,7 +68,7 @@ pub(crate) fn classify(ended: &mut Ended) -> Classified {
             )
         }
         (Some(reason), _) => Classified::End(AttemptEnd::Stopped(reason)),
-        (None, Some(error)) => trapped(&ended.data, ended.initial.is_some(), &error),
+        (None, Some(error)) => trapped(&ended.data, ended.begun.is_some(), &error),
         (None, None) => failed(
             &ended.data,
             Failure::new(ErrorKind::HostError, "the run was dropped without a reason"),

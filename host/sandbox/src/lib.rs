@@ -37,5 +37,5 @@ pub mod yardstick;
 
 pub use engine::ENGINE_VERSION;
 pub use sandbox::Sandbox;
-pub use settings::{Pooling, SandboxError, SandboxSettings, WorkerCommand};
+pub use settings::{ObserverRef, Pooling, SandboxError, SandboxSettings, WorkerCommand};
 pub use stats::{PoolStats, Stats};

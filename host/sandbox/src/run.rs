@@ -48,12 +48,30 @@ pub(crate) enum Returned {
     Command(Result<(), ()>),
 }
 
+/// An instance as it was before its guest ran.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    /// How long making it took.
+    pub(crate) took: Duration,
+    /// Memory it had.
+    pub(crate) memory: u64,
+}
+
+impl Begun {
+    fn of(data: &RunData, asked: Duration) -> Self {
+        Self {
+            took: data.clock.monotonic().saturating_sub(asked),
+            memory: data.limiter.used(),
+        }
+    }
+}
+
 /// The end of a call, before it is classified.
 pub(crate) struct Ended {
     /// None when the guest was dropped in the middle of a wait.
     pub(crate) returned: Option<wasmtime::Result<Returned>>,
-    /// Memory it had once it was instantiated; none when the failure came before that.
-    pub(crate) initial: Option<u64>,
+    /// None when the failure came before there was an instance.
+    pub(crate) begun: Option<Begun>,
     /// What it held until the end.
     pub(crate) data: RunData,
     pub(crate) fuel: u64,
@@ -78,16 +96,16 @@ impl Env {
             (data.attempt.parameters.to_string(), data.control.clone())
         };
         let deadline = store.data().deadline;
-        let mut initial = None;
+        let mut begun = None;
         let (returned, cpu) = {
-            let call = enter(loaded, &mut store, &parameters, &mut initial);
+            let call = enter(loaded, &mut store, &parameters, &mut begun);
             self.drive(call, control, deadline).await
         };
         let fuel = store.data().attempt.limits.fuel;
         let left = store.get_fuel().unwrap_or(0);
         Ended {
             returned,
-            initial,
+            begun,
             fuel: fuel.saturating_sub(left),
             cpu,
             data: store.into_data(),
@@ -211,18 +229,19 @@ async fn enter(
     loaded: &Loaded,
     store: &mut Store<RunData>,
     parameters: &String,
-    initial: &mut Option<u64>,
+    begun: &mut Option<Begun>,
 ) -> wasmtime::Result<Returned> {
+    let asked = store.data().clock.monotonic();
     match &loaded.entry {
         Entry::Task(pre) => {
             let plugin = pre.instantiate_async(&mut *store).await?;
-            *initial = Some(store.data().limiter.used());
+            *begun = Some(Begun::of(store.data(), asked));
             let run = plugin.horarium_task_run();
             run.call_run(store, parameters).await.map(Returned::Task)
         }
         Entry::Command(pre) => {
             let command = pre.instantiate_async(&mut *store).await?;
-            *initial = Some(store.data().limiter.used());
+            *begun = Some(Begun::of(store.data(), asked));
             let run = command.wasi_cli_run();
             run.call_run(store).await.map(Returned::Command)
         }

@@ -14,11 +14,12 @@ use crate::schemas::{Schemas, Which};
 use crate::settings::{SandboxError, SandboxSettings};
 use crate::stats::Stats;
 use crate::versions::{Slot, Versions};
-use crate::worker::Workers;
+use crate::worker::{Compiled, Pending, Workers};
 use futures_util::FutureExt;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
 use horarium_core::memory::MemoryBudget;
+use horarium_core::observe::Observer;
 use horarium_core::runner::{
     Attempt, AttemptEnd, ComponentSource, Failure, Inspection, Intake, Outcome, PendingCompile,
     Runner,
@@ -47,6 +48,7 @@ struct Inner {
     versions: Versions,
     schemas: Schemas,
     workers: Workers,
+    observer: Arc<dyn Observer>,
 }
 
 impl Sandbox {
@@ -98,6 +100,7 @@ impl Sandbox {
             versions: Versions::default(),
             schemas: Schemas::new(workers.clone()),
             workers,
+            observer: settings.observer.0,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -214,9 +217,18 @@ impl Inner {
             ));
         }
         let (_, pending) = self.workers.check(bytes, false).await?;
-        let artifact = Arc::new(pending.finish().await?.artifact);
+        let artifact = Arc::new(self.finish(pending).await?.artifact);
         self.keep(digest, artifact.clone()).await?;
         Ok(artifact)
+    }
+
+    /// Compiles what was checked, and tells how long that took, waiting for its turn included.
+    async fn finish(&self, pending: Pending) -> Result<Compiled, String> {
+        let begun = self.env.clock.monotonic();
+        let compiled = pending.finish().await;
+        let took = self.env.clock.monotonic().saturating_sub(begun);
+        self.observer.compiled(took, compiled.is_ok());
+        compiled
     }
 
     async fn keep(self: &Arc<Self>, digest: &str, artifact: Arc<Vec<u8>>) -> Result<(), String> {
@@ -259,7 +271,11 @@ impl Inner {
             .env
             .call(&loaded, program, attempt, control.clone(), redactor.clone());
         let mut ended = call.await;
-        slot.memory.seen(ended.initial, ended.data.limiter.wanted());
+        if let Some(begun) = ended.begun {
+            self.observer.instantiated(begun.took);
+        }
+        let initial = ended.begun.map(|begun| begun.memory);
+        slot.memory.seen(initial, ended.data.limiter.wanted());
         let classified = classify::classify(&mut ended);
         // The store's data is gone before anything waits again: only figures and state are kept.
         let (usage, state) = self.report(ended);
@@ -423,7 +439,7 @@ impl Intake for Sandbox {
             .map_err(refused)?;
         let (inner, digest) = (self.inner.clone(), inspection.digest.clone());
         let finish = async move {
-            let compiled = pending.finish().await?;
+            let compiled = inner.finish(pending).await?;
             inner.keep(&digest, Arc::new(compiled.artifact)).await?;
             // What compiles but cannot be loaded here (more tables than a pool has, …) is no version: its
             // executions would wait for ever.

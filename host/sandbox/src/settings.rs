@@ -1,5 +1,6 @@
 //! What the host decides about its sandbox.
 
+use horarium_core::observe::{Observer, Silent};
 use ipnet::IpNet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,18 @@ pub struct SandboxSettings {
     pub extra_root_certificates: Vec<Vec<u8>>,
     /// How names become addresses; none asks the operating system.
     pub resolver: Option<Arc<dyn crate::connector::Resolver>>,
+    /// Who is told of compiles and instances.
+    pub observer: ObserverRef,
+}
+
+/// An observer that can be printed.
+#[derive(Clone)]
+pub struct ObserverRef(pub Arc<dyn Observer>);
+
+impl std::fmt::Debug for ObserverRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ObserverRef")
+    }
 }
 
 impl SandboxSettings {
@@ -51,6 +64,7 @@ impl SandboxSettings {
             host_version: host_version.into(),
             extra_root_certificates: Vec::new(),
             resolver: None,
+            observer: ObserverRef(Arc::new(Silent)),
         }
     }
 }

@@ -204,6 +204,7 @@ pub(crate) fn attempt(version: &PluginVersion, parameters: &str) -> Attempt {
         trigger: Trigger::Manual,
         parent_task_id: None,
         retry_of: None,
+        trace: None,
         timeout: Duration::from_secs(60),
         limits: Limits::default(),
         grants: Arc::from([]),

@@ -9,6 +9,7 @@ use horarium_model::Timestamp;
 use horarium_model::concurrency::Rate;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::quota::{Allowance, Ask, QuotaRoom, Quotas, Spent, minute_of};
+use horarium_model::trace::TraceContext;
 use std::collections::{HashMap, HashSet};
 
 /// A run key or a rate's key, with its tenant.
@@ -155,6 +156,7 @@ impl Candidate {
             parent_task_id: r.opt_word("parent_task_id")?,
             retry_of: r.opt_word("retry_of")?,
             chained: r.flag("chain")?,
+            trace: r.opt_text("trace")?.and_then(TraceContext::from_text),
             allowance: Allowance::default(),
         };
         Ok(Self {

@@ -205,6 +205,7 @@ impl<'a> FirePlan<'a> {
         let mut receipt = FireReceipt {
             applied: true,
             skipped: firing.skipped,
+            skips: firing.skips,
             ..FireReceipt::default()
         };
         for step in firing.steps {

@@ -8,6 +8,7 @@ mod care;
 mod chain;
 mod choose;
 mod columns;
+mod connections;
 mod copy;
 mod firing;
 mod give_back;
@@ -20,6 +21,7 @@ mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use connections::Connections;
 pub use copy::{CopiedTable, CopyPlace, CopyProgress, CopyReport, copy};
 pub use postgres::{Checkup, PartitionSpan, PostgresOptions, PostgresStatus, PostgresStore};
 pub use postgres::{ForeignColumn, ForeignDatabase, ForeignRow, ForeignTable, without_driver};

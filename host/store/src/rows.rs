@@ -4,8 +4,8 @@
 
 use crate::columns::{MeasuredRow, Place};
 use horarium_core::store::{
-    Answer, AuditEntry, AuditRow, BreakerRow, Bucket, DueSchedule, HostRow, HostRun, KeptAnswer,
-    StoreResult, Tenant, TenantBounds, Token, Waits,
+    Alert, Answer, AuditEntry, AuditRow, BreakerRow, Bucket, DueSchedule, HostRow, HostRun,
+    KeptAnswer, StoreResult, Tenant, TenantBounds, Token, WaitingHead, Waits,
 };
 use horarium_model::concurrency::{Concurrency, Rate};
 use horarium_model::config::{ScheduleState, SkipStreak};
@@ -87,6 +87,30 @@ pub(crate) trait Cells<'r> {
         let text = self.opt_text(column)?;
         self.place().opt_json(column, text)
     }
+}
+
+/// A row of `TAKE_ALERTS`.
+pub(crate) fn alert<'r>(r: &mut impl Cells<'r>) -> StoreResult<Alert> {
+    Ok(Alert {
+        alert_id: r.owned("alert_id")?,
+        event: r.word("event")?,
+        tenant_id: r.opt_int("tenant_id")?,
+        config_id: r.opt_int("config_id")?,
+        task_id: r.opt_word("task_id")?,
+        detail: r.json("detail")?,
+        created_at: r.instant("created_at")?,
+        tries: r.number("tries")?,
+    })
+}
+
+/// A row of `WAITING_HEADS`.
+pub(crate) fn waiting_head<'r>(r: &mut impl Cells<'r>) -> StoreResult<WaitingHead> {
+    Ok(WaitingHead {
+        tenant_id: r.int("tenant_id")?,
+        task_type: r.owned("task_type")?,
+        task_id: r.word("task_id")?,
+        due_at: r.instant("due_at")?,
+    })
 }
 
 /// A row of `EXECUTION` and of the lists.

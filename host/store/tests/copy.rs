@@ -287,7 +287,7 @@ async fn an_interrupted_copy_goes_on_and_nothing_else_does() {
     assert!(done.resumed && early == 0, "{done:?}");
     assert!(done.tables.iter().any(|table| table.copied > 0), "{done:?}");
     let words = refused(&source, &there).await;
-    assert!(words.contains("not empty: hosts has"), "{words}");
+    assert!(words.contains("not empty: task_configs has"), "{words}");
 
     // A source that was used meanwhile is another one; what was copied of the old one goes.
     let store = open(&path).await;

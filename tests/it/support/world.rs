@@ -11,10 +11,36 @@ use std::time::Duration;
 /// Posts of every subreddit.
 pub(crate) const POSTS: u64 = 130;
 
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    /// The header lines.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Received {
+    /// The value of a header that is there once.
+    pub(crate) fn header(&self, wanted: &str) -> Option<String> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut found = fields.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let value = found.next()?.1.trim().to_owned();
+        assert!(
+            found.next().is_none(),
+            "{wanted} comes twice: {}",
+            self.head
+        );
+        Some(value)
+    }
+}
+
+/// By path.
+type Visits = Mutex<HashMap<String, Vec<Received>>>;
+
 /// A server of ours; it ends with the test's process.
 pub(crate) struct World {
     address: SocketAddr,
-    visits: Arc<Mutex<HashMap<String, u32>>>,
+    visits: Arc<Visits>,
 }
 
 impl World {
@@ -41,16 +67,17 @@ impl World {
 
     /// How often a path was asked for.
     pub(crate) fn visits(&self, path: &str) -> u32 {
-        self.visits
-            .lock()
-            .expect("counted")
-            .get(path)
-            .copied()
-            .unwrap_or(0)
+        u32::try_from(self.received(path).len()).expect("few")
+    }
+
+    /// What came to a path, in order.
+    pub(crate) fn received(&self, path: &str) -> Vec<Received> {
+        let visits = self.visits.lock().expect("counted");
+        visits.get(path).cloned().unwrap_or_default()
     }
 }
 
-fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, visits: &Visits) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut request = String::new();
@@ -62,9 +89,12 @@ fn serve(mut stream: TcpStream, visits: &Mutex<HashMap<String, u32>>) -> std::io
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let visit = {
         let mut visits = visits.lock().expect("counted");
-        let visit = visits.entry(path.to_owned()).or_default();
-        *visit += 1;
-        *visit
+        let of_path = visits.entry(path.to_owned()).or_default();
+        of_path.push(Received {
+            head: head.clone(),
+            body: sent.clone(),
+        });
+        u32::try_from(of_path.len()).expect("few")
     };
     let (status, more, body) = match path {
         // What it was sent, as it came.
@@ -119,6 +149,11 @@ fn answer(path: &str, query: &str, visit: u32) -> (&'static str, String, Value) 
         .and_then(|rest| rest.strip_suffix("/new.json"));
     match (path, subreddit) {
         (_, Some(name)) => ("200 OK", String::new(), listing(name, query)),
+        ("/broken_once", _) if visit == 1 => (
+            "500 Internal Server Error",
+            String::new(),
+            json!({"visit": visit}),
+        ),
         ("/flaky", _) if visit <= 2 => (
             "503 Service Unavailable",
             String::new(),

@@ -233,6 +233,7 @@ impl Load {
             refuse_if_live: false,
             chain: None,
             chain_depth: 0,
+            trace: None,
         }
     }
 

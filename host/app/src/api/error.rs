@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::ServiceError;
@@ -10,6 +10,7 @@ use horarium_core::store::StoreError;
 use horarium_model::quota::QuotaHit;
 use horarium_model::schedule::wire;
 use horarium_model::text::one_line;
+use horarium_model::trace::TraceContext;
 use horarium_model::{Invalid, Problem};
 use serde_json::json;
 
@@ -227,7 +228,8 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().simple().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
     let line = format!("{} {}", request.method(), request.uri().path());
-    let response = match tokio::spawn(next.run(request)).await {
+    let traced = horarium_core::trace::within(trace_of(request.headers()), next.run(request));
+    let response = match tokio::spawn(traced).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(request_id = id, request = line, %error, "a request handler panicked");
@@ -243,6 +245,15 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert("x-request-id", value);
     }
     response
+}
+
+/// The trace that a request belongs to: what it enqueues belongs to it too.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    // Of several the standard takes none.
+    let parents = headers.get_all("traceparent").iter().count();
+    let parent = text("traceparent").filter(|_| parents == 1)?;
+    TraceContext::parse(parent, text("tracestate"))
 }
 
 async fn as_problem(response: Response, id: &str) -> Response {

@@ -30,7 +30,8 @@ pub use events::Streams;
 pub use server::{ServerSettings, serve};
 pub use tls::Tls;
 
-use crate::telemetry::{EngineFigures, Metrics};
+use crate::settings::MAX_TASK_TYPES;
+use crate::telemetry::{DatabaseFigures, EngineFigures, Label, Metrics};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::Uri;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -76,6 +77,8 @@ pub struct ApiState {
     pub executor: Option<Arc<Executor>>,
     /// Asked at each scrape for the sandbox's figures.
     pub engine: Option<EngineProbe>,
+    /// Asked at each scrape for the connections to the database.
+    pub database: Option<DatabaseProbe>,
     /// Whether the store of compiled plugins can be written, and why not.
     pub compiled: Option<CompiledProbe>,
     /// False before everything is started and once a shutdown began.
@@ -100,7 +103,7 @@ impl ApiState {
             store,
             token,
             attempts: Attempts::new(60),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(MAX_TASK_TYPES)),
             metrics_open: false,
             host: HostFacts {
                 name: "answering".to_owned(),
@@ -111,6 +114,7 @@ impl ApiState {
             clock,
             executor: None,
             engine: None,
+            database: None,
             compiled: None,
             ready: Arc::new(AtomicBool::new(true)),
             uploads: Uploads::default(),
@@ -123,6 +127,8 @@ impl ApiState {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub std::net::IpAddr);
 
+/// Counts connections to the database.
+pub type DatabaseProbe = Box<dyn Fn() -> DatabaseFigures + Send + Sync>;
 /// Reads the sandbox's figures.
 pub type EngineProbe = Box<dyn Fn() -> EngineFigures + Send + Sync>;
 /// Tries whether compiled plugins can be kept; else why not.
@@ -171,15 +177,26 @@ async fn no_such_path(uri: Uri) -> ApiError {
 
 /// Counts requests by route, so that labels stay few.
 async fn count(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or(Label::Word("none"), |path| {
+        Label::Name(path.as_str().into())
+    });
     let method = request.method().clone();
+    let id = request.extensions().get::<error::RequestId>().cloned();
+    let begun = state.clock.monotonic();
     let response = next.run(request).await;
-    state
-        .metrics
-        .http(method.as_str(), &route, response.status().as_u16());
+    let took = state.clock.monotonic().saturating_sub(begun);
+    let status = response.status().as_u16();
+    tracing::debug!(
+        target: "horarium::access",
+        request_id = id.map(|id| id.0),
+        %method,
+        route = %route,
+        status,
+        duration_seconds = took.as_secs_f64(),
+        "answered"
+    );
+    state.metrics.http(method.as_str(), route, status, took);
     response
 }
 

@@ -3,6 +3,7 @@
 use super::ApiState;
 use super::error::ApiError;
 use super::query::{NoParams, Params, cursor_text};
+use crate::telemetry::{ExecutorFigures, QueueFigures};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -56,17 +57,27 @@ pub(super) async fn readyz(State(api): Api, _: NoParams) -> Result<Json<Value>, 
 
 /// OpenMetrics.
 pub(super) async fn metrics(State(api): Api, _: NoParams) -> Result<Response, ApiError> {
-    let counts = api.store.queue_counts().await?;
-    api.metrics.queue(&counts);
+    let metrics = &api.metrics;
+    let figures = QueueFigures {
+        counts: api.store.queue_counts().await?,
+        heads: api.services.executions.waiting_heads().await?,
+        next_due: api.store.next_due().await?,
+    };
+    metrics.queue(api.clock.now(), &figures);
     if let Some(executor) = &api.executor {
-        api.metrics
-            .slots(executor.running().len(), executor.slots());
+        metrics.executor(ExecutorFigures {
+            running: executor.running().len(),
+            slots: executor.slots(),
+            heartbeat_age: executor.heartbeat_age(),
+        });
     }
     if let Some(probe) = &api.engine {
-        api.metrics.engine(&probe());
+        metrics.engine(&probe());
     }
-    let text = api
-        .metrics
+    if let Some(probe) = &api.database {
+        metrics.database(probe());
+    }
+    let text = metrics
         .encode()
         .map_err(|e| ApiError::internal(e.to_string()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

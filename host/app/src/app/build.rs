@@ -2,11 +2,12 @@
 
 use super::database::Database;
 use super::{AppError, Built, VERSION, WORKER_ARGUMENT, files, keys};
+use crate::alerts::{self, Alerts};
 use crate::api::{
     self, AdminToken, ApiState, Attempts, HostFacts, ServerSettings, Streams, Tls, Uploads,
 };
 use crate::settings::{PoolingSetting, Settings};
-use crate::telemetry::{EngineFigures, Metrics};
+use crate::telemetry::{DatabaseFigures, EngineFigures, Export, Metrics};
 use horarium_core::access::Gate;
 use horarium_core::caretaker::Caretaker;
 use horarium_core::config_cache::ConfigCache;
@@ -15,8 +16,11 @@ use horarium_core::memory::MemoryBudget;
 use horarium_core::registry::Registry;
 use horarium_core::scheduler::Scheduler;
 use horarium_core::service::{Context, HostPolicy, Services};
+use horarium_core::store::{MeasuredStore, Store};
 use horarium_core::wake::Wakes;
-use horarium_sandbox::{Pooling, Sandbox, SandboxSettings, WorkerCommand};
+use horarium_sandbox::connector::Connector;
+use horarium_sandbox::{ObserverRef, Pooling, Sandbox, SandboxSettings, WorkerCommand};
+use horarium_store::Connections;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,11 +37,19 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     let keyring = Arc::new(keys::keyring(&settings)?);
     let listener = listen(settings.listen).await?;
     let database = Database::open(&settings).await?;
-    let (store, clock) = (database.store(), database.clock(&settings).await?);
-    let sandbox = Arc::new(Sandbox::new(sandbox_settings(&settings)?, clock.clone())?);
+    let clock = database.clock(&settings).await?;
+    let metrics = Arc::new(Metrics::new(settings.metrics_task_types));
+    let (export, tracer) = Export::start(&settings).map_err(AppError::System)?;
+    if let Some(tracer) = tracer {
+        metrics.trace_with(tracer);
+    }
+    let measured = MeasuredStore::new(database.store(), metrics.clone(), clock.clone());
+    let store: Arc<dyn Store> = Arc::new(measured);
+    let mut sandbox = sandbox_settings(&settings)?;
+    sandbox.observer = ObserverRef(metrics.clone());
+    let sandbox = Arc::new(Sandbox::new(sandbox, clock.clone())?);
     let registry = Arc::new(Registry::new(store.clone(), sandbox.clone()));
     registry.refresh().await?;
-    let metrics = Arc::new(Metrics::new());
     let wakes = Arc::new(Wakes::default());
     let parts = Parts {
         store: store.clone(),
@@ -87,6 +99,10 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
             move || sandbox.check_aot_store()
         })),
         engine: Some(Box::new(move || figures(&sandbox))),
+        database: Some(Box::new({
+            let database = database.clone();
+            move || connections(&database)
+        })),
         ready: ready.clone(),
         uploads: Uploads::default(),
         streams: Streams::default(),
@@ -96,7 +112,9 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
         .map_err(|e| AppError::System(e.to_string()))?;
     let url = files::url_of(address, tls.is_some());
     let assembled = Assembled {
+        export,
         tls,
+        connector: Connector::for_operator(settings.alerts.allow_private.clone())?,
         settings,
         address,
         token,
@@ -114,7 +132,9 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
 
 /// Everything made, nothing spawned.
 struct Assembled {
+    export: Export,
     tls: Option<Arc<Tls>>,
+    connector: Connector,
     settings: Settings,
     address: SocketAddr,
     token: String,
@@ -127,7 +147,9 @@ struct Assembled {
 impl Assembled {
     fn spawn(self, listener: TcpListener) -> Built {
         let Self {
+            export,
             tls,
+            connector,
             settings,
             address,
             token,
@@ -154,6 +176,16 @@ impl Assembled {
         let (kept, keeping) = watch::channel(super::reload::kept(&settings));
         let stop = work.clone();
         tokio::spawn(async move { care.run(keeping, stop).await });
+        let alerts = Alerts {
+            settings: settings.alerts.clone(),
+            connector,
+            store: parts.store.clone(),
+            registry: parts.registry.clone(),
+            executor: executor.clone(),
+            clock: parts.clock.clone(),
+            metrics: state.metrics.clone(),
+            host: settings.host_name.clone(),
+        };
         let router = api::router(Arc::new(state));
         let serving = tokio::spawn(api::serve(listener, router, server, api.clone()));
         let scheduler = Scheduler {
@@ -183,6 +215,7 @@ impl Assembled {
             tokio::spawn(async move { registry.run(&wakes, &*clock, stop_loads).await }),
             tokio::spawn(async move { scheduler.run(stop_fires).await }),
             tokio::spawn(executor.clone().run(work.clone())),
+            tokio::spawn(alerts.run(work.clone())),
         ];
         Built {
             address,
@@ -191,6 +224,7 @@ impl Assembled {
             database,
             executor,
             services,
+            export,
             ready,
             kept,
             work,
@@ -232,6 +266,8 @@ fn executor_settings(
         memory,
         grace: settings.grace,
         limits: settings.limits,
+        alerts: alerts::rules(&settings.alerts),
+        trace_sample: settings.otlp.sample(),
         guests,
     }
 }
@@ -266,7 +302,19 @@ fn figures(sandbox: &Sandbox) -> EngineFigures {
         memory_total_bytes: stats.memory_total_bytes,
         pooling: stats.pooling,
         loaded_versions: stats.loaded_versions,
+        pool_instances: stats.pool.as_ref().map_or(0, |p| p.core_instances),
         pool_memories: stats.pool.as_ref().map_or(0, |p| p.memories),
+        pool_tables: stats.pool.as_ref().map_or(0, |p| p.tables),
         pool_stacks: stats.pool.as_ref().map_or(0, |p| p.stacks),
+        pool_warm_bytes: stats.pool.as_ref().map_or(0, |p| p.warm_resident_bytes),
+    }
+}
+
+fn connections(database: &Database) -> DatabaseFigures {
+    let Connections { open, idle, most } = database.connections();
+    DatabaseFigures {
+        busy: open.saturating_sub(idle),
+        idle,
+        most,
     }
 }

@@ -6,7 +6,7 @@ use horarium_core::clock::{Clock, SystemClock};
 use horarium_core::registry::Registry;
 use horarium_core::store::{Store, StoreError};
 use horarium_core::wake::{Hint, Wakes};
-use horarium_store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
+use horarium_store::{Connections, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -67,6 +67,14 @@ impl Database {
         let database_now = store.database_now().await?;
         clock.meet(database_now, sent);
         Ok(Arc::new(clock))
+    }
+
+    /// What is open to it now.
+    pub(super) fn connections(&self) -> Connections {
+        match self {
+            Self::Sqlite(store) => store.connections(),
+            Self::Postgres(store) => store.connections(),
+        }
     }
 
     /// Closes it in order.

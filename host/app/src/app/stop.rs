@@ -82,6 +82,7 @@ impl Built {
         files::remove_server_file(&self.settings.data_dir);
         self.database.close().await?;
         tracing::info!("stopped");
+        self.export.finish().await;
         Ok(())
     }
 }

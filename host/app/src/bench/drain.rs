@@ -286,6 +286,7 @@ mod tests {
                 state,
                 error_kind: None,
                 usage: &horarium_model::Usage::default(),
+                run: None,
             });
         }
         let told = ends.all().await.map_err(|error| error.to_string());

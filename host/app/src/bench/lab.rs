@@ -278,6 +278,8 @@ impl LabHost {
     ) -> Result<Executing, BenchError> {
         let parts = self.parts(observer);
         let settings = ExecutorSettings {
+            alerts: None,
+            trace_sample: None,
             slots: lab.slots,
             host_name: "bench".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -60,6 +60,7 @@ fn attempt(version: &Arc<PluginVersion>, parameters: &Arc<str>) -> Attempt {
         trigger: Trigger::Manual,
         parent_task_id: None,
         retry_of: None,
+        trace: None,
         timeout: Duration::from_secs(60),
         limits: version.limits.complete(),
         grants: version.grants.as_slice().into(),

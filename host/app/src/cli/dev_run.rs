@@ -287,6 +287,7 @@ fn attempt(
             trigger: Trigger::Manual,
             parent_task_id: None,
             retry_of: None,
+            trace: None,
             timeout: Duration::from_secs(case.timeout.into()),
             limits: version.limits.complete(),
             grants: version.grants.as_slice().into(),

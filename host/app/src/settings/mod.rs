@@ -1,12 +1,16 @@
 //! Settings: TOML, `HORARIUM__SECTION__KEY` over it, flags over both. [`table::TABLE`] is the one place
 //! that knows the keys: it gives parsing, messages and `docs/settings.md`.
 
+mod alerts;
 mod docs;
+mod otlp;
 mod read;
 mod table;
 
+pub use alerts::{AlertSecret, AlertSettings};
 pub use docs::markdown;
-pub(crate) use table::cores;
+pub use otlp::OtlpSettings;
+pub(crate) use table::{MAX_TASK_TYPES, cores};
 pub use table::{Setting, TABLE};
 
 use horarium_core::secrets::SecretKey;
@@ -79,6 +83,12 @@ pub struct Settings {
     pub audit_keep: chrono::Duration,
     /// `metrics.open`: `/metrics` without a token.
     pub metrics_open: bool,
+    /// `metrics.task_types`: how many are told apart.
+    pub metrics_task_types: usize,
+    /// `otlp.*`.
+    pub otlp: OtlpSettings,
+    /// `alerts.*`.
+    pub alerts: AlertSettings,
     /// `api.max_connections`.
     pub max_connections: usize,
     /// `api.failed_attempts_per_minute`: wrong tokens from one address.
@@ -332,6 +342,14 @@ impl Settings {
             return Err(SettingsError {
                 origin: set.to_owned(),
                 detail: format!("is set and `{missing}` is not; TLS needs both"),
+            });
+        }
+        if self.alerts.url.is_some() && self.alerts.secret.is_none() {
+            return Err(SettingsError {
+                origin: "alerts.url".to_owned(),
+                detail: "is set and `alerts.secret` is not; alerts are signed, so that whoever gets them can tell \
+                         them from others"
+                    .to_owned(),
             });
         }
         let open = self.tls_certificate.is_none() && !self.danger_listen_without_tls;

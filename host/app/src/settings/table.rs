@@ -1,12 +1,18 @@
 //! The table of settings.
 
 use super::read::Raw;
-use super::{Durability, LogFormat, PoolingSetting, PostgresSettings, Settings};
+use super::{
+    AlertSecret, AlertSettings, Durability, LogFormat, OtlpSettings, PoolingSetting,
+    PostgresSettings, Settings,
+};
 use horarium_core::secrets::SecretKey;
+use horarium_model::alert::AlertEvent;
 use horarium_model::input::Fields;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::retention::Retention;
 use horarium_model::text::one_line;
+use horarium_sandbox::connector::Target;
+use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 use serde_json::json;
 use std::path::PathBuf;
@@ -167,6 +173,48 @@ table! {
     "metrics.open", "false",
         "Serves `/metrics` without a token.",
         |s, raw| raw.boolean().map(|v| s.metrics_open = v);
+    "metrics.task_types", "200",
+        "How many task types `/metrics` tells apart, the first that run or wait after a start; all others count as `_other`.",
+        |s, raw| raw.integer(1, 100_000).map(|v| s.metrics_task_types = v as usize);
+    "otlp.endpoint", "none",
+        "Base URL of an OpenTelemetry collector that traces and logs are sent to (OTLP over HTTP, JSON), such as `http://127.0.0.1:4318`; `/v1/traces` and `/v1/logs` are put behind it.",
+        |s, raw| url(raw).map(|v| s.otlp.endpoint = Some(v.to_string().trim_end_matches('/').to_owned()));
+    "otlp.headers", "none",
+        "Headers sent with it, such as `[\"authorization=Bearer …\"]`.",
+        |s, raw| raw.list(header).map(|v| s.otlp.headers = v);
+    "otlp.traces", "true",
+        "Sends a span for each attempt, with its HTTP requests below it and its log lines as events.",
+        |s, raw| raw.boolean().map(|v| s.otlp.traces = v);
+    "otlp.logs", "false",
+        "Sends the server's own log lines too.",
+        |s, raw| raw.boolean().map(|v| s.otlp.logs = v);
+    "otlp.sample_percent", "100",
+        "Of how many executions of a hundred the trace is recorded. A trigger that brings a trace (`traceparent`) decides that itself.",
+        |s, raw| raw.integer(0, 100).map(|v| s.otlp.sample_percent = v as u8);
+    "alerts.url", "none",
+        "Webhook that alerts are sent to, `https://…`. The same on every host; any of them delivers (docs/observability.md).",
+        |s, raw| url(raw).map(|v| s.alerts.url = Some(v));
+    "alerts.secret", "none",
+        "What alerts are signed with (HMAC-SHA256), at least 16 characters. Better in the environment than in a file others read.",
+        |s, raw| set_alert_secret(s, raw);
+    "alerts.events", "all of them",
+        "What is told: `execution_failed`, `failure_streak`, `missed_runs`, `queue_stuck`.",
+        |s, raw| raw.list(|word| word.parse::<AlertEvent>()).map(|v| s.alerts.events = v);
+    "alerts.streak", "3",
+        "How many executions of a task must fail in a row to make a `failure_streak`.",
+        |s, raw| raw.integer(1, 1000).map(|v| s.alerts.streak = v as u32);
+    "alerts.stuck_after_seconds", "300",
+        "How long the first in the queue of a task type may wait for a slot before that is `queue_stuck`.",
+        |s, raw| raw.integer(1, 86_400).map(|v| s.alerts.stuck_after = Duration::from_secs(v));
+    "alerts.allow_private", "none",
+        "Private networks that `alerts.url` and `alerts.dead_man_url` may lead to, such as `[\"10.1.0.0/16\"]`; no other private address is reached.",
+        |s, raw| raw.list(network).map(|v| s.alerts.allow_private = v);
+    "alerts.dead_man_url", "none",
+        "URL that this host asks for regularly while it lives and its database answers, for a service that raises the alarm when that stops. `{host}` in it becomes the host's name.",
+        |s, raw| set_dead_man(s, raw);
+    "alerts.dead_man_seconds", "60",
+        "How often.",
+        |s, raw| raw.integer(1, 86_400).map(|v| s.alerts.dead_man_every = Duration::from_secs(v));
     "api.max_connections", "1024",
         "Connections served at once; more wait.",
         |s, raw| raw.integer(1, 100_000).map(|v| s.max_connections = v as usize);
@@ -188,6 +236,9 @@ pub(super) const HIDDEN: &[Setting] = &[Setting {
             .map(|v| s.clock_ahead = chrono::Duration::seconds(v as i64))
     },
 }];
+
+/// How many task types are told apart when nobody says.
+pub(crate) const MAX_TASK_TYPES: usize = 200;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -218,6 +269,9 @@ impl Default for Settings {
             retention: Retention::default(),
             audit_keep: chrono::Duration::days(365),
             metrics_open: false,
+            metrics_task_types: MAX_TASK_TYPES,
+            otlp: OtlpSettings::default(),
+            alerts: AlertSettings::default(),
             max_connections: 1024,
             failed_attempts: 60,
             header_timeout: Duration::from_secs(15),
@@ -268,6 +322,45 @@ fn set_secret_keys(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String>
         .map(|text| SecretKey::parse(text).map_err(|error| format!("cannot be used: {error}")))
         .collect::<Result<_, _>>()?;
     Ok(())
+}
+
+/// `NAME=VALUE`; the value is not repeated: it may be a key.
+fn header(text: &str) -> Result<(String, String), String> {
+    let refused = || "holds something that is no header like authorization=VALUE".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(refused)?;
+    let name: HeaderName = name.trim().parse().map_err(|_| refused())?;
+    HeaderValue::from_str(value.trim()).map_err(|_| refused())?;
+    Ok((name.to_string(), value.trim().to_owned()))
+}
+
+fn set_alert_secret(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
+    let secret = raw.text()?;
+    if secret.chars().count() < AlertSecret::SHORTEST {
+        // Without repeating any of it.
+        let least = AlertSecret::SHORTEST;
+        return Err(format!(
+            "is too short; it must have at least {least} characters"
+        ));
+    }
+    settings.alerts.secret = Some(AlertSecret::new(secret));
+    Ok(())
+}
+
+/// Read as it would be for any host; the name is filled in when all settings are known.
+fn set_dead_man(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
+    let text = raw.text()?;
+    url(&Raw::Text(&text.replace("{host}", "host")))?;
+    settings.alerts.dead_man_url = Some(text);
+    Ok(())
+}
+
+/// An absolute `http` or `https` URL. It is not repeated: it may hold what is secret.
+fn url(raw: &Raw<'_>) -> Result<Uri, String> {
+    let refused =
+        |reason: &str| format!("{reason}; write it like https://hooks.example.com/horarium");
+    let url: Uri = raw.text()?.parse().map_err(|_| refused("is no URL"))?;
+    Target::from_uri(&url).map_err(|error| refused(&format!("cannot be used: {error}")))?;
+    Ok(url)
 }
 
 fn set_host_name(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {

@@ -7,6 +7,7 @@ use crate::config_cache::CompiledConfig;
 use crate::control::StopReason;
 use crate::runner::{Attempt, AttemptEnd, Failure, Outcome};
 use crate::store::{Claimed, StoreError};
+use crate::trace::RunTrace;
 use futures_util::FutureExt;
 use horarium_model::limits::{Allowed, DEFAULT_TIMEOUT_SECONDS, Level, Levels, LimitOverrides};
 use horarium_model::retry::RetryPolicy;
@@ -188,6 +189,7 @@ async fn prepared(
         trigger: claimed.trigger,
         parent_task_id: claimed.parent_task_id,
         retry_of: claimed.retry_of,
+        trace: RunTrace::of(claimed, executor.settings.trace_sample),
         timeout: Duration::from_secs(timeout_seconds.into()),
         limits,
         grants: version.grants.as_slice().into(),

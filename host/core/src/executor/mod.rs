@@ -19,7 +19,7 @@ use crate::memory::MemoryBudget;
 use crate::observe::Observer;
 use crate::registry::Registry;
 use crate::secrets::Keyring;
-use crate::store::{Claimed, Store, StoreResult};
+use crate::store::{AlertRules, Claimed, Store, StoreResult};
 use crate::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
@@ -47,6 +47,11 @@ pub struct ExecutorSettings {
     pub grace: Duration,
     /// The host's own maximum of each limit.
     pub limits: LimitOverrides,
+    /// The share of executions, from 0 to 1, whose trace this host records where no trigger brought one; none = it
+    /// records none.
+    pub trace_sample: Option<f64>,
+    /// What the store keeps as alerts, if this host sends them.
+    pub alerts: Option<AlertRules>,
     /// Where guests run: a runtime of their own, so that they never starve the control plane.
     pub guests: Handle,
 }

@@ -2,8 +2,9 @@
 //! the next batch gathers, so the busier the host, the larger its batches.
 
 use super::Executor;
-use crate::observe::Recorded;
+use crate::observe::{Recorded, RecordedRun};
 use crate::store::{Claimed, Completion, CompletionReceipt, End, Release, StoreError};
+use crate::trace::RunTrace;
 use horarium_model::execution::AttemptOutcome;
 use horarium_model::text::one_line;
 use horarium_model::{ErrorKind, ExecutionId, State};
@@ -209,12 +210,31 @@ fn unrecordable(completion: Completion, message: &str) -> Completion {
 
 fn announce(executor: &Executor, completion: &Completion, claimed: &Claimed, state: State) {
     let usage = completion.record.usage.clone().unwrap_or_default();
+    tracing::debug!(
+        target: "horarium::runs",
+        task_id = %claimed.task_id,
+        tenant_id = claimed.tenant_id,
+        config_id = claimed.config_id,
+        task_type = claimed.task_type,
+        attempt = claimed.attempt,
+        state = %state,
+        error_kind = completion.record.error_kind.map(ErrorKind::as_str),
+        duration_seconds = usage.duration_seconds,
+        "attempt recorded"
+    );
     executor.parts.observer.recorded(&Recorded {
         task_type: &claimed.task_type,
         trigger: claimed.trigger,
         state,
         error_kind: completion.record.error_kind,
         usage: &usage,
+        run: Some(RecordedRun {
+            claimed,
+            record: &completion.record,
+            calls: &completion.calls,
+            logs: &completion.logs,
+            trace: RunTrace::of(claimed, executor.settings.trace_sample),
+        }),
     });
 }
 

@@ -175,6 +175,7 @@ mod tests {
             parent_task_id: None,
             retry_of: None,
             chained: false,
+            trace: None,
             allowance: Default::default(),
         }
     }

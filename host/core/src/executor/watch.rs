@@ -165,6 +165,7 @@ pub(super) fn facts(parts: &Parts, settings: &ExecutorSettings) -> HostFacts {
         memory_bytes: settings.memory.total(),
         loaded,
         secret_keys: parts.keyring.ids(),
+        alerts: settings.alerts.clone(),
     }
 }
 
@@ -173,13 +174,23 @@ pub(super) fn facts(parts: &Parts, settings: &ExecutorSettings) -> HostFacts {
 async fn rebirth(executor: &Executor) -> StoreResult<Option<Duration>> {
     let parts = &executor.parts;
     tracing::error!("this host was given up by the others; what it runs is stopped");
-    executor.stop_all(StopReason::LeaseLost);
+    lose_lease(executor);
     let sent = parts.clock.monotonic();
     let name = &executor.settings.host_name;
     let incarnation = parts.store.start_host(parts.clock.now(), name);
     let incarnation = patiently(parts, incarnation).await?;
     executor.lease.reborn(incarnation, sent);
+    // At once: what fails from here on may be an alert that only this host wants.
+    let facts = facts(parts, &executor.settings);
+    patiently(parts, parts.store.describe_host(incarnation, facts)).await?;
     Ok(None)
+}
+
+/// What runs here is no longer this host's: it stops, and is counted.
+fn lose_lease(executor: &Executor) {
+    let stopped = lock(&executor.running).len();
+    executor.parts.observer.lease_lost(stopped);
+    executor.stop_all(StopReason::LeaseLost);
 }
 
 /// Takes over what dead hosts were running.
@@ -210,6 +221,7 @@ async fn trust(executor: &Executor, done: &CancellationToken) {
                 tracing::error!(
                     "the database has not answered for too long; what runs here is stopped, because others may take it over"
                 );
+                lose_lease(executor);
             }
             // Each time: a claim may have been on its way.
             executor.stop_all(StopReason::LeaseLost);

@@ -3,7 +3,7 @@
 use super::once::{Begun, Once, RequestKey};
 use super::{Context, ServiceError, ServiceResult, TriggerRequest};
 use crate::config_cache::CompiledConfig;
-use crate::store::{CancelReceipt, ExecutionFilter, Listing, NewExecution, Page};
+use crate::store::{CancelReceipt, ExecutionFilter, Listing, NewExecution, Page, WaitingHead};
 use horarium_model::execution::{AttemptRecord, State};
 use horarium_model::{Execution, Limits, TaskId, TenantId, Timestamp, Trigger};
 use serde_json::{Map, Value};
@@ -39,6 +39,15 @@ impl Executions {
             self.live_progress(execution);
         }
         Ok(listing)
+    }
+
+    /// Of each enabled type, what waits longest for a slot, whoever owns it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn waiting_heads(&self) -> ServiceResult<Vec<WaitingHead>> {
+        let types = self.0.registry.enabled();
+        Ok(self.0.store.waiting_heads(&types).await?)
     }
 
     /// One execution.

@@ -3,6 +3,10 @@
 
 use super::gate::Gate;
 use crate::runner::{StateEntry, StateSnapshot};
+use crate::store::operations::{
+    access_operations, care_operations, catalog_operations, history_operations, outbox_operations,
+    queue_operations, vault_operations,
+};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
@@ -191,5 +195,6 @@ catalog_operations! { delegate; Catalog:
 history_operations! { delegate; History: }
 
 access_operations! { delegate; Access: }
+outbox_operations! { delegate; Outbox: }
 care_operations! { delegate; Care: }
 vault_operations! { delegate; Vault: }

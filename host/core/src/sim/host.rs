@@ -85,6 +85,8 @@ impl Host {
             keyring: Arc::default(),
         };
         let settings = ExecutorSettings {
+            alerts: None,
+            trace_sample: None,
             slots: birth.slots,
             host_name: format!("sim {}", birth.number),
             version: "0".into(),

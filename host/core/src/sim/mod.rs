@@ -4,9 +4,6 @@
 //! A [`World`] holds what survives a crash (the store, the clock, what guests really did); the hosts in it can be
 //! killed at any instant and started again, stopped for longer than their lease, and cut off from the database.
 
-#[macro_use]
-mod operations;
-
 mod checks;
 mod clock;
 mod faults;

@@ -2,6 +2,10 @@
 
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::scheduler::new_task_id;
+use crate::store::operations::{
+    access_operations, care_operations, catalog_operations, history_operations, outbox_operations,
+    queue_operations, vault_operations,
+};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
 use horarium_model::firing::Fire;
@@ -364,4 +368,5 @@ macro_rules! untouched {
 history_operations! { untouched; History: }
 vault_operations! { untouched; Vault: }
 access_operations! { untouched; Access: }
+outbox_operations! { untouched; Outbox: }
 care_operations! { untouched; Care: }

@@ -4,6 +4,10 @@
 use super::rules::Rules;
 use crate::runner::{StateEntry, StateSnapshot};
 use crate::store::memory::MemoryStore;
+use crate::store::operations::{
+    access_operations, care_operations, catalog_operations, history_operations, outbox_operations,
+    queue_operations, vault_operations,
+};
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State};
 use horarium_model::task_type::{Breaker, PluginVersion, TaskType, TypeConcurrencyChange};
@@ -405,4 +409,5 @@ vault_operations! { passed_on; Vault: }
 
 access_operations! { passed_on; Access: }
 
+outbox_operations! { passed_on; Outbox: }
 care_operations! { passed_on; Care: }

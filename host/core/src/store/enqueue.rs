@@ -3,6 +3,7 @@
 
 use super::{FullBacklog, RateBound};
 use horarium_model::execution::{State, Trigger};
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
 use std::sync::Arc;
 
@@ -127,6 +128,8 @@ pub struct NewExecution {
     pub chain: Option<Arc<str>>,
     /// Links between this execution and the start of its chain.
     pub chain_depth: u32,
+    /// The trace that its trigger belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 /// What became of a [`NewExecution`].

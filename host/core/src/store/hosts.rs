@@ -1,5 +1,6 @@
 //! Hosts, as the queue knows them: their leases, what each runs, and what is taken over (rules E5, E6).
 
+use super::AlertRules;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct HostFacts {
     /// The ids of its keys for secrets, the current one first.
     #[serde(default)]
     pub secret_keys: Vec<String>,
+    /// What it wants kept as alerts; none when it sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertRules>,
 }
 
 /// A host that is alive.

@@ -1,6 +1,6 @@
-//! Durable truth, as six traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
-//! [`Vault`] (settings and secrets of plugins), [`History`] (what ended), [`Care`] (what of it is
-//! kept, what it cost) and [`Access`] (tenants, tokens, who did what). Each method is one atomic operation of the business. Every
+//! Durable truth, as seven traits: [`Queue`] (what waits and runs), [`Catalog`] (configs, plugins, state),
+//! [`Vault`] (settings and secrets of plugins), [`History`] (what ended), [`Care`] (what of it is kept, what it
+//! cost), [`Access`] (tenants, tokens, who did what) and [`Outbox`] (alerts). Each method is one atomic operation of the business. Every
 //! implementation passes the same conformance suite ([`conformance`]).
 //!
 //! All operations run to their end once started, even if the caller's future is dropped.
@@ -18,7 +18,10 @@ mod enqueue;
 mod history;
 mod hosts;
 mod lanes;
+mod measured;
 pub mod memory;
+pub(crate) mod operations;
+mod outbox;
 mod queue;
 pub mod rules;
 mod vault;
@@ -33,6 +36,8 @@ pub use enqueue::*;
 pub use history::*;
 pub use hosts::*;
 pub use lanes::*;
+pub use measured::MeasuredStore;
+pub use outbox::*;
 pub use queue::*;
 pub use vault::*;
 
@@ -40,8 +45,8 @@ use horarium_model::Invalid;
 use horarium_model::quota::QuotaHit;
 
 /// All faces of one store.
-pub trait Store: Queue + Catalog + Vault + History + Care + Access {}
-impl<T: Queue + Catalog + Vault + History + Care + Access> Store for T {}
+pub trait Store: Queue + Catalog + Vault + History + Care + Access + Outbox {}
+impl<T: Queue + Catalog + Vault + History + Care + Access + Outbox> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]

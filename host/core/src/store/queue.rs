@@ -12,6 +12,7 @@ use horarium_model::execution::{
 use horarium_model::firing::Plan;
 use horarium_model::quota::{Allowance, QuotaHit};
 use horarium_model::schedule::Overlap;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, ExecutionId, TaskId, TenantId, Timestamp};
 use std::sync::Arc;
 
@@ -155,6 +156,10 @@ pub trait Queue: Send + Sync + 'static {
 
     /// How many executions stand in each live state.
     async fn queue_counts(&self) -> StoreResult<QueueCounts>;
+
+    /// Of each of these types, what is claimed next of what no key or rate is known to hold up. Types of which
+    /// nothing waits are left out.
+    async fn waiting_heads(&self, types: &[(TenantId, String)]) -> StoreResult<Vec<WaitingHead>>;
 }
 
 /// A schedule that wants a decision.
@@ -196,6 +201,8 @@ pub struct FireReceipt {
     pub enqueued: Vec<TaskId>,
     /// Slots that were skipped, for whatever reason.
     pub skipped: u64,
+    /// The same by reason, in the order of the slots.
+    pub skips: Vec<(SkipReason, u64)>,
     /// Running executions that were asked to stop (`cancel_running`).
     pub cancel_requested: Vec<TaskId>,
 }
@@ -268,6 +275,8 @@ pub struct Claimed {
     pub retry_of: Option<TaskId>,
     /// Whether its end may enqueue others.
     pub chained: bool,
+    /// The trace its trigger belongs to.
+    pub trace: Option<TraceContext>,
     /// What is reserved for it of its tenant's quotas.
     pub allowance: Allowance,
 }
@@ -398,6 +407,19 @@ pub struct Waits {
 impl Waits {
     /// As far as [`Waits::ahead`] counts.
     pub const COUNTED: u32 = 10_000;
+}
+
+/// The first of those of a type that wait for a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingHead {
+    /// Owner.
+    pub tenant_id: TenantId,
+    /// The plugin.
+    pub task_type: String,
+    /// Public id.
+    pub task_id: TaskId,
+    /// Since when it could start.
+    pub due_at: Timestamp,
 }
 
 /// Live executions by state.

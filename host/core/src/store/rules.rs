@@ -144,6 +144,8 @@ pub struct Firing {
     pub open_skip: Option<SkipStreak>,
     /// Slots skipped by this order.
     pub skipped: u64,
+    /// The same by reason.
+    pub skips: Vec<(SkipReason, u64)>,
 }
 
 impl Firing {
@@ -210,9 +212,12 @@ impl Firing {
     }
 
     fn skip(&mut self, streak: SkipStreak) {
-        self.skipped = self
-            .skipped
-            .saturating_add(u64::try_from(streak.count).unwrap_or(0));
+        let count = u64::try_from(streak.count).unwrap_or(0);
+        self.skipped = self.skipped.saturating_add(count);
+        match self.skips.iter_mut().find(|(r, _)| *r == streak.reason) {
+            Some((_, skipped)) => *skipped = skipped.saturating_add(count),
+            None => self.skips.push((streak.reason, count)),
+        }
         match &mut self.open_skip {
             Some(open) if open.reason == streak.reason => {
                 open.last = streak.last;

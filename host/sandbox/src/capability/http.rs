@@ -10,6 +10,7 @@ use crate::data::RunData;
 use horarium_core::clock::Clock;
 use horarium_core::control::RunControl;
 use horarium_core::runner::Attempt;
+use horarium_core::trace::RunTrace;
 use horarium_model::execution::HttpCall;
 use horarium_model::grant::{Grant, origin};
 use horarium_model::{Limits, Usage, text};
@@ -37,6 +38,10 @@ const DENIALS_KEPT: u64 = 200;
 pub(super) const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// Most of a response's head that is read.
 const RESPONSE_HEAD_BYTES: usize = 128 << 10;
+
+/// The headers of W3C trace context.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 type SendResult = Result<
     (
@@ -97,6 +102,7 @@ impl HttpSession {
         let hooks = Hooks(Arc::new(Shared {
             parts,
             grants: attempt.grants.clone(),
+            trace: attempt.trace.clone(),
             limits: attempt.limits,
             deadline,
             concurrent: Arc::new(Semaphore::new(concurrent)),
@@ -129,6 +135,7 @@ struct Hooks(Arc<Shared>);
 struct Shared {
     parts: Parts,
     grants: Arc<[Grant]>,
+    trace: Option<RunTrace>,
     limits: Limits,
     deadline: Duration,
     concurrent: Arc<Semaphore>,
@@ -330,6 +337,7 @@ impl Shared {
         let host = HeaderValue::from_str(&admitted.target.authority())
             .map_err(|_| Error::HttpRequestUriInvalid)?;
         head.headers.insert(header::HOST, host);
+        self.set_trace(&mut head.headers, call);
         let origin = admitted.origin.as_str();
         let body = fill_body(placeholders, denials, origin, &mut head.headers, body).await?;
         filled
@@ -341,6 +349,25 @@ impl Shared {
             most: self.limits.http_request_bytes,
         };
         Ok(Request::from_parts(head, CountedRequest::new(body, limit)))
+    }
+
+    /// The trace goes on with the request. A guest has no say in it: what it wrote there itself is taken out.
+    fn set_trace(&self, headers: &mut HeaderMap, call: &Call) {
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
+        let Some(trace) = &self.trace else { return };
+        // One that is not kept has no span; its place is behind all others.
+        let place = call.place.map_or(u64::MAX - 1, |place| place as u64);
+        let context = trace.outgoing(place);
+        if let Ok(value) = HeaderValue::from_str(&context.traceparent()) {
+            headers.insert(TRACEPARENT, value);
+        }
+        let state = context
+            .state
+            .and_then(|state| HeaderValue::from_str(&state).ok());
+        if let Some(value) = state {
+            headers.insert(TRACESTATE, value);
+        }
     }
 
     fn incoming(

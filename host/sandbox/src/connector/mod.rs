@@ -2,11 +2,13 @@
 //! addresses are checked, and the connection goes to an address that was checked.
 
 mod address;
+mod own;
 mod resolver;
 mod target;
 mod tls;
 
 pub use address::special_range;
+pub use own::OwnRequest;
 pub use resolver::{Resolver, SystemResolver};
 pub use target::{Target, TargetError};
 

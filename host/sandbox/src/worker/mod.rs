@@ -8,4 +8,4 @@ mod protocol;
 mod steps;
 
 pub use child::worker_main;
-pub(crate) use parent::Workers;
+pub(crate) use parent::{Compiled, Pending, Workers};

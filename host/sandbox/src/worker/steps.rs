@@ -167,6 +167,7 @@ fn nobody() -> Attempt {
         trigger: Trigger::Manual,
         parent_task_id: None,
         retry_of: None,
+        trace: None,
         timeout: DESCRIBE_TIME,
         limits,
         grants: Arc::from([]),

@@ -291,6 +291,8 @@ CREATE TABLE live_executions (
     -- Frozen steps, NULL for none; and how many links lie before this execution.
     chain jsonb,
     chain_depth integer NOT NULL DEFAULT 0,
+    -- W3C traceparent, and behind a space tracestate, of the request that enqueued it.
+    trace text,
     progress jsonb,
     -- NULL: large, in live_parameters, so that a change of state does not rewrite it.
     parameters jsonb
@@ -447,6 +449,82 @@ CREATE TABLE execution_http (
     PRIMARY KEY (tenant_id, execution_id, claim)
 );
 
+-- What is to be told to whoever watches. Most rows are made by the triggers below, in the transaction of what they
+-- tell of, while a host that is alive wants them (its facts say so). Written last of all.
+CREATE TABLE alerts (
+    alert_id text COLLATE "C" PRIMARY KEY,
+    event text NOT NULL,
+    tenant_id bigint,
+    config_id bigint,
+    task_id text,
+    detail jsonb NOT NULL,
+    -- Kept once.
+    subject text COLLATE "C",
+    created_at bigint NOT NULL,
+    -- When it is delivered next; NULL once it was.
+    due_at bigint,
+    tries integer NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX alerts_subject ON alerts (subject) WHERE subject IS NOT NULL;
+CREATE INDEX alerts_due ON alerts (due_at, created_at) WHERE due_at IS NOT NULL;
+CREATE INDEX alerts_age ON alerts (created_at);
+
+-- History from before the start of whoever wants alerts is no news: it is imported.
+CREATE FUNCTION alerts_wanted(what text, at bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM hosts WHERE stopped_at IS NULL AND started_at <= at
+        AND (facts -> 'alerts' ->> what)::boolean)
+$$;
+
+CREATE FUNCTION keep_alert(event text, tenant bigint, config bigint, task text, detail jsonb, subject text)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO alerts (alert_id, event, tenant_id, config_id, task_id, detail, subject, created_at, due_at)
+    VALUES (replace(gen_random_uuid()::text, '-', ''), event, tenant, config, task, detail, subject,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, 0)
+    ON CONFLICT DO NOTHING
+$$;
+
+CREATE FUNCTION alert_of_execution() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.state = 'failed' AND alerts_wanted('failed', NEW.completed_at) THEN
+        PERFORM keep_alert('execution_failed', NEW.tenant_id, NEW.config_id, NEW.task_id, '{}', NULL);
+    ELSIF NEW.state = 'skipped' AND alerts_wanted('missed', NEW.completed_at) THEN
+        PERFORM keep_alert('missed_runs', NEW.tenant_id, NEW.config_id, NULL,
+            jsonb_build_object('first', NEW.slot, 'last', NEW.slot_last, 'count', NEW.slot_count),
+            concat_ws(':', 'missed_runs', NEW.config_id, NEW.slot));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER alert_of_execution AFTER INSERT ON task_executions FOR EACH ROW
+    WHEN (NEW.state = 'failed' OR NEW.state = 'skipped' AND NEW.skip_reason = 'missed')
+    EXECUTE FUNCTION alert_of_execution();
+
+CREATE FUNCTION alert_of_missed_slots() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF alerts_wanted('missed', 9223372036854775807) THEN
+        PERFORM keep_alert('missed_runs', c.tenant_id, c.id, NULL,
+            jsonb_build_object('first', NEW.skip_first, 'last', NEW.skip_last, 'count', NEW.skip_count),
+            concat_ws(':', 'missed_runs', c.id, NEW.skip_first))
+        FROM task_configs c WHERE c.id = NEW.config_id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER alert_of_missed_slots AFTER UPDATE OF skip_reason, skip_first ON task_schedules FOR EACH ROW
+    WHEN (NEW.skip_reason = 'missed' AND (OLD.skip_reason IS DISTINCT FROM NEW.skip_reason
+        OR OLD.skip_first IS DISTINCT FROM NEW.skip_first))
+    EXECUTE FUNCTION alert_of_missed_slots();
+
+CREATE FUNCTION alert_of_streak() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM keep_alert('failure_streak', c.tenant_id, c.id, NULL,
+        jsonb_build_object('failures', NEW.failures_in_a_row), NULL)
+    FROM task_configs c WHERE c.id = NEW.config_id
+        AND (SELECT min((facts #>> '{alerts,streak}')::bigint) FROM hosts WHERE stopped_at IS NULL)
+            BETWEEN OLD.failures_in_a_row + 1 AND NEW.failures_in_a_row;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER alert_of_streak AFTER UPDATE OF failures_in_a_row ON task_schedules FOR EACH ROW
+    WHEN (NEW.failures_in_a_row > OLD.failures_in_a_row)
+    EXECUTE FUNCTION alert_of_streak();
 -- What tenants (config 0) and configs want kept of their history.
 CREATE TABLE retentions (
     tenant_id bigint NOT NULL,

@@ -273,6 +273,8 @@ CREATE TABLE live_executions (
     -- Frozen steps, NULL for none; and how many links lie before this execution.
     chain BLOB,
     chain_depth INTEGER NOT NULL DEFAULT 0,
+    -- W3C traceparent, and behind a space tracestate, of the request that enqueued it.
+    trace TEXT,
     progress BLOB,
     -- NULL: large, in live_parameters, so that a change of state does not rewrite it.
     parameters BLOB
@@ -414,6 +416,74 @@ CREATE TABLE execution_http (
 );
 CREATE UNIQUE INDEX execution_http_attempt ON execution_http (execution_id, claim);
 
+-- What is to be told to whoever watches. Most rows are made by the triggers below, in the transaction of what they
+-- tell of, while a host that is alive wants them (its facts say so). History from before its start is no news: it is
+-- imported.
+CREATE TABLE alerts (
+    alert_id TEXT PRIMARY KEY,
+    event TEXT NOT NULL,
+    tenant_id INTEGER,
+    config_id INTEGER,
+    task_id TEXT,
+    detail BLOB NOT NULL,
+    -- Kept once.
+    subject TEXT,
+    created_at INTEGER NOT NULL,
+    -- When it is delivered next; NULL once it was.
+    due_at INTEGER,
+    tries INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX alerts_subject ON alerts (subject) WHERE subject IS NOT NULL;
+CREATE INDEX alerts_due ON alerts (due_at, created_at) WHERE due_at IS NOT NULL;
+CREATE INDEX alerts_age ON alerts (created_at);
+
+CREATE TRIGGER alert_of_failure AFTER INSERT ON task_executions
+WHEN NEW.state = 'failed'
+    AND EXISTS (SELECT 1 FROM hosts WHERE stopped_at IS NULL AND started_at <= NEW.completed_at
+        AND facts ->> '$.alerts.failed')
+BEGIN
+    INSERT INTO alerts (alert_id, event, tenant_id, config_id, task_id, detail, created_at, due_at)
+    VALUES (lower(hex(randomblob(16))), 'execution_failed', NEW.tenant_id, NEW.config_id, NEW.task_id, jsonb('{}'),
+        CAST(unixepoch('subsec') * 1000000 AS INTEGER), 0);
+END;
+
+CREATE TRIGGER alert_of_missed_row AFTER INSERT ON task_executions
+WHEN NEW.state = 'skipped' AND NEW.skip_reason = 'missed'
+    AND EXISTS (SELECT 1 FROM hosts WHERE stopped_at IS NULL AND started_at <= NEW.completed_at
+        AND facts ->> '$.alerts.missed')
+BEGIN
+    INSERT INTO alerts (alert_id, event, tenant_id, config_id, detail, subject, created_at, due_at)
+    SELECT lower(hex(randomblob(16))), 'missed_runs', NEW.tenant_id, NEW.config_id,
+        jsonb_object('first', NEW.slot, 'last', NEW.slot_last, 'count', NEW.slot_count), s.subject,
+        CAST(unixepoch('subsec') * 1000000 AS INTEGER), 0
+    FROM (SELECT 'missed_runs:' || NEW.config_id || ':' || NEW.slot AS subject) s
+    WHERE NOT EXISTS (SELECT 1 FROM alerts a WHERE a.subject = s.subject AND a.subject IS NOT NULL);
+END;
+
+CREATE TRIGGER alert_of_missed_slots AFTER UPDATE OF skip_reason, skip_first ON task_schedules
+WHEN NEW.skip_reason = 'missed'
+    AND (OLD.skip_reason IS NOT NEW.skip_reason OR OLD.skip_first IS NOT NEW.skip_first)
+    AND EXISTS (SELECT 1 FROM hosts WHERE stopped_at IS NULL AND facts ->> '$.alerts.missed')
+BEGIN
+    INSERT INTO alerts (alert_id, event, tenant_id, config_id, detail, subject, created_at, due_at)
+    SELECT lower(hex(randomblob(16))), 'missed_runs', c.tenant_id, c.id,
+        jsonb_object('first', NEW.skip_first, 'last', NEW.skip_last, 'count', NEW.skip_count), s.subject,
+        CAST(unixepoch('subsec') * 1000000 AS INTEGER), 0
+    FROM task_configs c, (SELECT 'missed_runs:' || NEW.config_id || ':' || NEW.skip_first AS subject) s
+    WHERE c.id = NEW.config_id
+        AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.subject = s.subject AND a.subject IS NOT NULL);
+END;
+
+CREATE TRIGGER alert_of_streak AFTER UPDATE OF failures_in_a_row ON task_schedules
+WHEN NEW.failures_in_a_row > OLD.failures_in_a_row
+    AND (SELECT min(facts ->> '$.alerts.streak') FROM hosts WHERE stopped_at IS NULL)
+        BETWEEN OLD.failures_in_a_row + 1 AND NEW.failures_in_a_row
+BEGIN
+    INSERT INTO alerts (alert_id, event, tenant_id, config_id, detail, created_at, due_at)
+    SELECT lower(hex(randomblob(16))), 'failure_streak', c.tenant_id, c.id,
+        jsonb_object('failures', NEW.failures_in_a_row), CAST(unixepoch('subsec') * 1000000 AS INTEGER), 0
+    FROM task_configs c WHERE c.id = NEW.config_id;
+END;
 -- What tenants (config 0) and configs want kept of their history.
 CREATE TABLE retentions (
     tenant_id INTEGER NOT NULL,

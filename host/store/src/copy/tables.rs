@@ -47,7 +47,7 @@ const TABLE: Table = Table {
     page: 500,
 };
 
-/// In the order in which they are copied: the history, which is most of it, comes last.
+/// In the order in which they are copied: the history, which is most of it, comes late.
 pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "tenants",
@@ -68,14 +68,6 @@ pub(crate) const TABLES: &[Table] = &[
         name: "audit_log",
         ints: "id at tenant_id token_id status",
         texts: "actor role action method target request_id address host",
-        ..TABLE
-    },
-    Table {
-        name: "hosts",
-        key: "incarnation",
-        ints: "incarnation started_at seen_at stopped_at",
-        texts: "name",
-        jsons: "facts",
         ..TABLE
     },
     Table {
@@ -165,7 +157,7 @@ pub(crate) const TABLES: &[Table] = &[
         ints: "id tenant_id config_id slot priority queue_key attempt max_attempts lost claim \
             incarnation run_max rate_count rate_seconds fuel_reserved memory_reserved log_reserved chain_depth created_at started_at first_started_at due_at expires_at \
             cancel_requested_at",
-        texts: "task_id task_type state trigger run_key rate_key parent_task_id retry_of",
+        texts: "task_id task_type state trigger run_key rate_key parent_task_id retry_of trace",
         jsons: "progress parameters chain",
         ..TABLE
     },
@@ -233,6 +225,23 @@ pub(crate) const TABLES: &[Table] = &[
         texts: "task_id error_message error_traceback task_type state trigger skip_reason error_kind \
             error_code plugin_digest host parent_task_id retry_of",
         jsons: "result parameters error_details usage progress",
+        ..TABLE
+    },
+    Table {
+        name: "alerts",
+        key: "alert_id",
+        ints: "tenant_id config_id created_at due_at tries",
+        texts: "alert_id event task_id subject",
+        jsons: "detail",
+        ..TABLE
+    },
+    // Last: while no host is known to want them, what is copied makes no alerts.
+    Table {
+        name: "hosts",
+        key: "incarnation",
+        ints: "incarnation started_at seen_at stopped_at",
+        texts: "name",
+        jsons: "facts",
         ..TABLE
     },
 ];

@@ -351,6 +351,7 @@ async fn drop_tenant(tx: &mut Tx, tenant: TenantId) -> PgResult<()> {
         sql::TENANT_USAGE,
         sql::TENANT_ANSWERS,
         sql::TENANT_AUDIT,
+        sql::TENANT_ALERTS,
         sql::TENANT_CONFIG,
         sql::TENANT_SECRETS,
         sql::DROP_TENANT,

@@ -9,6 +9,7 @@ use horarium_core::store::{
 };
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -42,6 +43,7 @@ struct Columns<'a> {
     rate_key: Vec<Option<&'a str>>,
     rate_count: Vec<Option<i64>>,
     rate_seconds: Vec<Option<i64>>,
+    trace: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
@@ -75,6 +77,8 @@ impl<'a> Columns<'a> {
             .push(rate.map(|bound| i64::from(bound.rate.seconds)));
         self.parameters
             .push((!aside).then(|| jsonb::text(&new.parameters)));
+        self.trace
+            .push(new.trace.as_ref().map(TraceContext::to_text));
         self.chain.push(new.chain.as_deref().map(jsonb::text));
         self.chain_depth
             .push(i32::try_from(new.chain_depth).unwrap_or(i32::MAX));
@@ -107,6 +111,7 @@ impl<'a> Columns<'a> {
             .bind(self.rate_key)
             .bind(self.rate_count)
             .bind(self.rate_seconds)
+            .bind(self.trace)
             .fetch_all(tx.connection())
             .await?)
     }

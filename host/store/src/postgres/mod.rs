@@ -28,6 +28,7 @@ mod hosts;
 mod import;
 pub(crate) mod jsonb;
 mod keys;
+mod outbox;
 mod partitions;
 mod plugins;
 mod queue;
@@ -217,6 +218,11 @@ impl PostgresStore {
         }
         self.close().await;
         Ok(())
+    }
+
+    /// The connections that operations share.
+    pub fn connections(&self) -> crate::Connections {
+        crate::Connections::of(&self.shared.pool)
     }
 
     /// Sends the hints that wait and closes all connections. Operations that come later are refused.

@@ -11,7 +11,7 @@ use horarium_core::runner::StateSnapshot;
 use horarium_core::store::{
     CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
-    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver, Waits,
+    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver, WaitingHead, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -326,6 +326,24 @@ impl Queue for PostgresStore {
                     running: r.number("running")?,
                     retryable: r.number("retryable")?,
                 })
+            })
+        })
+        .await
+    }
+
+    async fn waiting_heads(&self, types: &[(TenantId, String)]) -> StoreResult<Vec<WaitingHead>> {
+        let types: Arc<(Vec<i64>, Vec<String>)> = Arc::new(types.iter().cloned().unzip());
+        self.read(move |connection| {
+            let types = types.clone();
+            Box::pin(async move {
+                let rows = query(sql::WAITING_HEADS)
+                    .bind(&types.0)
+                    .bind(&types.1)
+                    .fetch_all(connection)
+                    .await?;
+                let read =
+                    |row| crate::rows::waiting_head(&mut Reader::plain(row, "live_executions"));
+                Ok(rows.iter().map(read).collect::<StoreResult<_>>()?)
             })
         })
         .await

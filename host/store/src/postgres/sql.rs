@@ -220,6 +220,11 @@ statements! {
     QUEUE_COUNTS = "SELECT count(*) FILTER (WHERE state = 'scheduled'), \
         count(*) FILTER (WHERE state = 'available'), count(*) FILTER (WHERE state = 'running'), \
         count(*) FILTER (WHERE state = 'retryable') FROM live_executions";
+    WAITING_HEADS = "SELECT w.tenant_id, w.task_type, w.task_id, w.due_at \
+        FROM unnest($1::bigint[], $2::text[]) j (tenant_id, task_type) \
+        CROSS JOIN LATERAL (SELECT l.tenant_id, l.task_type, l.task_id, l.due_at FROM live_executions l \
+            WHERE l.tenant_id = j.tenant_id AND l.task_type = j.task_type AND l.state = 'available' \
+            AND l.blocked = 0 ORDER BY l.queue_key, l.id LIMIT 1) w";
 
     // ---- locks
     LOCK_SCHEDULES = "SELECT config_id FROM task_schedules WHERE config_id = ANY ($1) \
@@ -261,19 +266,19 @@ statements! {
     INSERT_LIVE = "WITH fresh AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], \
             $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], \
             $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[], \
-            $19::text[], $20::integer[], $22::text[], $23::bigint[], $24::bigint[]) \
+            $19::text[], $20::integer[], $22::text[], $23::bigint[], $24::bigint[], $25::text[]) \
             f(id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
             max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters, chain, \
-            chain_depth, rate_key, rate_count, rate_seconds)), \
+            chain_depth, rate_key, rate_count, rate_seconds, trace)), \
         keyed AS (INSERT INTO run_keys (tenant_id, run_key) \
             SELECT DISTINCT tenant_id, run_key COLLATE \"C\" FROM fresh WHERE run_key IS NOT NULL ORDER BY 1, 2 \
             ON CONFLICT DO NOTHING) \
         INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, trigger, slot, \
         priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
-        parameters, chain, chain_depth, created_at, rate_key, rate_count, rate_seconds) \
+        parameters, chain, chain_depth, created_at, rate_key, rate_count, rate_seconds, trace) \
         SELECT id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
         max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters::jsonb, chain::jsonb, \
-        chain_depth, $21, rate_key, rate_count, rate_seconds FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
+        chain_depth, $21, rate_key, rate_count, rate_seconds, trace FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT id, parameters::jsonb FROM unnest($1::bigint[], $2::text[]) u(id, parameters)";
     /// Ids, tenants, task ids, bounds as above: those that ended before, while they were being inserted.
@@ -412,7 +417,7 @@ statements! {
         l.lost, l.expires_at, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text, \
-        l.parent_task_id, l.retry_of, l.chain IS NOT NULL \
+        l.parent_task_id, l.retry_of, l.chain IS NOT NULL, l.trace \
         FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL";
     RUNNING_OF_KEYS = "SELECT u.tenant_id, u.run_key, count(*) \
         FROM unnest($1::bigint[], $2::text[]) u(tenant_id, run_key) \
@@ -851,6 +856,17 @@ statements! {
     /// Rows of tenant, day, type, incarnation.
     DROP_USAGE = "DELETE FROM usage_days WHERE (tenant_id, day, task_type, incarnation) IN ( \
         SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::bigint FROM jsonb_array_elements($1::jsonb) a(j))";
+
+    // ---- alerts
+    POST_ALERT = "INSERT INTO alerts (alert_id, event, tenant_id, config_id, task_id, detail, subject, created_at, due_at) \
+        VALUES (replace(gen_random_uuid()::text, '-', ''), $1, $2, $3, $4, $5::jsonb, $6, $7, $7) ON CONFLICT DO NOTHING";
+    TAKE_ALERTS = "UPDATE alerts SET due_at = $2, tries = tries + 1 WHERE alert_id IN (SELECT alert_id FROM alerts \
+        WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, created_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
+        RETURNING alert_id, event, tenant_id, config_id, task_id, detail::text, created_at, tries";
+    SETTLE_ALERT = "UPDATE alerts SET due_at = $3 WHERE alert_id = $1 AND tries = $2";
+    PURGE_ALERTS = "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE created_at < $1 \
+        ORDER BY created_at LIMIT $2)";
+    TENANT_ALERTS = "DELETE FROM alerts WHERE tenant_id = $1";
 
     // ---- history. `$3` of reads by task id: no end is older
     EXECUTION = concat!(

@@ -338,6 +338,7 @@ async fn drop_tenant(tx: &mut Tx, tenant: TenantId) -> StoreResult<()> {
         sql::TENANT_RATES,
         sql::TENANT_ANSWERS,
         sql::TENANT_AUDIT,
+        sql::TENANT_ALERTS,
         sql::TENANT_CONFIG,
         sql::TENANT_SECRETS,
         sql::DROP_TENANT,

@@ -9,6 +9,7 @@ use horarium_core::store::{
 };
 use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -44,6 +45,7 @@ struct LiveRow<'a>(
     Option<&'a RawValue>,
     Option<&'a RawValue>,
     u32,
+    Option<String>,
 );
 
 /// Inserts executions; their ids and states, in order.
@@ -89,6 +91,7 @@ pub(super) async fn insert(
             (!aside).then_some(parameters),
             new.chain.as_deref().map(raw).transpose()?,
             new.chain_depth,
+            new.trace.as_ref().map(TraceContext::to_text),
         ));
         placed.push((id, state));
     }

@@ -22,6 +22,7 @@ mod fire;
 mod history;
 mod hosts;
 mod import;
+mod outbox;
 mod plugins;
 mod queue;
 mod rates;
@@ -118,6 +119,11 @@ impl SqliteStore {
     pub async fn close(&self) -> StoreResult<()> {
         self.readers.close().await;
         self.writer.close().await
+    }
+
+    /// The connections that read.
+    pub fn connections(&self) -> crate::Connections {
+        crate::Connections::of(&self.readers)
     }
 
     /// Runs an operation in the writer's next transaction, to its end whatever the caller does.

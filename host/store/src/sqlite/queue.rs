@@ -7,7 +7,8 @@ use horarium_core::runner::{StateEntry, StateSnapshot};
 use horarium_core::store::{
     CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
-    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Waits,
+    ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver,
+    WaitingHead, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use serde_json::value::RawValue;
@@ -271,6 +272,20 @@ impl Queue for SqliteStore {
                     running: r.number("running")?,
                     retryable: r.number("retryable")?,
                 })
+            })
+        })
+        .await
+    }
+
+    async fn waiting_heads(&self, types: &[(TenantId, String)]) -> StoreResult<Vec<WaitingHead>> {
+        let types = text(&types)?;
+        self.read(move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(sql::WAITING_HEADS).bind(types);
+                let rows = query.fetch_all(connection).await.map_err(db)?;
+                let read =
+                    |row| crate::rows::waiting_head(&mut Reader::plain(row, "live_executions"));
+                rows.iter().map(read).collect()
             })
         })
         .await

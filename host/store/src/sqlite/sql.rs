@@ -193,6 +193,12 @@ statements! {
         (SELECT count(*) FROM live_executions WHERE state = 'available'), \
         (SELECT count(*) FROM live_executions WHERE state = 'running'), \
         (SELECT count(*) FROM live_executions WHERE state = 'retryable')";
+    // [tenant, type]
+    WAITING_HEADS = "SELECT l.tenant_id, l.task_type, l.task_id, l.due_at FROM jsonb_each(?1) j \
+        CROSS JOIN live_executions l ON l.id = (SELECT w.id FROM live_executions w \
+            WHERE w.tenant_id = j.value ->> 0 AND w.task_type = j.value ->> 1 AND w.state = 'available' \
+            AND w.blocked = 0 AND w.state IN ('scheduled', 'available', 'retryable') \
+            ORDER BY w.queue_key, w.id LIMIT 1)";
 
     // ---- enqueue: [tenant, task_id]
     KNOWN_TASKS = "SELECT j.key FROM jsonb_each(?1) j WHERE \
@@ -205,14 +211,14 @@ statements! {
         CROSS JOIN live_executions l ON l.config_id = j.value GROUP BY 1, 2";
     /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
     /// run_key, run_max, due, expires, parent, retry_of, rate key, count, seconds, parameters or null,
-    /// chain or null, depth; `?2` = now.
+    /// chain or null, depth, trace; `?2` = now.
     INSERT_LIVE = "INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, \
         trigger, slot, priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, \
-        parent_task_id, retry_of, rate_key, rate_count, rate_seconds, parameters, chain, chain_depth, created_at) \
+        parent_task_id, retry_of, rate_key, rate_count, rate_seconds, parameters, chain, chain_depth, trace, created_at) \
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
         value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19, \
-        jsonb_extract(value, '$[20]'), jsonb_extract(value, '$[21]'), value ->> 22, ?2 \
+        jsonb_extract(value, '$[20]'), jsonb_extract(value, '$[21]'), value ->> 22, value ->> 23, ?2 \
         FROM jsonb_each(?1)";
     /// id, parameters
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
@@ -310,7 +316,7 @@ statements! {
         l.lost, l.expires_at, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
         json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))), \
-        l.parent_task_id, l.retry_of, l.chain IS NOT NULL \
+        l.parent_task_id, l.retry_of, l.chain IS NOT NULL, l.trace \
         FROM live_executions l INDEXED BY live_executions_claim \
         LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL ", lane!());
     /// [tenant, run_key]
@@ -694,6 +700,17 @@ statements! {
     /// tenant, day, type, incarnation
     DROP_USAGE = "DELETE FROM usage_days WHERE (tenant_id, day, task_type, incarnation) IN ( \
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(?1))";
+
+    // ---- alerts
+    POST_ALERT = "INSERT INTO alerts (alert_id, event, tenant_id, config_id, task_id, detail, subject, created_at, due_at) \
+        VALUES (lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, jsonb(?5), ?6, ?7, ?7) ON CONFLICT DO NOTHING";
+    TAKE_ALERTS = "UPDATE alerts SET due_at = ?2, tries = tries + 1 WHERE alert_id IN (SELECT alert_id FROM alerts \
+        WHERE due_at IS NOT NULL AND due_at <= ?1 ORDER BY due_at, created_at LIMIT ?3) \
+        RETURNING alert_id, event, tenant_id, config_id, task_id, json(detail), created_at, tries";
+    SETTLE_ALERT = "UPDATE alerts SET due_at = ?3 WHERE alert_id = ?1 AND tries = ?2";
+    PURGE_ALERTS = "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE created_at < ?1 \
+        ORDER BY created_at LIMIT ?2)";
+    TENANT_ALERTS = "DELETE FROM alerts WHERE tenant_id = ?1";
 
     // ---- history
     EXECUTION = concat!(

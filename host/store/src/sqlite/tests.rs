@@ -96,6 +96,7 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
     for (name, statement, index) in [
         ("claim", sql::CANDIDATES, "live_executions_claim"),
         ("lanes", sql::LANE_HEADS, "live_executions_claim"),
+        ("heads", sql::WAITING_HEADS, "live_executions_claim"),
         ("waiting lanes", sql::LANES_WAITING, "live_executions_claim"),
         (
             "running types",

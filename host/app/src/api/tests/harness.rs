@@ -256,7 +256,7 @@ impl Harness {
             gate: Gate::new(dyn_store, clock.clone(), wakes),
             attempts: Attempts::new(60),
             clock: clock.clone(),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(10)),
             metrics_open: false,
             host: HostFacts {
                 name: "here".into(),
@@ -266,6 +266,7 @@ impl Harness {
             },
             executor: None,
             engine: None,
+            database: None,
             compiled: Some(Box::new({
                 let compiled = compiled.clone();
                 move || compiled.lock().expect("not poisoned").clone()

@@ -152,6 +152,7 @@ async fn the_host_and_the_metrics_are_told() {
         memory_bytes: 1 << 30,
         loaded: vec!["hello".into()],
         secret_keys: Vec::new(),
+        alerts: None,
     };
     let told = server.store.describe_host(incarnation, facts).await;
     told.expect("described");

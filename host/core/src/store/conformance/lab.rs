@@ -107,6 +107,7 @@ impl Lab {
             refuse_if_live: false,
             chain: None,
             chain_depth: 0,
+            trace: None,
         }
     }
 

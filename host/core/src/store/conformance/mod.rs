@@ -20,6 +20,7 @@ mod rules_history;
 mod rules_hosts;
 mod rules_import;
 mod rules_limits;
+mod rules_outbox;
 mod rules_quota;
 mod rules_schedule;
 mod rules_state;
@@ -45,6 +46,7 @@ pub use rules_history::*;
 pub use rules_hosts::*;
 pub use rules_import::*;
 pub use rules_limits::*;
+pub use rules_outbox::*;
 pub use rules_quota::*;
 pub use rules_schedule::*;
 pub use rules_state::*;
@@ -96,6 +98,7 @@ macro_rules! conformance_rules {
             a_key_with_both_bounds_uses_both
             an_enqueue_meets_an_empty_bucket
             waits_tell_the_bounds
+            each_type_has_a_head_that_nothing_holds_up
             a_full_backlog_refuses
             a_full_backlog_voids_an_atomic_batch
             chains_meet_full_backlogs
@@ -131,6 +134,10 @@ macro_rules! conformance_rules {
             take_over_gives_back_what_dead_hosts_ran
             a_host_lost_five_times_is_a_failure
             take_over_ends_what_was_cancelled
+            a_failure_makes_an_alert_where_one_is_wanted
+            a_streak_of_failures_makes_one_alert
+            missed_slots_make_one_alert
+            alerts_are_kept_until_they_are_settled
             firing_is_compare_and_set
             a_batch_of_orders_is_answered_one_by_one
             fires_later_than_now_are_scheduled

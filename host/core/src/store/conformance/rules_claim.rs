@@ -4,6 +4,7 @@ use super::lab::{Lab, TENANT, TYPE, at};
 use crate::store::{EnqueueReceipt, NewExecution, Store};
 use horarium_model::TaskId;
 use horarium_model::execution::{State, Trigger};
+use horarium_model::trace::TraceContext;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -170,6 +171,11 @@ pub async fn a_claim_carries_what_was_frozen(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
     let config = lab.config(json!({})).await;
     let (parent, repeated) = (lab.task_id(), lab.task_id());
+    let trace = TraceContext::parse(
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        Some("a=1,b=2"),
+    );
+    assert!(trace.is_some());
     let item = NewExecution {
         trigger: Trigger::Retry,
         slot: Some(at(-7)),
@@ -178,6 +184,7 @@ pub async fn a_claim_carries_what_was_frozen(store: Arc<dyn Store>) {
         parameters: Arc::from(r#"{"b":[1,"ü"]}"#),
         parent_task_id: Some(parent),
         retry_of: Some(repeated),
+        trace: trace.clone(),
         ..lab.new_execution(Some(config.id), at(-5))
     };
     let (id, task_id) = lab.put(at(0), item).await;
@@ -194,6 +201,7 @@ pub async fn a_claim_carries_what_was_frozen(store: Arc<dyn Store>) {
     assert_eq!(&*claimed.parameters, r#"{"b":[1,"ü"]}"#);
     assert_eq!(claimed.parent_task_id, Some(parent));
     assert_eq!(claimed.retry_of, Some(repeated));
+    assert_eq!(claimed.trace, trace);
     let shown = lab.show(task_id).await;
     assert_eq!(
         (shown.state, shown.started_at),

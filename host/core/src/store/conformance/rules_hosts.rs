@@ -167,6 +167,7 @@ pub async fn living_hosts_are_listed(store: Arc<dyn Store>) {
         memory_bytes: 1 << 40,
         loaded: vec![TYPE.into()],
         secret_keys: vec!["k".into()],
+        alerts: None,
     };
     for slots in [4, 16] {
         let told = lab.store.describe_host(lab.host, facts(slots)).await;

@@ -2,8 +2,8 @@
 
 use super::lab::{Lab, TENANT, at, ok, record};
 use crate::store::{CancelReceipt, CompletionReceipt, End, NewExecution, Store, Swept};
-use horarium_model::ErrorKind;
 use horarium_model::execution::{AttemptOutcome, State};
+use horarium_model::{ErrorKind, TaskId, TenantId, Timestamp};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -223,4 +223,45 @@ pub async fn releases_of_cancelled_and_orphaned_end(store: Arc<dyn Store>) {
             .error_message
             .is_some_and(|m| m.starts_with("config_deleted"))
     );
+}
+
+/// The longest wait of each type is that of what could start; what a run key holds up is passed over.
+pub async fn each_type_has_a_head_that_nothing_holds_up(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let of = |task_type: &str, due| NewExecution {
+        task_type: task_type.to_owned(),
+        ..lab.new_execution(None, at(due))
+    };
+    let types = ["one", "two", "none"].map(|name| (TENANT, name.to_owned()));
+    assert!(heads(&lab, &types).await.is_empty());
+    let keyed = |due| NewExecution {
+        run_key: Some("k".to_owned()),
+        ..of("one", due)
+    };
+    lab.put(at(0), keyed(0)).await;
+    assert_eq!(lab.claim_types(at(0), 1, &["one"]).await.len(), 1);
+    lab.put(at(9), keyed(1)).await;
+    // What is held up is known once a claim looked at it.
+    assert!(lab.claim_types(at(9), 1, &["one"]).await.is_empty());
+    let (_, later) = lab.put(at(9), of("one", 7)).await;
+    let urgent = NewExecution {
+        priority: 1,
+        ..of("two", 8)
+    };
+    lab.put(at(9), of("two", 5)).await;
+    let (_, urgent) = lab.put(at(9), urgent).await;
+    lab.put(at(9), of("two", 99)).await;
+    lab.put(at(9), of("unasked", 3)).await;
+    let found = heads(&lab, &types).await;
+    assert_eq!(found, [(later, at(7)), (urgent, at(8))]);
+}
+
+async fn heads(lab: &Lab, types: &[(TenantId, String)]) -> Vec<(TaskId, Timestamp)> {
+    let heads = lab.store.waiting_heads(types).await.expect("answers");
+    let mut heads: Vec<_> = heads
+        .into_iter()
+        .map(|h| (h.task_type, h.task_id, h.due_at))
+        .collect();
+    heads.sort();
+    heads.into_iter().map(|(_, id, due)| (id, due)).collect()
 }

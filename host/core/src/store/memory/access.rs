@@ -258,6 +258,7 @@ impl Inner {
             }
             self.audit
                 .retain(|_, entry| entry.tenant_id != Some(tenant));
+            self.alerts.retain(|row| !row.is_of(tenant));
             self.retentions.retain(|(of, _), _| *of != tenant);
             self.usage.retain(|(of, _, _), _| *of != tenant);
             self.quotas.remove(&tenant);

@@ -318,6 +318,7 @@ impl Inner {
             parent_task_id: shown.parent_task_id,
             retry_of: shown.retry_of,
             chained: row.chain.is_some(),
+            trace: row.trace.clone(),
             allowance,
         };
         self.put_live(row);

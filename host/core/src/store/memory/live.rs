@@ -95,6 +95,7 @@ impl Inner {
             rate: new.rate.clone(),
             chain: new.chain.clone(),
             chain_depth: new.chain_depth,
+            trace: new.trace.clone(),
         };
         self.put_live(row);
         (id, state)
@@ -124,6 +125,8 @@ impl Inner {
         if self.deletes_history(row.shown.config_id) {
             self.forget(&row.shown);
         } else {
+            let now = row.shown.completed_at.unwrap_or(row.shown.created_at);
+            self.alert_of_end(now, &row.shown);
             self.history.insert(row.shown.id, row.shown);
         }
     }
@@ -227,6 +230,7 @@ impl Inner {
             skip_reason: Some(streak.reason),
             ..skipped(id, config, now)
         };
+        self.alert_of_missed(now, config.tenant_id, config.id, streak);
         self.file_skipped(shown);
     }
 

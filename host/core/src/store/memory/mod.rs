@@ -11,6 +11,7 @@ mod declare;
 mod history;
 mod live;
 mod operations;
+mod outbox;
 mod queue;
 mod vault;
 
@@ -26,6 +27,7 @@ use horarium_model::execution::{AttemptRecord, Execution, HttpCall, LogLine, Sta
 use horarium_model::quota::{Allowance, Quotas};
 use horarium_model::retention::Retention;
 use horarium_model::task_type::{PluginVersion, TaskType};
+use horarium_model::trace::TraceContext;
 use horarium_model::{
     ConfigId, DEFAULT_TENANT, DEFAULT_TENANT_ID, ExecutionId, TaskConfig, TaskId, TenantId,
     Timestamp,
@@ -167,6 +169,8 @@ struct Inner {
     secrets: BTreeMap<(TenantId, String), vault::SecretRow>,
     /// Answers by request key, with the instant they were given.
     answers: BTreeMap<(TenantId, String), (Timestamp, KeptAnswer)>,
+    last_alert: u64,
+    alerts: Vec<outbox::AlertRow>,
     /// Ended in the operation under way, with a chain.
     ended: Vec<Parent>,
 }
@@ -204,6 +208,7 @@ struct Row {
     rate: Option<RateBound>,
     chain: Option<Arc<str>>,
     chain_depth: u32,
+    trace: Option<TraceContext>,
 }
 
 /// A rate that was used.

@@ -120,6 +120,7 @@ impl Inner {
         let mut receipt = FireReceipt {
             applied: true,
             skipped: firing.skipped,
+            skips: firing.skips.clone(),
             ..FireReceipt::default()
         };
         for step in &firing.steps {
@@ -140,6 +141,9 @@ impl Inner {
                     receipt.enqueued.push(task_id);
                 }
             }
+        }
+        if let Some(streak) = &firing.open_skip {
+            self.alert_of_missed(now, config.tenant_id, id, streak);
         }
         if let Some(row) = self.configs.get_mut(&id) {
             let state = &mut row.config.schedule_state;
@@ -338,6 +342,7 @@ impl Inner {
             _ => return,
         }
         let failures = *failures;
+        let (tenant, config_id) = (config.tenant_id, config.id);
         if ended == State::Failed
             && !config.spec.paused
             && pause_after.is_some_and(|after| failures >= after)
@@ -348,6 +353,9 @@ impl Inner {
             config.version += 1;
             config.updated_at = now;
             self.epoch += 1;
+        }
+        if ended == State::Failed {
+            self.alert_of_streak(now, tenant, config_id, failures);
         }
     }
 

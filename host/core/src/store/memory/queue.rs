@@ -7,7 +7,7 @@ use crate::store::{
     CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
     Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
     ProgressReport, Queue, QueueCounts, Release, StoreError, StoreResult, Swept, TakenOver, Tally,
-    Waits,
+    WaitingHead, Waits,
 };
 use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
@@ -347,6 +347,28 @@ impl Queue for MemoryStore {
                 .as_ref()
                 .map(|bound| inner.bucket(row.shown.tenant_id, bound)),
         }))
+    }
+
+    async fn waiting_heads(&self, types: &[(TenantId, String)]) -> StoreResult<Vec<WaitingHead>> {
+        let inner = self.lock();
+        let free = |id: &ExecutionId| {
+            let row = inner.live.get(id)?;
+            let full = inner
+                .bound(row)
+                .is_some_and(|(running, max)| running >= max);
+            (!full).then_some(row)
+        };
+        let heads = types.iter().filter_map(|key| {
+            let lane = inner.available.get(key)?;
+            let row = lane.iter().find_map(|(_, id)| free(id))?;
+            Some(WaitingHead {
+                tenant_id: key.0,
+                task_type: key.1.clone(),
+                task_id: row.shown.task_id,
+                due_at: row.shown.due_at?,
+            })
+        });
+        Ok(heads.collect())
     }
 
     async fn queue_counts(&self) -> StoreResult<QueueCounts> {

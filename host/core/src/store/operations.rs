@@ -1,4 +1,4 @@
-//! The operations of a store as lists, for wrappers: each hands its list, behind what it was given, to a macro.
+//! The operations of a store as lists, for what wraps stores: each hands its list, behind what it was given, to a macro.
 //! Operations that a wrapper changes are not in the lists; the wrapper names them itself.
 
 macro_rules! queue_operations {
@@ -21,6 +21,7 @@ macro_rules! queue_operations {
             purge_answers(now: Timestamp, limit: u32) -> u64;
             waits(tenant: TenantId, task_id: TaskId) -> Option<Waits>;
             queue_counts() -> QueueCounts;
+            waiting_heads(types: &[(TenantId, String)]) -> Vec<WaitingHead>;
         }
     };
 }
@@ -109,6 +110,17 @@ macro_rules! access_operations {
     };
 }
 
+macro_rules! outbox_operations {
+    ($then:ident; $($more:tt)*) => {
+        $then! { $($more)*
+            post_alerts(now: Timestamp, alerts: Vec<NewAlert>) -> u64;
+            take_alerts(now: Timestamp, until: Timestamp, limit: u32) -> Vec<Alert>;
+            settle_alert(alert_id: &str, tries: u32, again: Option<Timestamp>) -> ();
+            purge_alerts(before: Timestamp, limit: u32) -> u64;
+        }
+    };
+}
+
 macro_rules! care_operations {
     ($then:ident; $($more:tt)*) => {
         $then! { $($more)*
@@ -127,3 +139,11 @@ macro_rules! care_operations {
         }
     };
 }
+
+pub(crate) use access_operations;
+pub(crate) use care_operations;
+pub(crate) use catalog_operations;
+pub(crate) use history_operations;
+pub(crate) use outbox_operations;
+pub(crate) use queue_operations;
+pub(crate) use vault_operations;
