@@ -15,6 +15,8 @@ pub struct Wakes {
     pub queue: Notify,
     /// A schedule or a due instant changed.
     pub schedule: Notify,
+    /// An alert is to be delivered.
+    pub alerts: Notify,
     cancels: broadcast::Sender<TaskId>,
     /// How fresh what is known of tokens and tenants is.
     pub access: Freshness,
@@ -25,6 +27,7 @@ impl Default for Wakes {
         Self {
             queue: Notify::new(),
             schedule: Notify::new(),
+            alerts: Notify::new(),
             cancels: broadcast::channel(1024).0,
             access: Freshness::default(),
         }

@@ -286,6 +286,7 @@ pub(crate) fn start_many(
     database: &Database,
     count: usize,
     slots: u32,
+    settings: &[(&str, &str)],
 ) -> Result<Vec<Host>> {
     let member = |number: usize| {
         let name = format!("host-{number}");
@@ -295,7 +296,10 @@ pub(crate) fn start_many(
             name,
             database_url: database.url(),
             slots,
-            settings: Vec::new(),
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         })
     };
     let hosts: Vec<Host> = (0..count).map(member).collect();

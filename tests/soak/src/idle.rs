@@ -36,6 +36,12 @@ const HEARTBEAT: &str = "query LIKE '%UPDATE hosts SET seen_at%'";
 /// Statements of this test itself.
 const OWN: &str = "query LIKE '%to_jsonb(q)%' OR query LIKE '%pg_stat_statements%'";
 
+/// Somebody wants alerts, of which there are none.
+const WATCHED: &[(&str, &str)] = &[
+    ("HORARIUM__ALERTS__URL", "https://alerts.example/"),
+    ("HORARIUM__ALERTS__SECRET", "a secret that signs no alert"),
+];
+
 /// The outcome.
 #[derive(Debug)]
 pub struct Report {
@@ -60,7 +66,14 @@ pub fn run(options: &Options, say: Say<'_>) -> Result<Report> {
         options.configs, options.types
     ));
     let database = Database::start("-c shared_preload_libraries=pg_stat_statements")?;
-    let hosts = start_many(&options.build, directory.path(), &database, HOSTS, 16)?;
+    let hosts = start_many(
+        &options.build,
+        directory.path(),
+        &database,
+        HOSTS,
+        16,
+        WATCHED,
+    )?;
     fill(&database, &hosts[0], options)?;
     database.run("CREATE EXTENSION pg_stat_statements");
     std::thread::sleep(SETTLE);

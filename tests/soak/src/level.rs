@@ -77,7 +77,14 @@ pub fn run(options: &Options, say: Say<'_>) -> Result<Report> {
             half_of_a_drain(&options.build, &database)?
         }
     };
-    let hosts = start_many(&options.build, directory.path(), &database, HOSTS, SLOTS)?;
+    let hosts = start_many(
+        &options.build,
+        directory.path(),
+        &database,
+        HOSTS,
+        SLOTS,
+        &[],
+    )?;
     database.run("CREATE EXTENSION pg_stat_statements");
     load(&database, &hosts[0], &options.build, rate)?;
     say(&format!(

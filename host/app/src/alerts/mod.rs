@@ -14,6 +14,7 @@ use horarium_core::clock::Clock;
 use horarium_core::executor::{Executor, LEASE};
 use horarium_core::registry::Registry;
 use horarium_core::store::{Alert, AlertRules, NewAlert, Store, StoreResult};
+use horarium_core::wake::Wakes;
 use horarium_model::alert::AlertEvent;
 use horarium_sandbox::connector::{Connector, OwnRequest};
 use http::{Method, Uri};
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks for alerts to deliver.
-const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks for alerts to deliver at the least, and at the most: in between the heartbeat tells of them.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long whoever took an alert may be busy with it.
 const HOLD: Duration = Duration::from_secs(60);
 /// How long the webhook may take to answer.
@@ -63,6 +64,7 @@ pub(crate) struct Alerts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) executor: Arc<Executor>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wakes: Arc<Wakes>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) host: String,
 }
@@ -105,8 +107,13 @@ impl Alerts {
                     }
                 })
                 .await;
-            if !more {
-                self.clock.sleep(LOOK).await;
+            if more {
+                continue;
+            }
+            self.clock.sleep(LOOKS.0).await;
+            tokio::select! {
+                () = self.wakes.alerts.notified() => {}
+                () = self.clock.sleep(LOOKS.1) => {}
             }
         }
     }

@@ -183,6 +183,7 @@ impl Assembled {
             registry: parts.registry.clone(),
             executor: executor.clone(),
             clock: parts.clock.clone(),
+            wakes: parts.wakes.clone(),
             metrics: state.metrics.clone(),
             host: settings.host_name.clone(),
         };

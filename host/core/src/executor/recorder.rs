@@ -87,7 +87,7 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
         Err(message) => return apart(executor, completes, &message).await,
     };
     let mut conflicts = Vec::new();
-    let mut retries = false;
+    let (mut retries, mut failed) = (false, false);
     // What is to be recorded differently stays ours meanwhile.
     let settled = completes.iter().zip(&receipts);
     let settled = settled.filter(|((_, on_conflict, _), receipt)| {
@@ -105,6 +105,7 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
         match receipt {
             CompletionReceipt::Recorded(state) => {
                 retries |= state == State::Retryable;
+                failed |= state == State::Failed;
                 announce(executor, &completion, &claimed, state);
             }
             CompletionReceipt::Stale => {
@@ -131,6 +132,10 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
     parts.wakes.enqueued();
     if retries {
         parts.wakes.rescheduled();
+    }
+    if failed {
+        // Perhaps an alert, of which the next heartbeat tells at the latest.
+        parts.wakes.alerts.notify_one();
     }
     conflicts
 }

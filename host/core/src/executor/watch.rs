@@ -95,6 +95,9 @@ async fn heartbeat(executor: &Executor, known: &mut Known) -> StoreResult<Option
         known.epoch = None;
     }
     hint(parts, known, beat.next_due, beat.available);
+    if beat.alerts {
+        parts.wakes.alerts.notify_one();
+    }
     if beat.running != lock(&executor.owned).len() as u64 {
         // Claims and ends on their way, most of the time; or the store lost some in a failover.
         executor.lease.doubt();

@@ -86,6 +86,8 @@ pub struct Heartbeat {
     pub next_due: Option<Timestamp>,
     /// Whether something is available. What is known to wait for a run key may be left out.
     pub available: bool,
+    /// Whether an alert is to be delivered.
+    pub alerts: bool,
 }
 
 /// What [`Queue::take_over`] did.

@@ -92,6 +92,7 @@ pub(super) async fn heartbeat(
         available: r.flag("available")?,
         running: r.int("running")?.unsigned_abs(),
         access_epoch: r.int("access_epoch")?,
+        alerts: r.flag("alerts")?,
     })
 }
 

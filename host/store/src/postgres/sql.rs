@@ -174,7 +174,8 @@ statements! {
         (SELECT id FROM live_executions WHERE state = 'available' AND blocked = 0 \
             ORDER BY queue_key, id LIMIT 1) IS NOT NULL, \
         (SELECT count(*) FROM live_executions WHERE incarnation = $1 AND state = 'running'), \
-        (SELECT value FROM meta WHERE key = 'access_epoch')";
+        (SELECT value FROM meta WHERE key = 'access_epoch'), \
+        (SELECT min(due_at) FROM alerts WHERE due_at IS NOT NULL) <= database_now() IS TRUE";
     /// Whose heartbeat is being written is not dead.
     BURY_OTHERS = "UPDATE hosts SET stopped_at = $2 WHERE incarnation IN ( \
         SELECT incarnation FROM hosts WHERE stopped_at IS NULL AND incarnation <> $1 \

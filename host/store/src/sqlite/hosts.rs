@@ -115,6 +115,7 @@ pub(super) async fn heartbeat(
         .map_err(db)?;
     let waits = sqlx::query(sql::WAITS)
         .bind(incarnation)
+        .bind(micros(now))
         .fetch_one(tx.read())
         .await
         .map_err(db)?;
@@ -126,6 +127,7 @@ pub(super) async fn heartbeat(
         next_due: Reader::plain(&due, "live_executions").opt_instant("due_at")?,
         available: waits.try_get(0).map_err(db)?,
         running: waits.try_get::<i64, _>(1).map_err(db)?.unsigned_abs(),
+        alerts: waits.try_get(2).map_err(db)?,
         ..Heartbeat::default()
     })
 }

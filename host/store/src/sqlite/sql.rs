@@ -147,7 +147,8 @@ statements! {
     /// What is blocked too: the next claim may find its key free.
     WAITS = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE state = 'available' AND blocked = 0) \
             OR EXISTS (SELECT 1 FROM live_executions WHERE state = 'available' AND blocked = 1), \
-        (SELECT count(*) FROM live_executions WHERE incarnation = ?1 AND state = 'running')";
+        (SELECT count(*) FROM live_executions WHERE incarnation = ?1 AND state = 'running'), \
+        EXISTS (SELECT 1 FROM alerts WHERE due_at IS NOT NULL AND due_at <= ?2)";
     CANCELS_OF = "SELECT task_id FROM live_executions \
         WHERE incarnation = ?1 AND cancel_requested_at IS NOT NULL AND state = 'running' ORDER BY id";
 

@@ -135,6 +135,7 @@ macro_rules! conformance_rules {
             a_host_lost_five_times_is_a_failure
             take_over_ends_what_was_cancelled
             a_failure_makes_an_alert_where_one_is_wanted
+            a_heartbeat_tells_of_alerts
             a_streak_of_failures_makes_one_alert
             missed_slots_make_one_alert
             alerts_are_kept_until_they_are_settled

@@ -82,6 +82,32 @@ pub async fn a_failure_makes_an_alert_where_one_is_wanted(store: Arc<dyn Store>)
     assert_eq!(told(&lab).await, []);
 }
 
+/// A heartbeat tells that there is something to deliver, so that idle hosts need not ask.
+pub async fn a_heartbeat_tells_of_alerts(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let waits = || async {
+        let beat = lab.store.heartbeat(at(9), lab.host).await;
+        beat.expect("answers").alerts
+    };
+    assert!(!waits().await);
+    let rules = AlertRules {
+        failed: true,
+        ..AlertRules::default()
+    };
+    wants(&lab, Some(rules)).await;
+    let failed = lab.running(None, at(0)).await;
+    lab.finish(at(1), &failed, End::Failed).await;
+    assert!(waits().await);
+    let taken = lab.store.take_alerts(at(9), end_of_time(), 9).await;
+    let taken = taken.expect("answers").remove(0);
+    assert!(!waits().await, "somebody has it");
+    let settle = |again| lab.store.settle_alert(&taken.alert_id, 1, again);
+    settle(Some(at(9))).await.expect("settled");
+    assert!(waits().await);
+    settle(None).await.expect("settled");
+    assert!(!waits().await);
+}
+
 /// A streak is told when it reaches its length, and again after a success.
 pub async fn a_streak_of_failures_makes_one_alert(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;

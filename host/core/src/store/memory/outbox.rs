@@ -91,6 +91,11 @@ impl Outbox for MemoryStore {
 }
 
 impl Inner {
+    pub(super) fn has_due_alerts(&self, now: Timestamp) -> bool {
+        let mut due = self.alerts.iter().filter_map(|row| row.due_at);
+        due.any(|due| due <= now)
+    }
+
     fn alert(
         &mut self,
         now: Timestamp,

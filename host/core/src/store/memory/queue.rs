@@ -294,6 +294,7 @@ impl Queue for MemoryStore {
                 .filter(|row| row.shown.state == State::Running && row.incarnation == incarnation)
                 .count() as u64,
             available: inner.available.values().any(|lane| !lane.is_empty()),
+            alerts: inner.has_due_alerts(now),
         })
     }
 
