@@ -2,7 +2,8 @@
 //! between, so that claims never wait for it, and on one host at a time.
 
 use crate::clock::Clock;
-use crate::store::{Page, PruneScope, PruneStep, Store, StoreResult, Tenant, day_of};
+use crate::store::{Page, PruneScope, PruneStep, Store, StoreResult, Tenant};
+use horarium_model::quota::day_of;
 use horarium_model::retention::{PerEnd, Retention};
 use horarium_model::{ConfigId, ExecutionId, TenantId, Timestamp};
 use serde::Serialize;
@@ -198,8 +199,9 @@ impl Caretaker {
 }
 
 impl Round<'_> {
-    /// By age first, then what is beyond the newest of each task.
+    /// By age first, then what is beyond the tenant's quota, and beyond the newest of each task.
     async fn of_tenant(&mut self, tenant: &Tenant) -> StoreResult<()> {
+        let removed_before = self.removed;
         let (store, id) = (self.care.store.clone(), tenant.id);
         let mut wanted = self.plan.retention;
         let mut of_configs = BTreeMap::new();
@@ -208,13 +210,18 @@ impl Round<'_> {
             wanted = wanted.tightest(&own);
             of_configs = self.of_configs(id).await?;
         }
-        let before = self.instants(&wanted);
+        let mut before = self.instants(&wanted);
         if wanted.has_ages() {
             let scope = PruneScope::Ages { tenant: id, before };
             self.walk(scope).await?;
         }
         if self.plan.stored {
-            self.beyond_quota(id).await?;
+            let counted = match self.plan.dry_run {
+                true => self.removed - removed_before,
+                false => 0,
+            };
+            let until = self.beyond_quota(id, counted, before).await?;
+            before = before.map(|at| at.max(until));
         }
         if let Some(keep) = wanted.keep {
             let mut after = 0;
@@ -249,26 +256,38 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// The oldest beyond the tenant's quota `history`.
-    async fn beyond_quota(&mut self, tenant: TenantId) -> StoreResult<()> {
+    /// The oldest beyond the tenant's quota `history`; `except` are those that went already, or were `counted` only.
+    /// Returns the instant before which all went.
+    async fn beyond_quota(
+        &mut self,
+        tenant: TenantId,
+        counted: u64,
+        except: PerEnd<Option<Timestamp>>,
+    ) -> StoreResult<Option<Timestamp>> {
         let store = self.care.store.clone();
         let known = store.quotas(tenant).await?;
         let Some(limit) = known.and_then(|known| known.quotas.history) else {
-            return Ok(());
+            return Ok(None);
         };
-        let mut left = store.history_count(tenant).await?.saturating_sub(limit);
-        let mut step = self.first_step(PruneScope::Oldest { tenant, count: 0 });
+        let there = store.history_count(tenant).await?.saturating_sub(counted);
+        let (mut left, mut until) = (there.saturating_sub(limit), None);
+        let scope = |count| PruneScope::Oldest {
+            tenant,
+            count,
+            except,
+        };
+        let mut step = self.first_step(scope(0));
         while left > 0 {
-            let count = u32::try_from(left).unwrap_or(u32::MAX);
-            step.scope = PruneScope::Oldest { tenant, count };
+            step.scope = scope(u32::try_from(left).unwrap_or(u32::MAX));
             let (removed, more) = self.step(&mut step).await?;
-            left = if more {
-                left.saturating_sub(removed)
-            } else {
-                0
-            };
+            if !more {
+                return Ok(Some(self.now));
+            }
+            left = left.saturating_sub(removed);
+            let reached = step.after.map(|(micros, _)| micros.saturating_add(1));
+            until = reached.and_then(Timestamp::from_timestamp_micros);
         }
-        Ok(())
+        Ok(until)
     }
 
     /// What a tenant's tasks want kept.

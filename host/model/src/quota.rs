@@ -200,6 +200,11 @@ pub fn minute_of(at: Timestamp) -> i64 {
     at.timestamp_micros().div_euclid(MINUTE)
 }
 
+/// The UTC day of an instant, counted from 1970.
+pub fn day_of(at: Timestamp) -> i64 {
+    at.timestamp_micros().div_euclid(DAY)
+}
+
 /// When the next minute begins.
 pub fn next_minute(now: Timestamp) -> Option<Timestamp> {
     Timestamp::from_timestamp_micros((minute_of(now) + 1) * MINUTE)
@@ -207,8 +212,7 @@ pub fn next_minute(now: Timestamp) -> Option<Timestamp> {
 
 /// When the next day begins, in UTC.
 pub fn next_day(now: Timestamp) -> Option<Timestamp> {
-    let day = now.timestamp_micros().div_euclid(DAY);
-    Timestamp::from_timestamp_micros((day + 1) * DAY)
+    Timestamp::from_timestamp_micros((day_of(now) + 1) * DAY)
 }
 
 /// One quota with its use.
@@ -421,5 +425,11 @@ mod tests {
         assert_eq!(next_minute(now), Timestamp::from_timestamp(86_460, 0));
         assert!(all.bound_claims() && !quotas(json!({"configs": 1})).bound_claims());
         assert_eq!(all.limits().fuel, Some(100));
+    }
+
+    #[test]
+    fn days_begin_at_midnight_before_1970_too() {
+        let day = |seconds| day_of(Timestamp::from_timestamp(seconds, 0).expect("in range"));
+        assert_eq!((day(0), day(86_399), day(86_400), day(-1)), (0, 0, 1, -1));
     }
 }

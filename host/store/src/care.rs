@@ -2,10 +2,11 @@
 
 use crate::columns::text;
 use crate::rows::Cells;
-use horarium_core::store::{PruneRow, StoreResult, Tally, TenantQuotas, UsageRow, day_of, rules};
+use horarium_core::store::{PruneRow, StoreResult, Tally, TenantQuotas, UsageRow, rules};
 use horarium_model::execution::AttemptRecord;
-use horarium_model::quota::{QuotaHit, Quotas};
-use horarium_model::{TenantId, Timestamp};
+use horarium_model::quota::{QuotaHit, Quotas, day_of};
+use horarium_model::retention::Retention;
+use horarium_model::{ConfigId, TenantId, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -184,7 +185,7 @@ pub(crate) fn usage_row<'r>(r: &mut impl Cells<'r>) -> StoreResult<UsageRow> {
 }
 
 fn tally<'r>(r: &mut impl Cells<'r>) -> StoreResult<Tally> {
-    let mut numbers = [0; 12];
+    let mut numbers = [0; Tally::LEN];
     for number in &mut numbers {
         *number = r.number("usage_days")?;
     }

@@ -2,9 +2,9 @@
 
 use super::{Context, ServiceError, ServiceResult, TaskRef, Tasks, Tenants};
 use crate::access::Caller;
-use crate::store::{Page, Tally, UsageRow, day_of, rules};
+use crate::store::{Page, Tally, UsageRow, rules};
 use chrono::{Days, NaiveDate};
-use horarium_model::quota::{QuotaLine, Quotas};
+use horarium_model::quota::{QuotaLine, Quotas, day_of};
 use horarium_model::retention::Retention;
 use horarium_model::{Invalid, TenantId};
 use serde_json::Value;
@@ -34,9 +34,7 @@ impl Tenants {
         self.0.store.set_retention(tenant, None, retention).await?;
         Ok(retention)
     }
-}
 
-impl Tenants {
     /// What a tenant may use, and uses.
     ///
     /// # Errors

@@ -22,8 +22,10 @@ mod measured;
 pub mod memory;
 pub(crate) mod operations;
 mod outbox;
+mod prune;
 mod queue;
 pub mod rules;
+mod tally;
 mod vault;
 
 pub use access::*;
@@ -38,7 +40,9 @@ pub use hosts::*;
 pub use lanes::*;
 pub use measured::MeasuredStore;
 pub use outbox::*;
+pub use prune::*;
 pub use queue::*;
+pub use tally::*;
 pub use vault::*;
 
 use horarium_model::Invalid;

@@ -9,9 +9,9 @@ use crate::choose::spent;
 use crate::columns::{micros, text};
 use horarium_core::store::{
     Care, FOLD_ROWS, PruneRow, PruneScope, PruneStep, Pruned, StoreError, StoreResult,
-    TenantQuotas, UsageRow, day_of, rules,
+    TenantQuotas, UsageRow, rules,
 };
-use horarium_model::quota::{QuotaUse, Quotas, Spent};
+use horarium_model::quota::{QuotaUse, Quotas, day_of};
 use horarium_model::retention::Retention;
 use horarium_model::{ConfigId, ExecutionId, TenantId, Timestamp};
 use sqlx::postgres::PgConnection;

@@ -11,8 +11,8 @@ use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use crate::choose::{Candidate, Choice, Known, ask, lane_bound, quota_room};
 use crate::columns::micros;
-use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult, day_of};
-use horarium_model::quota::{Allowance, minute_of};
+use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
+use horarium_model::quota::{Allowance, day_of, minute_of};
 use sqlx::postgres::PgRow;
 use std::collections::{BTreeMap, HashSet};
 

@@ -5,9 +5,9 @@ use super::writer::Tx;
 use super::{db, rates, sql};
 use crate::choose::{Candidate, Choice, Key, Known, ask, lane_bound, quota_room};
 use crate::columns::{micros, text};
-use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult, day_of};
+use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
 use horarium_model::Timestamp;
-use horarium_model::quota::minute_of;
+use horarium_model::quota::{day_of, minute_of};
 use sqlx::Row;
 use std::collections::{HashMap, HashSet};
 

@@ -217,6 +217,7 @@ macro_rules! conformance_rules {
             tasks_and_plugins_are_counted
             state_is_counted_over_all_tasks
             the_oldest_history_goes_beyond_its_quota
+            a_dry_run_counts_what_goes_once
         }
     };
 }

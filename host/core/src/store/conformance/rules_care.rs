@@ -5,9 +5,10 @@ use super::scene::SetClock;
 use crate::caretaker::{Caretaker, PrunePlan};
 use crate::store::{
     Completion, CompletionReceipt, End, ExecutionFilter, HistoryOnDelete, Page, PruneScope,
-    PruneStep, Pruned, Store, StoreError, Tally, day_of,
+    PruneStep, Pruned, Store, StoreError, Tally,
 };
 use horarium_model::execution::{AttemptOutcome, State};
+use horarium_model::quota::day_of;
 use horarium_model::retention::{PerEnd, Retention};
 use horarium_model::{ConfigId, Execution, TaskId, Timestamp, Usage};
 use std::collections::BTreeMap;
@@ -119,6 +120,7 @@ pub async fn pruning_goes_in_steps(store: Arc<dyn Store>) {
     let oldest = PruneScope::Oldest {
         tenant: TENANT,
         count: 3,
+        except: PerEnd::default(),
     };
     let step = PruneStep {
         scope: oldest,

@@ -290,3 +290,37 @@ pub async fn the_oldest_history_goes_beyond_its_quota(store: Arc<dyn Store>) {
     assert!(lab.find(ended[2]).await.is_none());
     assert!(lab.find(ended[3]).await.is_some());
 }
+
+/// What goes for more than one reason is counted once.
+pub async fn a_dry_run_counts_what_goes_once(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    lab.quotas(json!({"history": 3})).await;
+    let config = lab.config(json!({})).await;
+    for second in 0..6 {
+        let claimed = lab.running(Some(config.id), at(second)).await;
+        let end = if second == 1 { End::Failed } else { ok() };
+        lab.finish(at(second), &claimed, end).await;
+    }
+    let care = Caretaker {
+        store: lab.store.clone(),
+        clock: Arc::new(SetClock::at(at(10))),
+    };
+    // By their age the successes at 0 and 2 go; by the quota one more, the failure at 1; by what is kept the success
+    // at 3.
+    let retention = Retention {
+        succeeded_seconds: Some(7),
+        keep: Some(2),
+        ..Retention::default()
+    };
+    for dry_run in [true, false] {
+        let plan = PrunePlan {
+            dry_run,
+            pace: 0,
+            ..PrunePlan::of_host(retention)
+        };
+        let report = care.prune(&plan, &|_| {}).await.expect("pruned");
+        assert_eq!(report.executions, 4, "dry run: {dry_run}");
+    }
+    let kept = lab.store.history_count(TENANT).await.expect("counted");
+    assert_eq!(kept, 2);
+}

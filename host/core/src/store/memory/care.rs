@@ -3,10 +3,10 @@
 use super::{Inner, MemoryStore};
 use crate::store::{
     Care, PruneRow, PruneScope, PruneStep, Pruned, StoreError, StoreResult, Tally, TenantQuotas,
-    UsageRow, day_of, rules,
+    UsageRow, rules,
 };
 use horarium_model::execution::{Execution, State};
-use horarium_model::quota::{QuotaHit, QuotaUse, Quotas};
+use horarium_model::quota::{QuotaHit, QuotaUse, Quotas, day_of};
 use horarium_model::retention::Retention;
 use horarium_model::{ConfigId, ExecutionId, TenantId, Timestamp};
 use std::ops::Range;

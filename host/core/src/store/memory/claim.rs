@@ -4,10 +4,10 @@ use super::live::clear_attempt;
 use super::{Inner, RateRow, Row, move_state};
 use crate::store::{
     BreakerRow, Bucket, ClaimRequest, Claimed, Claims, Completion, LaneBound, Lanes, OpenBreaker,
-    RateBound, Running, SUSPECT_AFTER_LOST, day_of, rules,
+    RateBound, Running, SUSPECT_AFTER_LOST, rules,
 };
 use horarium_model::execution::State;
-use horarium_model::quota::{Allowance, Ask, QuotaRoom, Quotas, Spent, minute_of};
+use horarium_model::quota::{Allowance, Ask, QuotaRoom, Quotas, Spent, day_of, minute_of};
 use horarium_model::{ExecutionId, TenantId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
