@@ -144,6 +144,11 @@ pub(crate) fn tenant_quotas<'r>(r: &mut impl Cells<'r>) -> StoreResult<TenantQuo
     })
 }
 
+/// A row of `CONFIG_RETENTIONS`.
+pub(crate) fn config_retention<'r>(r: &mut impl Cells<'r>) -> StoreResult<(ConfigId, Retention)> {
+    Ok((r.int("config_id")?, r.json("retention")?))
+}
+
 /// Rows of usage that are added up into one each.
 pub(crate) struct Folding {
     /// The sums, as rows to add.

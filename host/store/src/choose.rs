@@ -31,6 +31,13 @@ pub(crate) fn lane_bound<'r>(r: &mut impl Cells<'r>) -> StoreResult<LaneBound> {
     })
 }
 
+/// A row of `QUOTAS_SPENT`: what is used.
+pub(crate) fn spent_of<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<Spent> {
+    r.int("id")?;
+    r.opt_text("quotas")?;
+    spent(r, now)
+}
+
 /// A row of `QUOTAS_SPENT`: what is left.
 pub(crate) fn quota_room<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<QuotaRoom> {
     let tenant = r.int("id")?;
@@ -39,7 +46,7 @@ pub(crate) fn quota_room<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreRes
 }
 
 /// The columns of `QUOTAS_SPENT` behind the quotas.
-pub(crate) fn spent<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<Spent> {
+fn spent<'r>(r: &mut impl Cells<'r>, now: Timestamp) -> StoreResult<Spent> {
     let (minute, starts) = (r.opt_int("minute")?, r.number("minute_starts")?);
     Ok(Spent {
         starts: if minute == Some(minute_of(now)) {

@@ -3,6 +3,7 @@
 
 use crate::care::{StateRoom, Usages};
 use crate::columns::{AttemptRow, progress_text};
+use crate::rows::Cells;
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules::{self, Settled};
 use horarium_core::store::{
@@ -10,7 +11,7 @@ use horarium_core::store::{
 };
 use horarium_model::execution::{HttpCall, LogLine, State};
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A running execution as the end of its attempt meets it.
@@ -239,13 +240,20 @@ pub(crate) struct StateWrite {
     pub(crate) value: Option<Vec<u8>>,
 }
 
+/// A key as it is kept.
+struct KeptKey {
+    version: i64,
+    /// In bytes, the key's own among them.
+    size: i64,
+}
+
 /// State of the configs in a batch, as its earlier items leave it.
 #[derive(Default)]
 pub(crate) struct States {
-    versions: HashMap<ConfigId, BTreeMap<String, i64>>,
-    sizes: HashMap<(ConfigId, String), i64>,
+    keys: HashMap<ConfigId, BTreeMap<String, KeptKey>>,
     last: HashMap<ConfigId, i64>,
-    tenants: BTreeSet<TenantId>,
+    /// Whose state is written, each with how much it may have, where that is bounded.
+    writers: BTreeMap<TenantId, Option<u64>>,
     rooms: Vec<StateRoom>,
     pub(crate) writes: Vec<StateWrite>,
 }
@@ -259,10 +267,9 @@ impl States {
                 && let Some(config) = row.config_id
             {
                 states.last.insert(config, row.state_version);
-                let writes = item.state.as_ref().is_some_and(|s| !s.writes.is_empty());
-                states
-                    .tenants
-                    .extend(Some(row.tenant_id).filter(|_| writes));
+                if item.state.as_ref().is_some_and(|s| !s.writes.is_empty()) {
+                    states.writers.insert(row.tenant_id, None);
+                }
             }
         }
         states
@@ -273,53 +280,54 @@ impl States {
         self.last.keys().copied().collect()
     }
 
-    /// Whose state may grow, in order.
-    pub(crate) fn tenants(&self) -> Vec<TenantId> {
-        self.tenants.iter().copied().collect()
-    }
-
-    /// How much it may grow, where that is bounded.
-    pub(crate) fn within(&mut self, rooms: Vec<StateRoom>) {
-        self.rooms = rooms;
-    }
-
-    /// Notes the version a key has, and its size.
-    pub(crate) fn note(&mut self, config: ConfigId, key: String, version: i64, size: i64) {
-        if !self.rooms.is_empty() {
-            self.sizes.insert((config, key.clone()), size);
+    /// Notes a row of `STATE_VERSIONS`: a key that a config has, if it has any, and its tenant's quota.
+    pub(crate) fn note<'r>(&mut self, r: &mut impl Cells<'r>) -> StoreResult<()> {
+        let (config, tenant) = (r.int("config_id")?, r.int("tenant_id")?);
+        let limit = r.opt_number("state_bytes")?;
+        if let Some(of_writer) = self.writers.get_mut(&tenant) {
+            *of_writer = limit;
         }
-        self.versions
-            .entry(config)
-            .or_default()
-            .insert(key, version);
+        if let Some(key) = r.opt_owned("key")? {
+            let (version, size) = (r.int("version")?, r.int("value")?);
+            let kept = KeptKey { version, size };
+            self.keys.entry(config).or_default().insert(key, kept);
+        }
+        Ok(())
+    }
+
+    /// Whose state is written and bounded, and to how much; in order.
+    pub(crate) fn bounded(&self) -> Vec<(TenantId, u64)> {
+        let writers = self.writers.iter();
+        writers
+            .filter_map(|(tenant, limit)| Some((*tenant, (*limit)?)))
+            .collect()
+    }
+
+    /// How much there is of one of those.
+    pub(crate) fn within(&mut self, room: StateRoom) {
+        self.rooms.push(room);
     }
 
     /// Notes what a success writes; what refuses it otherwise.
     fn commit(&mut self, item: &Completion, row: &RunningRow) -> Option<CompletionReceipt> {
         let commit = item.state.as_ref()?;
         let config = row.config_id.filter(|_| !row.orphan)?;
-        let versions = self.versions.entry(config).or_default();
-        let version = |key: &str| versions.get(key).copied().unwrap_or(0);
+        let keys = self.keys.entry(config).or_default();
+        let version = |key: &str| keys.get(key).map_or(0, |kept| kept.version);
         if let Some(message) = rules::state_conflict(&commit.expected, version) {
             return Some(CompletionReceipt::StateConflict(message));
         }
+        let size = |key: &str, value: &Option<Vec<u8>>| {
+            let value = value.as_ref();
+            value.map_or(0, |value| rules::state_size(key, value))
+        };
         let mut rooms = self.rooms.iter_mut();
         if let Some(room) = rooms.find(|room| room.tenant == row.tenant_id) {
-            let new = |key: &str, value: &Option<Vec<u8>>| {
-                value
-                    .as_ref()
-                    .map_or(0, |value| rules::state_size(key, value))
-            };
-            let sizes = &self.sizes;
-            let grows = commit.writes.iter().map(|(key, value)| {
-                let old = sizes.get(&(config, key.clone())).copied().unwrap_or(0);
-                new(key, value) - old
-            });
+            let writes = commit.writes.iter();
+            let grows = writes
+                .map(|(key, value)| size(key, value) - keys.get(key).map_or(0, |kept| kept.size));
             if let Err(hit) = room.grow(grows.sum()) {
                 return Some(CompletionReceipt::StateQuota(hit));
-            }
-            for (key, value) in &commit.writes {
-                self.sizes.insert((config, key.clone()), new(key, value));
             }
         }
         let last = self.last.entry(config).or_default();
@@ -328,9 +336,10 @@ impl States {
             match value {
                 Some(_) => {
                     *last += 1;
-                    versions.insert(key.clone(), *last)
+                    let (version, size) = (*last, size(key, value));
+                    keys.insert(key.clone(), KeptKey { version, size })
                 }
-                None => versions.remove(key),
+                None => keys.remove(key),
             };
             self.writes.push(StateWrite {
                 config,

@@ -4,8 +4,10 @@ use super::end::forget;
 use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use super::{PostgresStore, access, configs, sql};
-use crate::care::{Folding, QuotaColumns, StateRoom, Usages, prune_row, tenant_quotas, usage_row};
-use crate::choose::spent;
+use crate::care::{
+    Folding, QuotaColumns, StateRoom, Usages, config_retention, prune_row, tenant_quotas, usage_row,
+};
+use crate::choose::spent_of;
 use crate::columns::{micros, text};
 use horarium_core::store::{
     Care, FOLD_ROWS, PruneRow, PruneScope, PruneStep, Pruned, StoreError, StoreResult,
@@ -125,10 +127,7 @@ impl Care for PostgresStore {
                     .bind(after.max(0))
                     .bind(i64::from(limit));
                 let rows = reading.fetch_all(connection).await?;
-                let read = |row| -> StoreResult<(ConfigId, Retention)> {
-                    let mut r = Reader::plain(row, "retentions");
-                    Ok((r.int("config_id")?, r.json("retention")?))
-                };
+                let read = |row| config_retention(&mut Reader::plain(row, "retentions"));
                 Ok(rows.iter().map(read).collect::<StoreResult<_>>()?)
             })
         })
@@ -229,7 +228,10 @@ async fn set_retention(
     Ok(())
 }
 
-async fn quotas(connection: &mut PgConnection, tenant: TenantId) -> PgResult<Option<TenantQuotas>> {
+pub(super) async fn quotas(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> PgResult<Option<TenantQuotas>> {
     let row = query(sql::QUOTAS)
         .bind(tenant)
         .fetch_optional(connection)
@@ -275,12 +277,7 @@ async fn quota_use(
         .bind(day_of(now))
         .fetch_optional(&mut *connection)
         .await?;
-    let spent = |row| -> StoreResult<Spent> {
-        let mut r = Reader::plain(row, "tenants");
-        r.int("id")?;
-        r.opt_text("quotas")?;
-        spent(&mut r, now)
-    };
+    let spent = |row| spent_of(&mut Reader::plain(row, "tenants"), now);
     let waiting: i64 = query_scalar(sql::WAITING_OF_TENANT)
         .bind(tenant)
         .bind(i64::MAX)
@@ -326,32 +323,24 @@ pub(super) async fn refuse_config(tx: &mut Tx, tenant: TenantId) -> PgResult<()>
 }
 
 /// Refuses a task type, which was inserted under the tenant's lock, that is one too many.
-pub(super) async fn refuse_type(tx: &mut Tx, tenant: TenantId) -> PgResult<()> {
-    let known = quotas(tx.connection(), tenant).await?;
-    let Some(limit) = known.and_then(|known| known.quotas.plugins) else {
+pub(super) async fn refuse_type(tx: &mut Tx, tenant: TenantId, limit: Option<u64>) -> PgResult<()> {
+    if limit.is_none() {
         return Ok(());
-    };
+    }
     let used = count(tx.connection(), sql::COUNT_TENANT_TYPES, tenant).await?;
     Ok(rules::refuse_beyond(
         "plugins",
-        Some(limit),
+        limit,
         used.saturating_sub(1),
     )?)
 }
 
-/// How much state tenants may have, of those that are bounded, and have; nobody else writes theirs meanwhile.
-pub(super) async fn state_room(tx: &mut Tx, tenants: &[TenantId]) -> PgResult<Vec<StateRoom>> {
-    let mut rooms = Vec::new();
-    for tenant in tenants {
-        let known = quotas(tx.connection(), *tenant).await?;
-        if let Some(limit) = known.and_then(|known| known.quotas.state_bytes) {
-            let locking = query(sql::LOCK_STATE).bind(tenant.to_string());
-            locking.execute(tx.connection()).await?;
-            let used = count(tx.connection(), sql::STATE_BYTES, *tenant).await?;
-            rooms.push(StateRoom::new(*tenant, limit, used));
-        }
-    }
-    Ok(rooms)
+/// How much of its state's quota a tenant has taken; nobody else writes any of it meanwhile.
+pub(super) async fn state_room(tx: &mut Tx, tenant: TenantId, limit: u64) -> PgResult<StateRoom> {
+    let locking = query(sql::LOCK_STATE).bind(tenant.to_string());
+    locking.execute(tx.connection()).await?;
+    let used = count(tx.connection(), sql::STATE_BYTES, tenant).await?;
+    Ok(StateRoom::new(tenant, limit, used))
 }
 
 /// Adds what a batch used to the sums of the day. Each host has rows of its own, so that none waits for another.

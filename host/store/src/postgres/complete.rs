@@ -2,7 +2,7 @@
 
 use super::chain::{self, Ends};
 use super::rows::{Cells as _, Reader};
-use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
+use super::tx::{Fault, PgResult, Tx, query, query_scalar};
 use super::{ahead, breakers, care, end, jsonb, sql};
 use crate::columns::{Measured, STATEMENT_BYTES, micros, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
@@ -316,15 +316,16 @@ async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
 async fn read_states(tx: &mut Tx, mut states: States) -> PgResult<States> {
     let configs = states.configs();
     if !configs.is_empty() {
-        let rooms = care::state_room(tx, &states.tenants()).await?;
-        states.within(rooms);
-        let versions: Vec<(i64, String, i64, i64)> = query_as(sql::STATE_VERSIONS)
+        let rows = query(sql::STATE_VERSIONS)
             .bind(configs)
             .fetch_all(tx.connection())
             .await?;
-        for (config, key, version, size) in versions {
-            states.note(config, key, version, size);
+        for row in &rows {
+            states.note(&mut Reader::plain(row, "task_state"))?;
         }
+    }
+    for (tenant, limit) in states.bounded() {
+        states.within(care::state_room(tx, tenant, limit).await?);
     }
     Ok(states)
 }

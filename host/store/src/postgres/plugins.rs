@@ -104,7 +104,7 @@ pub(super) async fn add_version(
     bytes: &[u8],
 ) -> PgResult<PluginVersion> {
     let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
-    super::care::lock_tenant(tx, tenant, |quotas| quotas.plugins).await?;
+    let limit = super::care::lock_tenant(tx, tenant, |quotas| quotas.plugins).await?;
     let made = query(sql::INSERT_TYPE)
         .bind(tenant)
         .bind(task_type)
@@ -112,7 +112,7 @@ pub(super) async fn add_version(
         .execute(tx.connection())
         .await?;
     if made.rows_affected() > 0 {
-        super::care::refuse_type(tx, tenant).await?;
+        super::care::refuse_type(tx, tenant, limit).await?;
     }
     lock(tx, tenant, task_type, digest).await?;
     match version(tx.connection(), tenant, task_type, digest).await? {

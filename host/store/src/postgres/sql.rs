@@ -623,7 +623,11 @@ statements! {
     // ---- state
     STATE = "SELECT t.key, t.value, t.version FROM task_state t JOIN task_configs c ON c.id = t.config_id \
         WHERE t.config_id = $1 AND c.deleted_at IS NULL ORDER BY t.key";
-    STATE_VERSIONS = "SELECT config_id, key, version, (octet_length(key) + octet_length(value))::bigint FROM task_state WHERE config_id = ANY ($1)";
+    /// Of each config its tenant and that one's quota, with each key it has.
+    STATE_VERSIONS = "SELECT c.id, c.tenant_id, (t.quotas ->> 'state_bytes')::bigint, s.key, s.version, \
+            (octet_length(s.key) + octet_length(s.value))::bigint \
+        FROM task_configs c LEFT JOIN tenants t ON t.id = c.tenant_id \
+        LEFT JOIN task_state s ON s.config_id = c.id WHERE c.id = ANY ($1)";
     SET_STATE = "INSERT INTO task_state (config_id, key, version, updated_at, value) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (config_id, key) DO UPDATE SET version = excluded.version, \
         updated_at = excluded.updated_at, value = excluded.value";

@@ -49,7 +49,9 @@ pub(super) async fn set_state(
             .await?;
         return Ok(());
     };
-    if let Some(room) = care::state_room(tx, &[tenant]).await?.first_mut() {
+    let known = care::quotas(tx.connection(), tenant).await?;
+    if let Some(limit) = known.and_then(|known| known.quotas.state_bytes) {
+        let mut room = care::state_room(tx, tenant, limit).await?;
         let asking = query_scalar(sql::STATE_SIZE).bind(id).bind(key);
         let old: Option<i64> = asking.fetch_optional(tx.connection()).await?;
         room.grow(rules::state_size(key, value) - old.unwrap_or(0))

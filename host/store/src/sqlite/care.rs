@@ -3,8 +3,10 @@
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{SqliteStore, configs, db, deletions, sql};
-use crate::care::{Folding, QuotaColumns, StateRoom, Usages, prune_row, tenant_quotas, usage_row};
-use crate::choose::spent;
+use crate::care::{
+    Folding, QuotaColumns, StateRoom, Usages, config_retention, prune_row, tenant_quotas, usage_row,
+};
+use crate::choose::spent_of;
 use crate::columns::{micros, text};
 use horarium_core::store::{
     Care, FOLD_ROWS, PruneRow, PruneScope, PruneStep, Pruned, StoreError, StoreResult,
@@ -128,12 +130,8 @@ impl Care for SqliteStore {
                     .bind(after.max(0))
                     .bind(limit);
                 let rows = reading.fetch_all(connection).await.map_err(db)?;
-                rows.iter()
-                    .map(|row| {
-                        let mut r = Reader::plain(row, "retentions");
-                        Ok((r.int("config_id")?, r.json("retention")?))
-                    })
-                    .collect()
+                let read = |row| config_retention(&mut Reader::plain(row, "retentions"));
+                rows.iter().map(read).collect()
             })
         })
         .await
@@ -234,7 +232,7 @@ async fn set_retention(
     Ok(())
 }
 
-async fn quotas(
+pub(super) async fn quotas(
     connection: &mut SqliteConnection,
     tenant: TenantId,
 ) -> StoreResult<Option<TenantQuotas>> {
@@ -282,12 +280,7 @@ async fn quota_use(
         .bind(text(&[tenant])?)
         .bind(day_of(now));
     let row = reading.fetch_optional(&mut *connection).await.map_err(db)?;
-    let spent = |row| {
-        let mut r = Reader::plain(row, "tenants");
-        r.int("id")?;
-        r.opt_text("quotas")?;
-        spent(&mut r, now)
-    };
+    let spent = |row| spent_of(&mut Reader::plain(row, "tenants"), now);
     let waiting = sqlx::query(sql::WAITING)
         .bind(tenant)
         .bind(None::<String>)
@@ -333,17 +326,14 @@ pub(super) async fn refuse_type(tx: &mut Tx, tenant: TenantId, name: &str) -> St
     rules::refuse_beyond("plugins", Some(limit), used)
 }
 
-/// How much state tenants may have, of those that are bounded, and have.
-pub(super) async fn state_room(tx: &mut Tx, tenants: &[TenantId]) -> StoreResult<Vec<StateRoom>> {
-    let mut rooms = Vec::new();
-    for tenant in tenants {
-        let known = quotas(tx.read(), *tenant).await?;
-        if let Some(limit) = known.and_then(|known| known.quotas.state_bytes) {
-            let used = count(tx.read(), sql::STATE_BYTES, *tenant).await?;
-            rooms.push(StateRoom::new(*tenant, limit, used));
-        }
-    }
-    Ok(rooms)
+/// How much of its state's quota a tenant has taken.
+pub(super) async fn state_room(
+    tx: &mut Tx,
+    tenant: TenantId,
+    limit: u64,
+) -> StoreResult<StateRoom> {
+    let used = count(tx.read(), sql::STATE_BYTES, tenant).await?;
+    Ok(StateRoom::new(tenant, limit, used))
 }
 
 /// Adds what a batch used to the sums of the day.

@@ -12,7 +12,6 @@ use horarium_model::Timestamp;
 use horarium_model::execution::{HttpCall, LogLine};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sqlx::Row;
 use std::collections::HashMap;
 
 /// Those of the executions that run.
@@ -188,21 +187,16 @@ async fn read_states(tx: &mut Tx, mut states: States) -> StoreResult<States> {
     if configs.is_empty() {
         return Ok(states);
     }
-    let rooms = care::state_room(tx, &states.tenants()).await?;
-    states.within(rooms);
     let rows = sqlx::query(sql::STATE_VERSIONS)
         .bind(text(&configs)?)
         .fetch_all(tx.read())
         .await
         .map_err(db)?;
-    for row in rows {
-        let config = row.try_get(0).map_err(db)?;
-        states.note(
-            config,
-            row.try_get(1).map_err(db)?,
-            row.try_get(2).map_err(db)?,
-            row.try_get(3).map_err(db)?,
-        );
+    for row in &rows {
+        states.note(&mut Reader::plain(row, "task_state"))?;
+    }
+    for (tenant, limit) in states.bounded() {
+        states.within(care::state_room(tx, tenant, limit).await?);
     }
     Ok(states)
 }

@@ -486,8 +486,11 @@ statements! {
     // ---- state
     STATE = "SELECT t.key, t.value, t.version FROM task_state t JOIN task_configs c ON c.id = t.config_id \
         WHERE t.config_id = ?1 AND c.deleted_at IS NULL ORDER BY t.key";
-    STATE_VERSIONS = "SELECT t.config_id, t.key, t.version, length(CAST(t.key AS BLOB)) + length(t.value) FROM json_each(?1) j \
-        CROSS JOIN task_state t ON t.config_id = j.value";
+    /// Of each config its tenant and that one's quota, with each key it has.
+    STATE_VERSIONS = "SELECT c.id, c.tenant_id, t.quotas ->> '$.state_bytes', s.key, s.version, \
+            length(CAST(s.key AS BLOB)) + length(s.value) \
+        FROM json_each(?1) j CROSS JOIN task_configs c ON c.id = j.value \
+        LEFT JOIN tenants t ON t.id = c.tenant_id LEFT JOIN task_state s ON s.config_id = c.id";
     SET_STATE = "INSERT INTO task_state (config_id, key, version, updated_at, value) VALUES (?1, ?2, ?3, ?4, ?5) \
         ON CONFLICT (config_id, key) DO UPDATE SET version = excluded.version, \
         updated_at = excluded.updated_at, value = excluded.value";

@@ -51,7 +51,9 @@ pub(super) async fn set_state(
             .map_err(db)?;
         return Ok(());
     };
-    if let Some(room) = care::state_room(tx, &[tenant]).await?.first_mut() {
+    let known = care::quotas(tx.read(), tenant).await?;
+    if let Some(limit) = known.and_then(|known| known.quotas.state_bytes) {
+        let mut room = care::state_room(tx, tenant, limit).await?;
         let asking = sqlx::query(sql::STATE_SIZE).bind(id).bind(key);
         let row = asking.fetch_optional(tx.read()).await.map_err(db)?;
         let old: Option<i64> = row.map(|row| row.try_get(0)).transpose().map_err(db)?;
