@@ -390,7 +390,7 @@ impl EventStream {
     pub async fn next(&mut self) -> ServiceResult<Vec<Event>> {
         let now = self.cx.clock.now();
         let news = self.look().await?;
-        let vanished = self.vanished(&news).await?;
+        let (vanished, unsettled) = self.vanished(&news).await?;
         let configs = self
             .cx
             .store
@@ -412,10 +412,10 @@ impl EventStream {
         for execution in news.ended.iter().filter(|e| e.state.is_end()) {
             self.ended(now, execution, &mut tell);
         }
-        self.running = news
-            .running
-            .iter()
+        let running = news.running.iter();
+        self.running = running
             .map(|execution| (execution.id, Run::from(execution)))
+            .chain(unsettled)
             .collect();
         let begins = self.begins.at;
         for config in configs.iter().filter(|c| c.updated_at >= begins) {
@@ -442,10 +442,14 @@ impl EventStream {
         Ok(self.cx.store.task_types(self.tenant, &all).await?.items)
     }
 
-    /// What ran at the look before, runs no more, and is not among what ended.
-    async fn vanished(&self, news: &News) -> ServiceResult<Vec<Execution>> {
+    /// What ran at the look before, runs no more, and is not among what ended: as it stands, and what a later look is
+    /// to settle. Of what has ended more may be to come, and little is looked up at once.
+    async fn vanished(
+        &self,
+        news: &News,
+    ) -> ServiceResult<(Vec<Execution>, Vec<(ExecutionId, Run)>)> {
         if news.running.len() >= FOLLOWED as usize {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let known: HashSet<ExecutionId> = news
             .running
@@ -454,12 +458,17 @@ impl EventStream {
             .map(|execution| execution.id)
             .collect();
         let gone = self.running.iter().filter(|(id, _)| !known.contains(id));
-        let gone: Vec<TaskId> = gone.map(|(_, run)| run.task_id).take(LOOKED_UP).collect();
-        let mut found = Vec::new();
-        for task in gone {
-            found.extend(self.cx.store.execution(self.tenant, task).await?);
+        let mut gone: Vec<_> = gone.map(|(id, run)| (*id, *run)).collect();
+        let at_once = match is_full(news.ended.len()) {
+            true => 0,
+            false => gone.len().min(LOOKED_UP),
+        };
+        let mut found = Vec::with_capacity(at_once);
+        for (_, run) in gone.drain(..at_once) {
+            found.extend(self.cx.store.execution(self.tenant, run.task_id).await?);
         }
-        Ok(found)
+        gone.truncate(FOLLOWED as usize);
+        Ok((found, gone))
     }
 
     fn created(
@@ -593,17 +602,17 @@ impl EventStream {
     /// did.
     fn advance(&mut self, now: Timestamp, news: &News, configs: &[TaskConfig]) {
         let began = *self.pass.get_or_insert(now);
-        let full = |len: usize| len >= LIMIT as usize;
         let highest = news.created.last().map_or(0, |last| last.id);
         self.reached.id = self.reached.id.max(highest);
-        self.behind = full(news.created.len()) || full(news.ended.len()) || full(configs.len());
+        self.behind =
+            is_full(news.created.len()) || is_full(news.ended.len()) || is_full(configs.len());
         if self.behind {
             self.told.forget(Timestamp::MIN_UTC);
             if let Some(last) = news.ended.last() {
                 self.reached.ended_at = last.completed_at.unwrap_or(self.reached.ended_at);
                 self.reached.ended_id = last.id;
             }
-            if let Some(last) = configs.last().filter(|_| full(configs.len())) {
+            if let Some(last) = configs.last().filter(|_| is_full(configs.len())) {
                 // Of more at one instant than a look reads, the rest is left out.
                 let stuck = i64::from(last.updated_at <= self.changed_at);
                 self.changed_at =
@@ -630,6 +639,11 @@ impl EventStream {
         (self.reached, self.changed_at) = (self.place.mark(), self.place.at);
         self.pass = None;
     }
+}
+
+/// Whether a look read as much as it may, so that there may be more.
+fn is_full(len: usize) -> bool {
+    len >= LIMIT as usize
 }
 
 fn told(execution: &Execution) -> Result<Value, serde_json::Error> {

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::Request;
 use horarium_core::control::RunControl;
 use horarium_core::service::{Event, EventStream};
+use horarium_core::store::{Queue as _, Release};
 use horarium_model::DEFAULT_TENANT_ID;
 use serde_json::json;
 
@@ -122,6 +123,40 @@ async fn more_than_one_look_reads_is_told_whole() {
     assert!(looks < 10, "{looks}");
     assert_eq!(created, 1200);
     assert_eq!(cancelled, 1200, "all at one instant");
+}
+
+#[tokio::test]
+async fn of_many_that_are_given_back_at_once_all_are_told() {
+    let server = Harness::with_plugin().await;
+    server.task(&json!({"key": "k"})).await;
+    let mut stream = server.follow(DEFAULT_TENANT_ID, None).await;
+    let items: Vec<_> = (0..300).map(|_| json!({"task": "k"})).collect();
+    let batch = json!({ "items": items });
+    let batch = server.post("/v1/executions/batch", &batch).await;
+    batch.expect(202);
+    let mut releases = Vec::new();
+    for _ in 0..3 {
+        let (incarnation, claimed) = server.claim_all().await;
+        releases.extend(claimed.iter().map(|claimed| Release {
+            id: claimed.id,
+            claim: claimed.claim,
+            incarnation,
+            record: None,
+            due_at: None,
+        }));
+    }
+    assert_eq!(releases.len(), 300);
+    kinds(&mut stream).await;
+    let now = at("2026-01-01T00:00:33Z");
+    let given_back = server.store.release(now, releases).await;
+    assert_eq!(given_back.expect("released"), 300);
+    let mut told = 0;
+    for _ in 0..3 {
+        let kinds = kinds(&mut stream).await;
+        assert!(kinds.iter().all(|kind| *kind == "execution.requeued"));
+        told += kinds.len();
+    }
+    assert_eq!(told, 300);
 }
 
 #[tokio::test]
