@@ -1,20 +1,12 @@
-//! What happens to a tenant's tasks, executions and plugins, told as it happens, from every host of the database. Nothing
-//! is written for it: a stream asks what the rows say anyway, once a second, while somebody listens. It can be taken up
-//! again where it was left, by any host: a place is an id of executions and an instant, before which all was told.
-//!
-//! Everything is told at least once. What commits late (ids are given before the commit, instants are those of several
-//! clocks) is found because each look begins a little before the end of the one before.
+//! A stream: what each look finds, and what of it is news.
 
-use super::{Context, ServiceResult};
-use crate::store::{Listing, News, NewsMark, Page};
-use horarium_model::execution::{Progress, SkipReason, State, Trigger};
-use horarium_model::schedule::wire_time;
+use super::event::{Event, ExecutionEvent, TaskEvent};
+use super::told::{Told, What};
+use super::{Context, EventPlace, ServiceResult};
+use crate::store::{News, NewsMark, Page};
+use horarium_model::execution::State;
 use horarium_model::task_type::TaskType;
-use horarium_model::{
-    ConfigId, ErrorKind, Execution, ExecutionId, TaskConfig, TaskId, TenantId, Timestamp,
-};
-use schemars::JsonSchema;
-use serde::Serialize;
+use horarium_model::{Execution, ExecutionId, TaskConfig, TaskId, TenantId, Timestamp};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -22,291 +14,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 const OVERLAP: chrono::Duration = chrono::Duration::seconds(3);
 /// Rows of a kind that one look reads.
 const LIMIT: u32 = 500;
-/// What was told lately and is remembered so that it is not told again; beyond that, looks reach back no further than to
-/// what was told last.
-const REMEMBERED: usize = 50_000;
 /// Running executions that are followed; when a tenant has more, what vanishes among them is told by its end alone.
 const FOLLOWED: u32 = 10_000;
 /// Executions that stopped running without an end, looked up in one look.
 const LOOKED_UP: usize = 200;
-
-/// A place in the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventPlace {
-    id: ExecutionId,
-    at: Timestamp,
-}
-
-impl EventPlace {
-    /// The opaque text form.
-    pub fn to_text(self) -> String {
-        format!("{:x}-{:x}", self.id, self.at.timestamp_micros())
-    }
-
-    /// Where the reading of executions begins.
-    fn mark(self) -> NewsMark {
-        NewsMark {
-            id: self.id,
-            ended_at: self.at,
-            ended_id: 0,
-        }
-    }
-
-    /// Reads the text form.
-    pub fn parse(text: &str) -> Option<Self> {
-        let number = |part: &str| {
-            let plain = !part.starts_with(['+', '-']);
-            i64::from_str_radix(part, 16).ok().filter(|_| plain)
-        };
-        let (id, at) = text.split_once('-')?;
-        Some(Self {
-            id: number(id)?,
-            at: Timestamp::from_timestamp_micros(number(at)?)?,
-        })
-    }
-}
-
-/// What happened to what.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Event {
-    /// What: `execution.created`, `execution.started`, `execution.retry`, `execution.requeued`, `execution.finished`,
-    /// `execution.cancelled`, `execution.skipped`, `task.created`, `task.changed`, `task.paused`, `plugin.changed` or
-    /// `plugin.activated`.
-    pub kind: &'static str,
-    /// Where the stream goes on after this.
-    pub place: EventPlace,
-    /// The execution, task or type as it stands.
-    pub data: Value,
-}
-
-/// Every kind of event.
-pub const EVENT_KINDS: &[&str] = &[
-    "execution.created",
-    "execution.started",
-    "execution.retry",
-    "execution.requeued",
-    "execution.finished",
-    "execution.cancelled",
-    "execution.skipped",
-    "task.created",
-    "task.changed",
-    "task.paused",
-    "plugin.changed",
-    "plugin.activated",
-];
-
-/// An execution, as events tell of it.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct ExecutionEvent {
-    /// Public id.
-    pub task_id: TaskId,
-    /// Row id.
-    pub id: ExecutionId,
-    /// The task; null when it is gone.
-    pub config_id: Option<ConfigId>,
-    /// Registered name of the plugin.
-    pub task_type: String,
-    /// Where it stands.
-    pub state: State,
-    /// What brought it about.
-    pub trigger: Trigger,
-    /// Attempts used so far.
-    pub attempt: u32,
-    /// Attempts allowed.
-    pub max_attempts: u32,
-    /// True for `succeeded`, false for `failed` and `cancelled`, null otherwise.
-    pub is_success: Option<bool>,
-    /// Class of the last failure.
-    pub error_kind: Option<ErrorKind>,
-    /// One line about it.
-    pub error_message: Option<String>,
-    /// Why it was skipped.
-    pub skip_reason: Option<SkipReason>,
-    /// The instant the schedule meant.
-    #[serde(with = "wire_time::option")]
-    #[schemars(with = "Option<Timestamp>")]
-    pub slot: Option<Timestamp>,
-    /// When it may start.
-    #[serde(with = "wire_time::option")]
-    #[schemars(with = "Option<Timestamp>")]
-    pub due_at: Option<Timestamp>,
-    /// When it was enqueued.
-    #[serde(with = "wire_time")]
-    #[schemars(with = "Timestamp")]
-    pub created_at: Timestamp,
-    /// Start of the last attempt.
-    #[serde(with = "wire_time::option")]
-    #[schemars(with = "Option<Timestamp>")]
-    pub started_at: Option<Timestamp>,
-    /// End of the last attempt.
-    #[serde(with = "wire_time::option")]
-    #[schemars(with = "Option<Timestamp>")]
-    pub completed_at: Option<Timestamp>,
-    /// Duration of the last attempt.
-    pub duration_seconds: Option<f64>,
-    /// Latest progress report.
-    pub progress: Option<Progress>,
-}
-
-impl From<&Execution> for ExecutionEvent {
-    fn from(execution: &Execution) -> Self {
-        let e = execution.clone();
-        Self {
-            task_id: e.task_id,
-            id: e.id,
-            config_id: e.config_id,
-            task_type: e.task_type,
-            state: e.state,
-            trigger: e.trigger,
-            attempt: e.attempt,
-            max_attempts: e.max_attempts,
-            is_success: e.is_success,
-            error_kind: e.error_kind,
-            error_message: e.error_message,
-            skip_reason: e.skip_reason,
-            slot: e.slot,
-            due_at: e.due_at,
-            created_at: e.created_at,
-            started_at: e.started_at,
-            completed_at: e.completed_at,
-            duration_seconds: e.duration_seconds,
-            progress: e.progress,
-        }
-    }
-}
-
-/// A task, as events tell of it.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct TaskEvent {
-    /// Row id.
-    pub id: ConfigId,
-    /// Its slug.
-    pub key: Option<String>,
-    /// For people.
-    pub name: String,
-    /// The plugin's registered name.
-    pub task_type: String,
-    /// Rises by one with every change.
-    pub version: i64,
-    /// No new slots while true.
-    pub paused: bool,
-    /// Why.
-    pub pause_reason: Option<String>,
-    /// When the next slot fires.
-    #[serde(with = "wire_time::option")]
-    #[schemars(with = "Option<Timestamp>")]
-    pub next_fire_at: Option<Timestamp>,
-    /// When it was last changed.
-    #[serde(with = "wire_time")]
-    #[schemars(with = "Timestamp")]
-    pub updated_at: Timestamp,
-}
-
-impl From<&TaskConfig> for TaskEvent {
-    fn from(config: &TaskConfig) -> Self {
-        Self {
-            id: config.id,
-            key: config.spec.key.clone(),
-            name: config.spec.name.clone(),
-            task_type: config.spec.task_type.clone(),
-            version: config.version,
-            paused: config.spec.paused,
-            pause_reason: config.spec.pause_reason.clone(),
-            next_fire_at: config.schedule_state.next_fire_at,
-            updated_at: config.updated_at,
-        }
-    }
-}
-
-/// Streams of events.
-#[derive(Clone)]
-pub struct Events(pub(super) Context);
-
-impl Events {
-    /// A stream of a tenant's events: from `after` on, else from now.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn follow(
-        &self,
-        tenant: TenantId,
-        after: Option<EventPlace>,
-    ) -> ServiceResult<EventStream> {
-        let now = self.0.clock.now();
-        let place = match after {
-            Some(place) => place,
-            None => {
-                let newest = Page::first(1);
-                let filter = crate::store::ExecutionFilter::default();
-                let Listing { items, .. } =
-                    self.0.store.executions(tenant, &filter, &newest).await?;
-                EventPlace {
-                    id: items.first().map_or(0, |newest| newest.id),
-                    at: now,
-                }
-            }
-        };
-        let mut stream = EventStream {
-            cx: self.0.clone(),
-            tenant,
-            place,
-            reached: place.mark(),
-            changed_at: place.at,
-            pass: None,
-            begins: place,
-            looks: VecDeque::new(),
-            running: HashMap::new(),
-            types: HashMap::new(),
-            told: Told::default(),
-            behind: false,
-        };
-        stream.take_stock(after.is_some()).await?;
-        Ok(stream)
-    }
-}
-
-/// What was told, so that it is not told again.
-#[derive(Debug, Default)]
-struct Told {
-    what: HashSet<What>,
-    when: VecDeque<(Timestamp, What)>,
-}
-
-/// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum What {
-    Created(ExecutionId),
-    /// With its attempt, and how often it was lost.
-    Started(ExecutionId, u32, u32),
-    Ended(ExecutionId),
-    Task(ConfigId, i64),
-    Type(String, i64),
-}
-
-impl Told {
-    /// True the first time.
-    fn first(&mut self, now: Timestamp, what: What) -> bool {
-        let first = self.what.insert(what.clone());
-        if first {
-            self.when.push_back((now, what));
-        }
-        first
-    }
-
-    /// It may happen once more.
-    fn take_back(&mut self, what: &What) {
-        self.what.remove(what);
-    }
-
-    fn forget(&mut self, before: Timestamp) {
-        while let Some((at, _)) = self.when.front()
-            && (*at < before || self.when.len() > REMEMBERED)
-            && let Some((_, what)) = self.when.pop_front()
-        {
-            self.what.remove(&what);
-        }
-    }
-}
 
 /// An attempt that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,8 +66,25 @@ pub struct EventStream {
 }
 
 impl EventStream {
+    pub(super) fn at(cx: Context, tenant: TenantId, place: EventPlace) -> Self {
+        Self {
+            cx,
+            tenant,
+            place,
+            reached: place.mark(),
+            changed_at: place.at,
+            pass: None,
+            begins: place,
+            looks: VecDeque::new(),
+            running: HashMap::new(),
+            types: HashMap::new(),
+            told: Told::default(),
+            behind: false,
+        }
+    }
+
     /// What stands already is no news; for a stream that was left, only what is older than the place it was left at.
-    async fn take_stock(&mut self, resumed: bool) -> ServiceResult<()> {
+    pub(super) async fn take_stock(&mut self, resumed: bool) -> ServiceResult<()> {
         let since = self.begins.at;
         for of_type in self.types().await? {
             if !resumed || of_type.updated_at < since {
@@ -629,7 +357,7 @@ impl EventStream {
             self.looks.pop_front();
         }
         self.place.at = self.place.at.max(late);
-        if self.told.when.len() > REMEMBERED {
+        if self.told.is_too_much() {
             self.place = EventPlace {
                 id: self.reached.id,
                 at: began,
