@@ -1,128 +1,18 @@
-//! Who asks: tokens, told apart by their hashes, kept in memory as long as the store is known not to have changed
-//! its mind.
+//! Tells tokens apart, and tenants by their names.
 
+use super::Caller;
+use super::secret::{is_hash_of, parse};
 use crate::clock::Clock;
-use crate::executor::TRUST;
 use crate::store::{Store, StoreError, StoreResult, Token, TokenId};
 use crate::wake::Wakes;
-use horarium_model::access::{Permission, Role};
 use horarium_model::{TenantId, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-/// What every token begins with, so that scanners of leaked secrets can tell one.
-const PREFIX: &str = "hor_";
-/// Hexadecimal digits of a token's secret: 256 bits.
-const SECRET_DIGITS: usize = 64;
 /// Tokens and tenants kept in memory; when there are more, all are read anew.
 const KEPT: usize = 10_000;
 /// How exact the last use of a token is.
 const USE_NOTED_EVERY: chrono::Duration = chrono::Duration::seconds(60);
-
-/// How fresh what a host knows of tokens and tenants is: it holds while the last heartbeat that told so is young, and
-/// until somebody says that it changed.
-#[derive(Debug, Default)]
-pub struct Freshness(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    epoch: Option<i64>,
-    generation: u64,
-    confirmed: Option<Duration>,
-}
-
-impl Freshness {
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A heartbeat sent at `sent` (monotonic) brought this epoch.
-    pub fn confirm(&self, epoch: i64, sent: Duration) {
-        let mut known = self.known();
-        if known.epoch.replace(epoch) != Some(epoch) {
-            known.generation += 1;
-        }
-        known.confirmed = known.confirmed.max(Some(sent));
-    }
-
-    /// Tokens or tenants changed, here or on another host.
-    pub fn changed(&self) {
-        self.known().generation += 1;
-    }
-
-    /// What is read from now on belongs to this generation.
-    fn generation(&self) -> u64 {
-        self.known().generation
-    }
-
-    /// Whether what was read in a generation still holds.
-    fn holds(&self, generation: u64, now: Duration) -> bool {
-        let known = self.known();
-        let young = |sent: Duration| now.saturating_sub(sent) <= TRUST;
-        known.generation == generation && known.confirmed.is_some_and(young)
-    }
-}
-
-/// Who asks, and what they may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The token; none = the one in the host's data directory.
-    pub token: Option<TokenId>,
-    /// Its name.
-    pub name: String,
-    /// What it may do at most.
-    pub role: Role,
-    /// Of that, only this; none = all.
-    pub scope: Option<Vec<Permission>>,
-    /// Its tenant, by id and name; none = it names one with each request.
-    pub tenant: Option<(TenantId, String)>,
-    /// It is good before this instant only.
-    pub expires_at: Option<Timestamp>,
-}
-
-impl Caller {
-    /// Whoever may read the data directory of a host.
-    pub fn of_this_host() -> Self {
-        Self {
-            token: None,
-            name: "admin-token".to_owned(),
-            role: Role::HostAdmin,
-            scope: None,
-            tenant: None,
-            expires_at: None,
-        }
-    }
-
-    fn of(token: &Token) -> Self {
-        let name = token.tenant.clone().unwrap_or_default();
-        Self {
-            token: Some(token.id),
-            name: token.name.clone(),
-            role: token.role,
-            scope: token.scope.clone(),
-            tenant: token.tenant_id.map(|id| (id, name)),
-            expires_at: token.expires_at,
-        }
-    }
-
-    /// Whether it may.
-    pub fn may(&self, permission: Permission) -> bool {
-        let in_scope = |scope: &Vec<Permission>| scope.contains(&permission);
-        self.role.may(permission) && self.scope.as_ref().is_none_or(in_scope)
-    }
-
-    /// All that it may.
-    pub fn permissions(&self) -> Vec<Permission> {
-        let all = Permission::ALL.iter().copied();
-        all.filter(|permission| self.may(*permission)).collect()
-    }
-
-    /// How the audit log and `created_by` name it.
-    pub fn actor(&self) -> String {
-        self.name.clone()
-    }
-}
 
 /// Why a token is not taken.
 #[derive(Debug)]
@@ -289,41 +179,16 @@ impl Gate {
     }
 }
 
-/// A new secret, as hex.
-pub fn new_secret() -> String {
-    let random: [u8; SECRET_DIGITS / 2] = rand::random();
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What of a secret is kept.
-pub fn hash_of(secret: &str) -> String {
-    blake3::hash(secret.as_bytes()).to_hex().to_string()
-}
-
-/// A token's text: the only time its secret is seen.
-pub fn text_of(id: TokenId, secret: &str) -> String {
-    format!("{PREFIX}{id}_{secret}")
-}
-
-/// In the same time whatever the secret (`blake3::Hash` compares so).
-fn is_hash_of(hash: &str, secret: &str) -> bool {
-    blake3::Hash::from_hex(hash).is_ok_and(|hash| hash == blake3::hash(secret.as_bytes()))
-}
-
-fn parse(text: &str) -> Option<(TokenId, &str)> {
-    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-    let fits = secret.len() == SECRET_DIGITS && secret.bytes().all(|b| b.is_ascii_hexdigit());
-    let digits = id.len() <= 16 && id.bytes().all(|b| b.is_ascii_digit());
-    (fits && digits).then_some(())?;
-    Some((id.parse().ok()?, secret))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::secret::{hash_of, new_secret, text_of};
     use super::*;
+    use crate::executor::TRUST;
     use crate::store::memory::MemoryStore;
     use crate::store::{Access as _, NewToken};
+    use horarium_model::access::Role;
     use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+    use std::time::Duration;
 
     #[derive(Default)]
     struct TestClock {
@@ -496,14 +361,5 @@ mod tests {
             assert!(lab.is_known(&text, true).await);
             assert_eq!(noted().await, Some(seen));
         }
-    }
-
-    #[test]
-    fn a_scope_narrows_a_role() {
-        let mut caller = Caller::of_this_host();
-        assert_eq!(caller.permissions(), Permission::ALL);
-        caller.role = Role::Trigger;
-        caller.scope = Some(vec![Permission::TasksTrigger, Permission::TasksWrite]);
-        assert_eq!(caller.permissions(), [Permission::TasksTrigger]);
     }
 }
