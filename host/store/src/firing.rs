@@ -204,7 +204,6 @@ impl<'a> FirePlan<'a> {
         let firing = Firing::decide(order, open, position.live, backlogs);
         let mut receipt = FireReceipt {
             applied: true,
-            skipped: firing.skipped,
             skips: firing.skips,
             ..FireReceipt::default()
         };

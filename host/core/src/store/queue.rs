@@ -199,12 +199,18 @@ pub struct FireReceipt {
     pub applied: bool,
     /// Executions inserted.
     pub enqueued: Vec<TaskId>,
-    /// Slots that were skipped, for whatever reason.
-    pub skipped: u64,
-    /// The same by reason, in the order of the slots.
+    /// How many slots were skipped for what reason, in the order of the slots.
     pub skips: Vec<(SkipReason, u64)>,
     /// Running executions that were asked to stop (`cancel_running`).
     pub cancel_requested: Vec<TaskId>,
+}
+
+impl FireReceipt {
+    /// How many slots were skipped, for whatever reason.
+    pub fn skipped(&self) -> u64 {
+        let counts = self.skips.iter().map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
+    }
 }
 
 /// What [`Queue::sweep_due`] moved.

@@ -142,9 +142,7 @@ pub struct Firing {
     pub steps: Vec<FireStep>,
     /// The streak that stays open.
     pub open_skip: Option<SkipStreak>,
-    /// Slots skipped by this order.
-    pub skipped: u64,
-    /// The same by reason.
+    /// Slots skipped by this order, by reason.
     pub skips: Vec<(SkipReason, u64)>,
 }
 
@@ -213,7 +211,6 @@ impl Firing {
 
     fn skip(&mut self, streak: SkipStreak) {
         let count = u64::try_from(streak.count).unwrap_or(0);
-        self.skipped = self.skipped.saturating_add(count);
         match self.skips.iter_mut().find(|(r, _)| *r == streak.reason) {
             Some((_, skipped)) => *skipped = skipped.saturating_add(count),
             None => self.skips.push((streak.reason, count)),

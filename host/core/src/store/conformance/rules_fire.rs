@@ -139,7 +139,7 @@ pub async fn a_skip_streak_grows_and_is_written_when_a_slot_fires(store: Arc<dyn
     for slot in [600, 1200, 1800] {
         let order = lab.order(config.id, &[slot], Overlap::Skip).await;
         let receipt = lab.fire(at(slot), order).await;
-        assert_eq!((receipt.applied, receipt.skipped), (true, 1));
+        assert_eq!((receipt.applied, receipt.skipped()), (true, 1));
         assert!(receipt.enqueued.is_empty());
     }
     let open = lab.read(config.id).await.schedule_state.open_skip;
@@ -175,7 +175,7 @@ pub async fn another_reason_closes_the_streak(store: Arc<dyn Store>) {
     order.plan.skipped = Some(streak(SkipReason::Missed, 600, 1200, 2));
     order.skip_all = Some(SkipReason::TypeDisabled);
     let receipt = lab.fire(at(1800), order).await;
-    assert_eq!(receipt.skipped, 3);
+    assert_eq!(receipt.skipped(), 3);
     let rows = lab.skipped(config.id).await;
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].skip_reason, Some(SkipReason::Missed));
@@ -186,7 +186,7 @@ pub async fn another_reason_closes_the_streak(store: Arc<dyn Store>) {
     let mut order = lab.order(config.id, &[4200], Overlap::Skip).await;
     order.plan.skipped = Some(streak(SkipReason::Missed, 2400, 3600, 3));
     let receipt = lab.fire(at(4200), order).await;
-    assert_eq!((receipt.skipped, receipt.enqueued.len()), (3, 1));
+    assert_eq!((receipt.skipped(), receipt.enqueued.len()), (3, 1));
     let rows = lab.skipped(config.id).await;
     let counts: Vec<_> = rows.iter().map(|r| r.slot_count).collect();
     assert_eq!(counts, [Some(2), Some(1), Some(3)]);
@@ -201,7 +201,7 @@ pub async fn an_order_may_skip_everything(store: Arc<dyn Store>) {
     order.plan.made_up_all = true;
     order.skip_all = Some(SkipReason::BacklogCap);
     let receipt = lab.fire(at(1200), order).await;
-    assert_eq!((receipt.skipped, receipt.enqueued.len()), (2, 0));
+    assert_eq!((receipt.skipped(), receipt.enqueued.len()), (2, 0));
     let state = lab.read(config.id).await.schedule_state;
     assert_eq!(
         state.open_skip,
@@ -297,7 +297,7 @@ pub async fn made_up_slots_queue_one_behind_another(store: Arc<dyn Store>) {
         order.plan.made_up_all = true;
         let receipt = lab.fire(at(1800), order.clone()).await;
         assert_eq!(receipt.enqueued, order.task_ids, "{overlap:?}");
-        assert_eq!(receipt.skipped, 0);
+        assert_eq!(receipt.skipped(), 0);
         lab.finish(at(1801), &claimed, ok()).await;
         for task_id in order.task_ids {
             lab.cancel(at(1801), task_id).await;

@@ -119,7 +119,6 @@ impl Inner {
         let firing = Firing::decide(order, state.open_skip.clone(), live, &mut backlogs);
         let mut receipt = FireReceipt {
             applied: true,
-            skipped: firing.skipped,
             skips: firing.skips.clone(),
             ..FireReceipt::default()
         };
