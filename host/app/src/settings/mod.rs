@@ -3,6 +3,7 @@
 
 mod alerts;
 mod docs;
+mod log;
 mod otlp;
 mod read;
 mod table;

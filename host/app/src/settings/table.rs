@@ -3,7 +3,7 @@
 use super::read::Raw;
 use super::{
     AlertSecret, AlertSettings, Durability, LogFormat, OtlpSettings, PoolingSetting,
-    PostgresSettings, Settings,
+    PostgresSettings, Settings, log,
 };
 use horarium_core::secrets::SecretKey;
 use horarium_model::alert::AlertEvent;
@@ -150,8 +150,8 @@ table! {
         "Log lines on stderr for people (`text`) or as one JSON object a line (`json`).",
         |s, raw| raw.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]).map(|v| s.log_format = v);
     "log.level", "info",
-        "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,horarium_core=debug`.",
-        |s, raw| set_log_level(s, raw);
+        "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,horarium_core=debug`; without a level by itself, what no directive names is not logged.",
+        |s, raw| log::level(raw).map(|v| s.log_level = v);
     "retention.succeeded_days", "for ever",
         "How many days executions that succeeded are kept, with their attempts, logs and requests.",
         |s, raw| raw.integer(1, 36_500).map(|v| s.retention.succeeded_seconds = Some(v * 86_400));
@@ -369,18 +369,6 @@ fn set_host_name(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
         return Err("must have at most 200 characters and no control characters".to_owned());
     }
     settings.host_name = name;
-    Ok(())
-}
-
-fn set_log_level(settings: &mut Settings, raw: &Raw<'_>) -> Result<(), String> {
-    let text = raw.text()?;
-    tracing_subscriber::EnvFilter::try_new(&text).map_err(|e| {
-        format!(
-            "is `{}`, which tracing does not take: {e}",
-            one_line(&text, 60)
-        )
-    })?;
-    settings.log_level = text;
     Ok(())
 }
 

@@ -75,6 +75,10 @@ fn refusals_name_the_setting_and_what_would_be_right() {
         ),
         ("[limits]\nfuel = 0", ["limits.fuel", "from 1"]),
         (
+            "[log]\nlevel = \"loud and clear\"",
+            ["log.level", "neither a level"],
+        ),
+        (
             "[limits]\nmemory_bytes = \"5 GiB\"",
             ["limits.memory_bytes", "4294967296"],
         ),
