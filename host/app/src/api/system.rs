@@ -3,7 +3,7 @@
 use super::ApiState;
 use super::error::ApiError;
 use super::query::{NoParams, Params, cursor_text};
-use crate::telemetry::{ExecutorFigures, QueueFigures};
+use crate::telemetry::{ExecutorFigures, Figures, QueueFigures};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -57,28 +57,23 @@ pub(super) async fn readyz(State(api): Api, _: NoParams) -> Result<Json<Value>, 
 
 /// OpenMetrics.
 pub(super) async fn metrics(State(api): Api, _: NoParams) -> Result<Response, ApiError> {
-    let metrics = &api.metrics;
-    let figures = QueueFigures {
-        counts: api.store.queue_counts().await?,
-        heads: api.services.executions.waiting_heads().await?,
-        next_due: api.store.next_due().await?,
-    };
-    metrics.queue(api.clock.now(), &figures);
-    if let Some(executor) = &api.executor {
-        metrics.executor(ExecutorFigures {
+    let figures = Figures {
+        queue: QueueFigures {
+            counts: api.store.queue_counts().await?,
+            heads: api.services.executions.waiting_heads().await?,
+            next_due: api.store.next_due().await?,
+        },
+        executor: api.executor.as_ref().map(|executor| ExecutorFigures {
             running: executor.running().len(),
             slots: executor.slots(),
             heartbeat_age: executor.heartbeat_age(),
-        });
-    }
-    if let Some(probe) = &api.engine {
-        metrics.engine(&probe());
-    }
-    if let Some(probe) = &api.database {
-        metrics.database(probe());
-    }
-    let text = metrics
-        .encode()
+        }),
+        engine: api.engine.as_ref().map(|probe| probe()),
+        database: api.database.as_ref().map(|probe| probe()),
+    };
+    let text = api
+        .metrics
+        .scrape(api.clock.now(), &figures)
         .map_err(|e| ApiError::internal(e.to_string()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

@@ -13,8 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
 use std::collections::HashMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What one host counts. Labels are words of the contract, routes and operations of this program, and a bounded
@@ -32,6 +32,7 @@ pub struct Metrics {
     sandbox: Sandbox,
     told: Told,
     tracer: OnceLock<Tracer>,
+    scraping: Mutex<()>,
 }
 
 /// Figures of the sandbox at a scrape.
@@ -79,6 +80,19 @@ pub struct ExecutorFigures {
     pub slots: u32,
     /// How long ago the store last heard from this host and answered.
     pub heartbeat_age: Duration,
+}
+
+/// What is looked up at a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Of the queue.
+    pub queue: QueueFigures,
+    /// Of the executor, where there is one.
+    pub executor: Option<ExecutorFigures>,
+    /// Of the sandbox, where there is one.
+    pub engine: Option<EngineFigures>,
+    /// Of the connections to the database.
+    pub database: Option<DatabaseFigures>,
 }
 
 /// Connections to the database at a scrape.
@@ -477,6 +491,7 @@ impl Metrics {
             sandbox,
             told,
             tracer: OnceLock::new(),
+            scraping: Mutex::default(),
         }
     }
 
@@ -485,11 +500,23 @@ impl Metrics {
         let _ = self.tracer.set(tracer);
     }
 
-    /// The text for scrapers.
+    /// The text for scrapers, with what was looked up for it at `now`. One at a time: another scrape would clear what
+    /// this one is about to tell.
     ///
     /// # Errors
     /// None in practice: writing to memory does not fail.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub fn scrape(&self, now: Timestamp, figures: &Figures) -> Result<String, std::fmt::Error> {
+        let _alone = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.queue(now, &figures.queue);
+        if let Some(executor) = &figures.executor {
+            self.executor(executor);
+        }
+        if let Some(engine) = &figures.engine {
+            self.sandbox.set(engine);
+        }
+        if let Some(database) = &figures.database {
+            self.database(database);
+        }
         self.exports();
         self.sheet.encode()
     }
@@ -513,10 +540,6 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn engine(&self, figures: &EngineFigures) {
-        self.sandbox.set(figures);
-    }
-
     pub(crate) fn http(&self, method: &str, route: Label, status: u16, took: Duration) {
         const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
         let method = KNOWN.iter().find(|known| **known == method);
@@ -527,7 +550,7 @@ impl Metrics {
         duration.observe([method, route], took.as_secs_f64());
     }
 
-    pub(crate) fn queue(&self, now: Timestamp, figures: &QueueFigures) {
+    fn queue(&self, now: Timestamp, figures: &QueueFigures) {
         let counts = &figures.counts;
         for (state, count) in [
             ("scheduled", counts.scheduled),
@@ -566,7 +589,7 @@ impl Metrics {
         self.told.pings.inc([Label::Word(outcome)]);
     }
 
-    pub(crate) fn executor(&self, figures: ExecutorFigures) {
+    fn executor(&self, figures: &ExecutorFigures) {
         self.hosts.running.set(whole(figures.running as u64));
         self.hosts.slots.set(i64::from(figures.slots));
         self.hosts
@@ -574,7 +597,7 @@ impl Metrics {
             .set(figures.heartbeat_age.as_secs_f64());
     }
 
-    pub(crate) fn database(&self, figures: DatabaseFigures) {
+    fn database(&self, figures: &DatabaseFigures) {
         for (state, count) in [("busy", figures.busy), ("idle", figures.idle)] {
             let connections = &self.store.connections;
             connections.with([Label::Word(state)], |gauge| {

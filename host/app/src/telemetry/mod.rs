@@ -10,7 +10,9 @@ mod spans;
 mod tests;
 
 pub(crate) use labels::Label;
-pub use metrics::{DatabaseFigures, EngineFigures, ExecutorFigures, Metrics, QueueFigures};
+pub use metrics::{
+    DatabaseFigures, EngineFigures, ExecutorFigures, Figures, Metrics, QueueFigures,
+};
 pub(crate) use otlp::Export;
 
 use crate::settings::{LogFormat, Settings};

@@ -119,9 +119,11 @@ pub(super) fn text(value: impl Into<String>) -> Value {
     json!({"stringValue": value.into()})
 }
 
-/// A whole number as OTLP writes it: as a text, since JSON has no 64 bits.
+/// A whole number as OTLP writes it: as a text, since JSON has no 64 bits. It has no larger ones: a collector refuses
+/// the whole batch for one.
 pub(super) fn whole(value: impl Into<i128>) -> Value {
-    json!({"intValue": value.into().to_string()})
+    let fits = value.into().clamp(i64::MIN.into(), i64::MAX.into());
+    json!({"intValue": fits.to_string()})
 }
 
 fn resource(settings: &Settings) -> Value {
@@ -320,7 +322,8 @@ mod tests {
             request["resourceLogs"][0]["scopeLogs"][0]["logRecords"],
             json!([1])
         );
-        assert_eq!(whole(u64::MAX), json!({"intValue": "18446744073709551615"}));
+        assert_eq!(whole(-7_i64), json!({"intValue": "-7"}));
+        assert_eq!(whole(u64::MAX), json!({"intValue": "9223372036854775807"}));
     }
 
     #[tokio::test]

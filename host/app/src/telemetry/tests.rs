@@ -1,6 +1,5 @@
 //! The exposition is valid, every metric is documented, and the dashboard asks for nothing else.
 
-use super::metrics::{DatabaseFigures, EngineFigures, ExecutorFigures, QueueFigures};
 use super::*;
 use horarium_core::observe::{Observer, Recorded};
 use horarium_core::store::{BacklogOf, QueueCounts, TakenOver, WaitingHead};
@@ -59,33 +58,43 @@ fn heard() -> Metrics {
     metrics.http("BREW", Label::Word("none"), 405, moment);
     metrics.alert(AlertEvent::MissedRuns, "sent");
     metrics.pinged(false);
-    metrics.engine(&EngineFigures::default());
-    metrics.executor(ExecutorFigures {
-        running: 1,
-        slots: 8,
-        heartbeat_age: moment,
-    });
-    metrics.database(DatabaseFigures {
-        busy: 1,
-        idle: 2,
-        most: 16,
-    });
-    let at = |seconds| Timestamp::from_timestamp(seconds, 0).expect("in range");
-    let head = |task_type: &str, due| WaitingHead {
+    metrics
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_timestamp(seconds, 0).expect("in range")
+}
+
+fn head(task_type: &str, due: i64) -> WaitingHead {
+    WaitingHead {
         tenant_id: 1,
         task_type: task_type.to_owned(),
         task_id: TaskId::nil(),
         due_at: at(due),
-    };
-    metrics.queue(
-        at(100),
-        &QueueFigures {
+    }
+}
+
+/// A scrape at second 100 that finds everything there is.
+fn scraped(metrics: &Metrics) -> String {
+    let figures = Figures {
+        queue: QueueFigures {
             counts: QueueCounts::default(),
             heads: vec![head("one", 40), head("one", 70), head("five", 99)],
             next_due: Some(at(98)),
         },
-    );
-    metrics
+        executor: Some(ExecutorFigures {
+            running: 1,
+            slots: 8,
+            heartbeat_age: Duration::from_millis(3),
+        }),
+        engine: Some(EngineFigures::default()),
+        database: Some(DatabaseFigures {
+            busy: 1,
+            idle: 2,
+            most: 16,
+        }),
+    };
+    metrics.scrape(at(100), &figures).expect("encodes")
 }
 
 /// A sample: its name, its labels, its value.
@@ -205,7 +214,7 @@ fn hold_to_buckets(name: &str, samples: &[Sample]) {
 #[test]
 fn the_exposition_is_valid_and_tells_every_metric() {
     let metrics = heard();
-    let text = metrics.encode().expect("encodes");
+    let text = scraped(&metrics);
     let families = parse(&text);
     let lines = &metrics.sheet().lines;
     for line in lines {
@@ -228,7 +237,7 @@ fn the_exposition_is_valid_and_tells_every_metric() {
 
 #[test]
 fn task_types_beyond_the_cap_count_as_one() {
-    let families = parse(&heard().encode().expect("encodes"));
+    let families = parse(&scraped(&heard()));
     let mut attempts: Vec<(&str, &str, f64)> = families["horarium_attempts"]
         .1
         .iter()
@@ -258,14 +267,29 @@ fn task_types_beyond_the_cap_count_as_one() {
 #[test]
 fn a_type_whose_queue_is_empty_again_is_not_told() {
     let metrics = heard();
-    let now = Timestamp::from_timestamp(200, 0).expect("in range");
-    metrics.queue(now, &QueueFigures::default());
-    let text = metrics.encode().expect("encodes");
+    scraped(&metrics);
+    let text = metrics.scrape(at(200), &Figures::default());
+    let text = text.expect("encodes");
     assert!(!text.contains("horarium_queue_oldest_seconds"), "{text}");
     assert!(
         text.contains("horarium_schedule_overdue_seconds 0.0\n"),
         "{text}"
     );
+}
+
+#[test]
+fn scrapes_at_the_same_time_all_tell_the_whole() {
+    let metrics = heard();
+    let whole = scraped(&metrics);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    assert_eq!(scraped(&metrics).len(), whole.len());
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -309,7 +333,7 @@ fn the_dashboard_asks_only_for_metrics_that_exist() {
     let text = std::fs::read_to_string(path).expect("the dashboard is there");
     let board: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let metrics = heard();
-    let exposed = parse(&metrics.encode().expect("encodes"));
+    let exposed = parse(&scraped(&metrics));
     // What is scraped, with the labels of each: the scraper adds two of its own.
     let mut known: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (sample, labels, _) in exposed.values().flat_map(|(_, samples)| samples) {
