@@ -133,9 +133,14 @@ impl ApiError {
         )
     }
 
-    /// 503.
+    /// 503: it may work in a moment.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        // By then the heartbeat has asked the database again.
+        const LOOK_AGAIN: u32 = 5;
+        Self {
+            retry_after: Some(LOOK_AGAIN),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
     }
 
     /// 500.

@@ -62,14 +62,14 @@ impl Streams {
     fn enter(&self, tenant: TenantId) -> Result<Seat, ApiError> {
         let mut of = self.of();
         let all: usize = of.values().sum();
-        let own = of.entry(tenant).or_default();
-        if all >= MOST.0 || *own >= MOST.1 {
+        let own = of.get(&tenant).copied().unwrap_or_default();
+        if all >= MOST.0 || own >= MOST.1 {
             return Err(ApiError::too_many_streams(
                 "as many streams of events are open as may; close one, or try again later",
                 RETRY_AFTER,
             ));
         }
-        *own += 1;
+        of.insert(tenant, own + 1);
         Ok(Seat {
             streams: self.clone(),
             tenant,
@@ -101,6 +101,10 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEvent {
             return Ok(Self(None));
         };
         let text = String::from_utf8_lossy(value.as_bytes());
+        // A client that has seen no id yet may send that it has none.
+        if text.trim().is_empty() {
+            return Ok(Self(None));
+        }
         match EventPlace::parse(text.trim()) {
             Some(place) => Ok(Self(Some(place))),
             None => Err(ApiError::bad_request(format!(

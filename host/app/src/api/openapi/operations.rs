@@ -109,8 +109,8 @@ pub(super) fn parameters() -> Value {
             other tokens have their own.", tenant(), "default"),
         "If-Match": header("If-Match", "The version a change is made from, as the `ETag` came; `*` is any.",
             json!({ "type": "string", "minLength": 1, "maxLength": 17, "pattern": "^(\\*|[0-9]{1,15}|\"[0-9]{1,15}\")$" }), "\"3\""),
-        "Last-Event-ID": header("Last-Event-ID", "Where a stream was left: the id of its last event.",
-            json!({ "type": "string", "pattern": "^[0-9a-f]{1,13}-[0-9a-f]{1,13}$" }), "1267-6471f8a9b0c00"),
+        "Last-Event-ID": header("Last-Event-ID", "Where a stream was left: the id of its last event; empty is none.",
+            json!({ "type": "string", "pattern": "^([0-9a-f]{1,13}-[0-9a-f]{1,13})?$" }), "1267-6471f8a9b0c00"),
         "Idempotency-Key": header("Idempotency-Key", "Makes the request one that may be repeated: it is carried out once in 24 hours.",
             json!({ "type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$" }), "order-4711"),
     })
@@ -390,7 +390,7 @@ pub(super) fn problems() -> Value {
         match status {
             401 => headers.push("WWW-Authenticate"),
             405 => headers.push("Allow"),
-            429 => headers.push("Retry-After"),
+            429 | 503 => headers.push("Retry-After"),
             _ => {}
         }
         let headers = headers.into_iter().map(|name| {

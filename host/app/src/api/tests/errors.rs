@@ -40,7 +40,9 @@ async fn health_needs_no_token_and_readiness_tells() {
     server.send(plain("/healthz")).await.expect(200);
     server.send(plain("/readyz")).await.expect(200);
     server.ready.store(false, Ordering::SeqCst);
-    server.send(plain("/readyz")).await.problem(503);
+    let stopping = server.send(plain("/readyz")).await;
+    stopping.problem(503);
+    assert_eq!(stopping.headers["retry-after"], "5");
     server.ready.store(true, Ordering::SeqCst);
     *server.compiled.lock().expect("not poisoned") = Err("no space left".to_owned());
     let problem = server.send(plain("/readyz")).await;

@@ -173,6 +173,9 @@ async fn the_stream_of_events() {
     let resumed = server.with_headers("GET", "/v1/events", &header, Body::empty());
     let resumed = resumed.await.expect(200);
     assert_eq!(resumed.text, answer.text);
+    let none = [("last-event-id", "")];
+    let fresh = server.with_headers("GET", "/v1/events", &none, Body::empty());
+    fresh.await.expect(200);
     server
         .get("/v1/events?kind=execution.finished,task.paused")
         .await
