@@ -31,8 +31,10 @@ const HOLD: Duration = Duration::from_secs(60);
 /// How long the webhook may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Taken at once, and delivered side by side.
-const BATCH: u32 = 16;
-const AT_ONCE: usize = 4;
+const BATCH: u32 = 12;
+const AT_ONCE: u32 = 4;
+/// A webhook that takes its time is no reason for another host to take the last of a batch as well.
+const _: () = assert!(PATIENCE.as_secs() * (BATCH / AT_ONCE) as u64 <= HOLD.as_secs() - 10);
 /// After a delivery failed; three times as long after each further one, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -101,7 +103,7 @@ impl Alerts {
             };
             let more = taken.len() == BATCH as usize;
             futures_util::stream::iter(taken)
-                .for_each_concurrent(AT_ONCE, |alert| async move {
+                .for_each_concurrent(AT_ONCE as usize, |alert| async move {
                     if let Err(error) = self.one(url, secret, &alert).await {
                         tracing::debug!(%error, alert_id = alert.alert_id, "an alert waits");
                     }

@@ -80,9 +80,11 @@ impl Built {
             tracing::error!(%error, "the API broke off");
         }
         files::remove_server_file(&self.settings.data_dir);
-        self.database.close().await?;
-        tracing::info!("stopped");
+        let closed = self.database.close().await;
+        if closed.is_ok() {
+            tracing::info!("stopped");
+        }
         self.export.finish().await;
-        Ok(())
+        Ok(closed?)
     }
 }
