@@ -37,8 +37,18 @@ include-operation-id = "events"
 request-timeout = 1.0
 max-stream-events = 2
 
+# Each item is taken or refused by itself, with 202. And 1e300 is a number that is kept, while 1 with 300 zeros is an
+# integer beyond 64 bits: no schema tells them apart.
+[[operations]]
+include-operation-id = "enqueueBatch"
+checks.negative_data_rejection.enabled = false
+
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422", "429"]
+
+# A stale If-Match is told before the body is looked at (RFC 9110, 13.2.1).
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "409", "412", "413", "415", "422", "429"]
 "#;
 
 #[derive(clap::Args)]

@@ -8,14 +8,30 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParameterChange {
     /// RFC 7396 merge patch.
-    Merge(Value),
+    Merge(Map<String, Value>),
     /// RFC 6902 patch.
     Patch(json_patch::Patch),
     /// Replace them all.
-    Replace(Value),
+    Replace(Map<String, Value>),
 }
 
 impl ParameterChange {
+    /// Reads an RFC 7396 document.
+    ///
+    /// # Errors
+    /// When it is no object, which would leave no parameters.
+    pub fn merge(value: Value) -> Result<Self, Invalid> {
+        object(value, "", "a merge patch of parameters must be an object").map(Self::Merge)
+    }
+
+    /// Reads parameters that replace all.
+    ///
+    /// # Errors
+    /// When they are no object.
+    pub fn replace(value: Value) -> Result<Self, Invalid> {
+        object(value, "/parameters", "must be an object").map(Self::Replace)
+    }
+
     /// Reads an RFC 6902 document.
     ///
     /// # Errors
@@ -33,29 +49,22 @@ impl ParameterChange {
     pub fn apply(&self, old: &Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
         let mut document = Value::Object(old.clone());
         match self {
-            Self::Merge(patch) => {
-                if !patch.is_object() {
-                    return Err(Invalid::one(
-                        "",
-                        format!(
-                            "a merge patch of parameters must be an object, not {}",
-                            type_name(patch)
-                        ),
-                    ));
-                }
-                json_patch::merge(&mut document, patch);
-            }
+            Self::Merge(patch) => json_patch::merge(&mut document, &Value::Object(patch.clone())),
             Self::Patch(patch) => json_patch::patch(&mut document, patch)
                 .map_err(|e| Invalid::one("", format!("the patch does not apply: {e}")))?,
-            Self::Replace(value) => document = value.clone(),
+            Self::Replace(map) => return Ok(map.clone()),
         }
-        match document {
-            Value::Object(map) => Ok(map),
-            other => Err(Invalid::one(
-                "/parameters",
-                format!("must be an object, not {}", type_name(&other)),
-            )),
-        }
+        object(document, "/parameters", "must be an object")
+    }
+}
+
+fn object(value: Value, pointer: &str, must: &str) -> Result<Map<String, Value>, Invalid> {
+    match value {
+        Value::Object(map) => Ok(map),
+        other => Err(Invalid::one(
+            pointer,
+            format!("{must}, not {}", type_name(&other)),
+        )),
     }
 }
 
@@ -70,7 +79,8 @@ mod tests {
             .as_object()
             .unwrap()
             .clone();
-        let merged = ParameterChange::Merge(json!({"a": null, "b": {"d": 2}}))
+        let merged = ParameterChange::merge(json!({"a": null, "b": {"d": 2}}))
+            .unwrap()
             .apply(&old)
             .unwrap();
         assert_eq!(Value::Object(merged), json!({"b": {"c": [1, 2], "d": 2}}));
@@ -81,7 +91,10 @@ mod tests {
         let failing =
             ParameterChange::patch(&json!([{"op": "test", "path": "/a", "value": 2}])).unwrap();
         assert!(failing.apply(&old).is_err());
-        assert!(ParameterChange::Merge(json!([])).apply(&old).is_err());
-        assert!(ParameterChange::Replace(json!(1)).apply(&old).is_err());
+        assert!(ParameterChange::merge(json!([])).is_err());
+        assert!(ParameterChange::replace(json!(1)).is_err());
+        let emptied =
+            ParameterChange::patch(&json!([{"op": "replace", "path": "", "value": 1}])).unwrap();
+        assert!(emptied.apply(&old).is_err());
     }
 }

@@ -127,7 +127,7 @@ type FromTo = (Option<NaiveDate>, Option<NaiveDate>);
 
 /// Of which days, up to the second; and whose.
 pub(super) fn usage_query(params: &mut Params) -> (FromTo, Option<String>) {
-    let schema = || json!({ "type": "string", "format": "date" });
+    let schema = || json!({ "type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-" });
     let from = params.read("from", schema, day);
     let to = params.read("to", schema, day);
     ((from, to), params.text("tenant"))
@@ -137,7 +137,7 @@ pub(super) fn usage_query(params: &mut Params) -> (FromTo, Option<String>) {
 fn day(text: &str) -> Result<NaiveDate, String> {
     let like = || {
         format!(
-            "`{}` is not a day in UTC such as 2026-03-01",
+            "`{}` is not a day in UTC since 1970 such as 2026-03-01",
             one_line(text, 40)
         )
     };

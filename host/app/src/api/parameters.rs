@@ -53,7 +53,7 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     let change = match body.kind {
         JsonKind::Patch => ParameterChange::patch(&body.value)?,
-        JsonKind::Plain | JsonKind::MergePatch => ParameterChange::Merge(body.value),
+        JsonKind::Plain | JsonKind::MergePatch => ParameterChange::merge(body.value)?,
     };
     let config = api
         .services
@@ -71,7 +71,7 @@ pub(super) async fn replace(
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let change = ParameterChange::Replace(body);
+    let change = ParameterChange::replace(body)?;
     let config = api
         .services
         .tasks

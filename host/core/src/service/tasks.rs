@@ -278,7 +278,7 @@ fn merged_spec(
     if other_kind {
         document.remove("schedule_config");
     }
-    let merged = ParameterChange::Merge(Value::Object(patch.clone())).apply(&document)?;
+    let merged = ParameterChange::Merge(patch.clone()).apply(&document)?;
     Ok(TaskSpec::from_json(&Value::Object(merged), now, Some(old))?)
 }
 

@@ -152,7 +152,7 @@ impl Context {
         let version = self.registry.chosen(tenant, &spec.task_type, pin);
         let patched = match &request.parameters_patch {
             Some(patch) => {
-                let change = ParameterChange::Merge(Value::Object(patch.clone()));
+                let change = ParameterChange::Merge(patch.clone());
                 Some(change.apply(&spec.parameters)?)
             }
             None => None,
