@@ -33,7 +33,7 @@ fn check(directive: &str) -> Result<(), String> {
     };
     // tracing's own test of a level takes an empty text for `error`.
     if level.is_empty() || level.parse::<LevelFilter>().is_err() {
-        let hint = nearest(level, LEVELS.into_iter())
+        let hint = nearest(level, LEVELS)
             .map(|near| format!("; did you mean `{near}`?"))
             .unwrap_or_default();
         return Err(format!(

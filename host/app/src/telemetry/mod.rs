@@ -2,6 +2,7 @@
 
 mod labels;
 mod logs;
+mod meters;
 mod metrics;
 mod otlp;
 mod sheet;

@@ -3,8 +3,11 @@
 //! cannot say (prose, examples, answers put together by hand) is beside this file, and the tests of the API hold every
 //! answer and every request that was taken to the document.
 
+mod about;
+mod by_hand;
 mod examples;
 mod operations;
+mod pieces;
 mod schemas;
 mod words;
 

@@ -166,7 +166,7 @@ fn body(route: &Route, schemas: &mut Map<String, Value>) -> Option<Value> {
         Body::Patch => {
             let media = json_of(&schema("JsonObject"), &example);
             let patch = json_of(
-                &named(super::schemas::json_patch()),
+                &named(super::by_hand::json_patch()),
                 &examples::request("jsonPatch"),
             );
             let content = json!({

@@ -6,6 +6,7 @@ mod contract;
 mod enqueue;
 mod errors;
 mod events;
+mod executions;
 mod harness;
 mod lists;
 mod openapi;
@@ -13,5 +14,6 @@ mod plugins;
 mod secrets;
 mod sockets;
 mod tasks;
+mod tokens;
 
 use harness::{Answer, Harness, at};
