@@ -152,9 +152,9 @@ async fn open(settings: &Settings) -> Result<(Arc<dyn Store>, Option<Arc<SqliteS
                 ..SqliteOptions::default()
             };
             let file = Arc::new(SqliteStore::open(&path, options).await.map_err(|error| {
-                Failure::refused(format!(
-                    "{error}\nA running server prunes by itself, by the settings `retention`."
-                ))
+                Failure::refused(error).hint(
+                    "a running server prunes by itself: the settings `retention`, `tenant retention` and `task retention` say what",
+                )
             })?);
             Ok((file.clone(), Some(file)))
         }

@@ -47,13 +47,13 @@ fn body(words: &[String]) -> Result<Value, String> {
             };
             return Err(format!("`{name}` is no quota; {hint}"));
         }
-        match word.split_once('=') {
-            Some((_, "none")) => body.insert(name.to_owned(), Value::Null),
-            _ => {
-                let (name, number) = super::values::limit(word)?;
-                body.insert(name, number.into())
-            }
+        let value = match word.split_once('=') {
+            Some((_, "none")) => Value::Null,
+            _ => super::values::limit(word)?.1.into(),
         };
+        if body.insert(name.to_owned(), value).is_some() {
+            return Err(format!("`{name}` is given more than once"));
+        }
     }
     Ok(Value::Object(body))
 }
@@ -99,6 +99,8 @@ mod tests {
         );
         let wrong = body(&["config=1"]).expect_err("no quota");
         assert_eq!(wrong, "`config` is no quota; did you mean `configs`?");
+        let twice = body(&["configs=1", "configs=none"]).expect_err("one of them");
+        assert_eq!(twice, "`configs` is given more than once");
         assert!(body(&["configs=many"]).is_err() && body(&["configs"]).is_err());
     }
 }

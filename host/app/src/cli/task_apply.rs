@@ -12,8 +12,8 @@ use horarium_model::text::{one_line, sanitize};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 
-/// Longest value that is shown of a field.
-const MAX_VALUE: usize = 60;
+/// Longest value that is shown of a field: a digest is shown whole.
+const MAX_VALUE: usize = 76;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -78,18 +78,24 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
             register(remote, plugin, &declared.files[index]).map_err(place)?;
         }
     }
-    let answer = apply(remote, &body, Some(&plan["plan"])).map_err(|failure| {
-        let failure = place(failure);
-        match failure.status() {
-            Some(412) => failure.hint("run it again to see the new plan"),
-            _ => {
-                failure.hint("nothing was changed; versions that were uploaded are kept, inactive")
-            }
-        }
-    })?;
+    let answer = apply(remote, &body, Some(&plan["plan"]))
+        .map_err(|failure| with_what_became_of_it(place(failure)))?;
     remote.show(&answer, |done| {
         format!("Applied: {}.\n{}", counts(done, true), next_step(&declared))
     })
+}
+
+/// A refusal changes nothing; of a deed that got no answer, nobody here knows how far it went.
+pub(crate) fn with_what_became_of_it(failure: Failure) -> Failure {
+    match failure.status() {
+        Some(412) => failure.hint("run it again to see the new plan"),
+        Some(400..=499) => {
+            failure.hint("nothing was changed; versions that were uploaded are kept, inactive")
+        }
+        _ => failure.hint(
+            "all of it was applied, or nothing; run it again: what is there already is not made twice",
+        ),
+    }
 }
 
 /// The plan (without one to go by), or the deed.
@@ -228,21 +234,47 @@ fn describe_item(item: &Value, style: Style) -> String {
         line.push_str(&style.paint(Paint::Dim, &format!("  {note}")));
     }
     line.push('\n');
-    for change in item["changes"].as_array().into_iter().flatten() {
+    line.push_str(&changes(&item["changes"], item["action"] == "create"));
+    line
+}
+
+/// Fields that change, a line each; of what is new only what it becomes.
+pub(crate) fn changes(changes: &Value, is_new: bool) -> String {
+    let changes = changes.as_array().into_iter().flatten();
+    let lines = changes.map(|change| {
         let field = text_of(change, "pointer");
         let field = field.trim_start_matches('/');
         let (old, new) = (value(&change["old"]), value(&change["new"]));
-        line.push_str(&match item["action"] == "create" {
+        match is_new {
             true => format!("      {field}: {new}\n"),
             false => format!("      {field}: {old} -> {new}\n"),
-        });
-    }
-    line
+        }
+    });
+    lines.collect()
 }
 
 fn value(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         other => one_line(&sanitize(&other.to_string(), false), MAX_VALUE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_is_told_to_have_changed_nothing() {
+        let told = |failure: Failure| with_what_became_of_it(failure).render(false);
+        let refused = |status| {
+            Failure::from_answer(status, r#"{"title": "t", "detail": "d", "status": 422}"#)
+        };
+        assert!(told(refused(422)).contains("nothing was changed"));
+        let gone = told(Failure::unreachable("Peer disconnected"));
+        assert!(
+            gone.contains("run it again") && !gone.contains("nothing was changed"),
+            "{gone}"
+        );
     }
 }

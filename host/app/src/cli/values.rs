@@ -56,18 +56,25 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::refused(format!("{}: {error}", path.display())))
 }
 
-/// The text of a file, or of standard input for `-`.
+/// The text of a file, or of standard input for `-`, without the byte order mark that some editors put first.
 pub(crate) fn read_text(path: &str) -> Result<String, Failure> {
-    let bytes = match path {
+    let (bytes, name) = match path {
         "-" => {
             let mut bytes = Vec::new();
             let read = std::io::stdin().read_to_end(&mut bytes);
-            read.map_err(|error| Failure::refused(format!("@-: {error}")))?;
-            bytes
+            read.map_err(|error| Failure::refused(format!("standard input: {error}")))?;
+            (bytes, "standard input")
         }
-        path => read_file(Path::new(path))?,
+        path => (read_file(Path::new(path))?, path),
     };
-    String::from_utf8(bytes).map_err(|_| Failure::refused(format!("@{path}: is not UTF-8 text")))
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::refused(format!("{name}: is not UTF-8 text, from byte {at} on"))
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// `KEY=VALUE`: the key as it stands, or a JSON pointer when it starts with `/`; the value is JSON if it
@@ -244,6 +251,19 @@ mod tests {
         assert!(bare.render(false).contains("hint: --params takes JSON"));
         assert!(object_argument("--params", "[]").is_err());
         assert!(json_argument("--params", "@/no/such/file").is_err());
+    }
+
+    #[test]
+    fn texts_are_read_without_their_mark_and_named_when_they_are_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("a file");
+        let path = file.to_str().expect("UTF-8");
+        std::fs::write(&file, "\u{feff}a\r\n").expect("written");
+        assert_eq!(read_text(path), Ok("a\r\n".to_owned()));
+        std::fs::write(&file, b"ab\xff").expect("written");
+        let refused = read_text(path).expect_err("not UTF-8").render(false);
+        let told = format!("error: {path}: is not UTF-8 text, from byte 2 on");
+        assert!(refused.starts_with(&told), "{refused}");
     }
 
     #[test]

@@ -185,13 +185,16 @@ impl Reading<'_> {
     fn of_entry(&self, schedule: &Value, zone: Tz) -> Read {
         match schedule {
             Value::Number(seconds) => interval(seconds.as_f64(), Some("seconds")),
-            Value::String(text) => match text.split_whitespace().count() {
-                5 => self.crontab_text(text, zone),
-                _ => never(format!(
-                    "its schedule `{}` is no crontab",
-                    one_line(text, 60)
-                )),
-            },
+            Value::String(text) => {
+                let fields: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+                match <[String; 5]>::try_from(fields) {
+                    Ok(fields) => self.crontab_fields(fields, zone),
+                    Err(_) => never(format!(
+                        "its schedule `{}` is no crontab",
+                        one_line(text, 60)
+                    )),
+                }
+            }
             Value::Object(map) if map.contains_key("every") => {
                 let period = map
                     .get("period")
@@ -233,22 +236,26 @@ impl Reading<'_> {
             "day_of_week",
         ]
         .map(field);
-        self.crontab_text(&fields.join(" "), zone)
+        self.crontab_fields(fields, zone)
     }
 
     /// Celery wants both days to fit, where cron takes either: with both restricted it means another thing here.
-    fn crontab_text(&self, text: &str, zone: Tz) -> Read {
-        let mut fields: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-        for at in [3, 4] {
-            fields[at] = short_names(&fields[at]);
+    fn crontab_fields(&self, fields: [String; 5], zone: Tz) -> Read {
+        let text = fields.join(" ");
+        if fields.iter().any(String::is_empty) {
+            let text = one_line(&text, 80);
+            return never(format!("a field of its crontab `{text}` is empty"));
         }
-        if !fields[2].starts_with('*') && !fields[4].starts_with('*') {
+        let [minute, hour, day, month, weekday] = fields;
+        if !day.starts_with('*') && !weekday.starts_with('*') {
             return never(format!(
                 "its crontab `{}` wants day of month and day of week both to fit, which no expression says here",
-                one_line(text, 80)
+                one_line(&text, 80)
             ));
         }
-        (When::Cron(fields.join(" "), zone.name().to_owned()), None)
+        let (month, weekday) = (short_names(&month), short_names(&weekday));
+        let text = [minute, hour, day, month, weekday].join(" ");
+        (When::Cron(text, zone.name().to_owned()), None)
     }
 
     fn clocked(&self, at: &Value) -> Read {
@@ -564,6 +571,21 @@ mod tests {
         for keyed in [&found[0], &found[1]] {
             let key = keyed.task["key"].as_str().expect("a key");
             assert!(key.starts_with("celery-"), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_crontab_without_one_of_its_fields_is_told() {
+        for schedule in [
+            json!({"minute": ""}),
+            json!({"minute": " ", "day_of_week": ""}),
+        ] {
+            let found = read(&json!({"a": {"task": "x", "schedule": schedule}}));
+            assert!(
+                found[0].notes[0].contains("is empty"),
+                "{:?}",
+                found[0].notes
+            );
         }
     }
 

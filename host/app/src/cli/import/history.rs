@@ -7,7 +7,7 @@ use super::zone::instant;
 use crate::cli::Remote;
 use crate::cli::failure::Failure;
 use crate::cli::render::progress_bar;
-use chrono::Duration;
+use chrono::{Datelike, Duration};
 use horarium_core::store::chunks;
 use horarium_model::json::is_deeper_than;
 use horarium_model::schedule::wire;
@@ -25,6 +25,10 @@ const PAGE: u32 = 500;
 const CALL_BYTES: usize = 8 << 20;
 /// Largest result that is kept.
 const MAX_RESULT: usize = 16 << 20;
+/// Largest execution that is sent; a call is at most one that large, or [`CALL_BYTES`].
+const MAX_ITEM: usize = 16 << 20;
+/// The last year an instant here may lie in.
+const LAST_YEAR: i32 = 9999;
 /// Deepest result that still fits the document it is sent in.
 const MAX_DEPTH: usize = 96;
 /// Longest error message that is kept as one.
@@ -206,7 +210,10 @@ impl History<'_> {
             "error_traceback": traceback,
             "notes": notes,
         });
-        Row::Ended { item, remark }
+        match oversize(row, &item) {
+            Some(reason) => Row::Left(format!("row {id}: {reason}")),
+            None => Row::Ended { item, remark },
+        }
     }
 
     /// The id here: the same where it is a UUID that no other row has; else one made of it, always the same.
@@ -294,7 +301,9 @@ impl History<'_> {
                 notes.push(
                     "when it ended was not kept there; it is worked out from its start".to_owned(),
                 );
-                started + span.unwrap_or_default()
+                let ended = started.checked_add_signed(span.unwrap_or_default());
+                let ended = ended.filter(|at| at.year() <= LAST_YEAR);
+                ended.ok_or("its duration leads to no instant")?
             }
             (None, None, true) => {
                 return Err("it ended, but neither its start nor its end was kept".to_owned());
@@ -316,6 +325,22 @@ struct Times {
     started_at: Option<Timestamp>,
     completed_at: Timestamp,
     duration: Option<f64>,
+}
+
+/// Why an execution is too large to be sent: as JSON its texts may be longer than they were.
+fn oversize(row: &ForeignRow, item: &Value) -> Option<String> {
+    let texts = ["result", "error_message", "error_traceback"].map(|column| row.get(column));
+    // A character takes at most six bytes more; what cannot reach the bound is not written out for it.
+    let texts: usize = texts.iter().flatten().map(|text| text.len()).sum();
+    if texts.saturating_mul(8) < MAX_ITEM {
+        return None;
+    }
+    let size = item.to_string().len();
+    (size > MAX_ITEM).then(|| {
+        format!(
+            "its result and errors have {size} bytes as JSON; {MAX_ITEM} are the most that is taken"
+        )
+    })
 }
 
 /// A UUID of our own making (version 8) that is the same for the same parts.

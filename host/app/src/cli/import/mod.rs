@@ -14,6 +14,7 @@ pub(crate) use report::Report;
 
 use super::Remote;
 use super::failure::{Failure, Outcome};
+use super::task_apply::with_what_became_of_it;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use types::TypeMap;
@@ -105,7 +106,7 @@ fn carry_over(
         plan = remote
             .client
             .post("/v1/apply", &body)
-            .map_err(place)?
+            .map_err(|failure| with_what_became_of_it(place(failure)))?
             .json()?;
     }
     let registered = remote.client.every("/v1/task-types")?;
