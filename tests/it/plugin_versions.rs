@@ -51,3 +51,46 @@ fn a_disabled_plugin_holds_what_waits() {
     host.run("plugin disable hello --undo");
     assert_eq!(host.ended(&held)["state"], "succeeded");
 }
+
+#[test]
+fn a_version_is_compared_rolled_back_and_the_plugin_removed() {
+    let host = Host::start();
+    let first = host.register("hello", "");
+    let refused = host.cli("plugin rollback hello").exits(2);
+    assert!(
+        refused.stderr.contains("no other version"),
+        "{}",
+        refused.stderr
+    );
+    let second = plugin("hello_rs");
+    let second = host.run(&format!("plugin register hello '{}'", second.display()));
+    let diff = host.run("plugin diff hello");
+    assert_eq!(
+        (&diff["from_digest"], &diff["to_digest"]),
+        (&first["digest"], &second["digest"])
+    );
+    assert_ne!(diff["changes"], json!([]));
+    let start = &text(&second, "digest")[..20];
+    let told = host.cli(&format!("plugin diff hello {start}")).exits(0);
+    assert!(told.stdout.contains("size_bytes: "), "{}", told.stdout);
+    let back = host.run("plugin rollback hello");
+    assert_eq!(back["active_digest"], first["digest"]);
+
+    let task = host.create("--name One --type hello");
+    let refused = host.cli("plugin remove hello").exits(2);
+    assert!(
+        refused.stderr.contains("1 tasks name it"),
+        "{}",
+        refused.stderr
+    );
+    host.ended(&host.trigger(task));
+    host.run(&format!("task delete {task}"));
+    assert_eq!(host.run("plugin remove hello")["cancelled"], 0);
+    host.cli("plugin show hello").exits(2);
+    let kept = host.executions("task_type=hello");
+    assert_eq!(kept.len(), 1, "history stays");
+    // The registry of the host forgot it too, and takes it anew.
+    host.register("hello", "");
+    let task = host.create("--name Two --type hello");
+    assert_eq!(host.ended(&host.trigger(task))["state"], "succeeded");
+}

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::{Method, Request, Response};
+use ureq::http::{HeaderValue, Method, Request, Response};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, AsSendBody, Body, SendBody};
@@ -306,10 +306,12 @@ impl Client {
             .uri(&url)
             .header("accept", "application/json");
         if let Some(tenant) = &self.tenant {
-            request = request.header("horarium-tenant", tenant);
+            let value = header_value("the name of the tenant", tenant)?;
+            request = request.header("horarium-tenant", value);
         }
         if let Some(token) = &self.address.token {
-            request = request.header("authorization", format!("Bearer {token}"));
+            let value = header_value("the token", &format!("Bearer {token}"))?;
+            request = request.header("authorization", value);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -360,6 +362,15 @@ impl Client {
             Failure::unreachable(format!("{source} does not answer: {error}"))
         }
     }
+}
+
+/// A text as the value of a header; the error names what it is, and does not show it.
+fn header_value(what: &str, text: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_str(text).map_err(|_| {
+        Failure::refused(format!(
+            "{what} cannot be sent: it holds a line break or another character that no header may have"
+        ))
+    })
 }
 
 /// What to do about a refusal that tells only what is wrong.
@@ -471,6 +482,30 @@ mod tests {
         ));
         assert!(asked.contains("authorization: bearer secret\r\n"));
         assert!(asked.contains("horarium-tenant: default\r\n"));
+    }
+
+    #[test]
+    fn what_no_header_can_carry_is_named() {
+        let refusal = |token: &str, tenant| {
+            let address = Address {
+                url: "http://127.0.0.1:1".to_owned(),
+                token: Some(token.into()),
+                source: "here".into(),
+                tls: TlsConfig::default(),
+            };
+            let answer = Client::new(address, Some(tenant)).get("/v1/me", &Vec::new());
+            answer.expect_err("refused").render(false)
+        };
+        let told = refusal("se\ncret", "default");
+        assert!(
+            told.contains("the token cannot be sent") && !told.contains("cret"),
+            "{told}"
+        );
+        let told = refusal("secret", "a\nb");
+        assert!(
+            told.contains("the name of the tenant cannot be sent"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -233,6 +233,8 @@ pub struct TaskType {
     pub task_type: String,
     /// Digest of the version that runs, null until one is active.
     pub active_digest: Option<String>,
+    /// Digest of the version that was active before it, which a rollback makes active again.
+    pub previous_digest: Option<String>,
     /// While true nothing of it is claimed and slots are skipped.
     pub disabled: bool,
     /// How many of the type run and wait.
@@ -247,4 +249,13 @@ pub struct TaskType {
     #[serde(with = "wire_time")]
     #[schemars(with = "Timestamp")]
     pub updated_at: Timestamp,
+}
+
+impl TaskType {
+    /// Another version is the one that runs.
+    pub fn activate(&mut self, digest: &str) {
+        if self.active_digest.as_deref() != Some(digest) {
+            self.previous_digest = self.active_digest.replace(digest.to_owned());
+        }
+    }
 }

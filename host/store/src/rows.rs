@@ -379,6 +379,7 @@ pub(crate) fn task_type<'r>(r: &mut impl Cells<'r>) -> StoreResult<TaskType> {
         tenant_id: r.int("tenant_id")?,
         task_type: r.owned("task_type")?,
         active_digest: r.opt_owned("active_digest")?,
+        previous_digest: r.opt_owned("previous_digest")?,
         disabled: r.flag("disabled")?,
         concurrency: TypeConcurrency {
             max: r.opt_number("max_running")?,

@@ -218,6 +218,57 @@ pub(super) fn read_digest(fields: &mut Fields<'_>) -> String {
     digest.unwrap_or_default()
 }
 
+pub(super) async fn rollback(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    _: NoParams,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let active = api.services.plugins.rollback(tenant, &name).await?;
+    Ok(Json(resource(&active)?).into_response())
+}
+
+pub(super) async fn diff(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let (from, to) = diff_query(&mut params);
+    params.finish()?;
+    let plugins = &api.services.plugins;
+    let diff = plugins
+        .diff(tenant, &name, from.as_deref(), to.as_deref())
+        .await?;
+    Ok(Json(diff.to_json()).into_response())
+}
+
+pub(super) fn diff_query(params: &mut Params) -> (Option<String>, Option<String>) {
+    (
+        params.bounded("from_digest", 1, 80),
+        params.bounded("to_digest", 1, 80),
+    )
+}
+
+pub(super) async fn remove(
+    State(api): Api,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    mut params: Params,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let cancel_waiting = remove_query(&mut params);
+    params.finish()?;
+    let plugins = &api.services.plugins;
+    let cancelled = plugins.remove(tenant, &name, cancel_waiting).await?;
+    Ok(Json(json!({ "task_type": name, "cancelled": cancelled })).into_response())
+}
+
+pub(super) fn remove_query(params: &mut Params) -> bool {
+    params.boolean("cancel_waiting").unwrap_or(false)
+}
+
 pub(super) fn read_disabled(fields: &mut Fields<'_>) -> bool {
     fields.boolean("disabled").unwrap_or(true)
 }

@@ -30,6 +30,7 @@ mod man;
 mod next;
 mod plugin;
 mod plugin_config;
+mod plugin_diff;
 mod plugin_grant;
 mod plugin_limit;
 mod plugin_register;

@@ -4,11 +4,12 @@ use super::failure::{Failure, Outcome};
 use super::render::{Cell, Facts, Paint, Style, Table, instant_of, text_of};
 use super::{PageArguments, Remote, now, words};
 use super::{
-    plugin_config as config, plugin_grant as grant, plugin_limit as limit,
+    plugin_config as config, plugin_diff as diff, plugin_grant as grant, plugin_limit as limit,
     plugin_register as register,
 };
 use crate::client::segment;
 use clap::{Args, Subcommand};
+use diff::Arguments as DiffArguments;
 use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,12 @@ pub(crate) enum Verb {
     Show(ShowArguments),
     /// Make a version the one that runs
     Activate(ActivateArguments),
+    /// Make the version active that was active before
+    Rollback(RollbackArguments),
+    /// Show how two versions differ, and what speaks against the second
+    Diff(DiffArguments),
+    /// Remove a plugin with its versions and settings; its history stays
+    Remove(RemoveArguments),
     /// Hold a plugin: nothing of it starts, its slots are skipped
     Disable(DisableArguments),
     /// Bound how many executions of a plugin run at once and wait
@@ -55,6 +62,23 @@ pub(crate) struct ActivateArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    /// The registered name
+    #[arg(value_name = "TYPE")]
+    task_type: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// The registered name
+    #[arg(value_name = "TYPE")]
+    task_type: String,
+    /// Cancel what waits of it
+    #[arg(long)]
+    cancel_waiting: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DisableArguments {
     /// The registered name
     #[arg(value_name = "TYPE")]
@@ -85,6 +109,27 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let answer = remote.client.post(&path(name, "/activate"), &body)?;
             remote.show(&answer, |_| {
                 format!("{name} now runs {digest}.\nSee it: horarium plugin show {name}\n")
+            })
+        }
+        Verb::Rollback(arguments) => {
+            let name = &arguments.task_type;
+            let answer = remote.client.post(&path(name, "/rollback"), &json!({}))?;
+            remote.show(&answer, |active| {
+                let digest = text_of(active, "active_digest");
+                format!("{name} now runs {digest} again.\nSee what it goes without: horarium plugin diff {name}\n")
+            })
+        }
+        Verb::Diff(arguments) => diff::run(remote, &arguments),
+        Verb::Remove(arguments) => {
+            let name = &arguments.task_type;
+            let query = vec![("cancel_waiting", arguments.cancel_waiting.to_string())];
+            let answer = remote.client.delete(&path(name, ""), &query)?;
+            remote.show(&answer, |removed| {
+                let cancelled = match removed["cancelled"].as_u64() {
+                    Some(count) if count > 0 => format!(", {count} waiting executions cancelled"),
+                    _ => String::new(),
+                };
+                format!("Removed {name}{cancelled}; its history stays: horarium execution list --type {name}\n")
             })
         }
         Verb::Limit(arguments) => limit::run(remote, &arguments),
@@ -294,7 +339,7 @@ fn versions(remote: &Remote, name: &str) -> Result<Vec<Value>, Failure> {
 }
 
 /// The one version whose digest starts like this, with or without `blake3:`.
-fn whole_digest(remote: &Remote, name: &str, start: &str) -> Result<String, Failure> {
+pub(super) fn whole_digest(remote: &Remote, name: &str, start: &str) -> Result<String, Failure> {
     if horarium_model::task_type::is_digest(start) {
         return Ok(start.to_owned());
     }

@@ -68,6 +68,25 @@ impl BulkRequest {
         Fields::read(body, "", |fields| Self::read(fields, what, cursor))
     }
 
+    /// Everything that fits, in calls of at most [`MAX_ITEMS`].
+    pub(super) fn of(filter: ExecutionFilter) -> Self {
+        Self {
+            filter,
+            task: None,
+            dry_run: false,
+            limit: MAX_ITEMS,
+            after: None,
+        }
+    }
+
+    /// The same, going on where a call ended.
+    pub(super) fn after(self, next: i64) -> Self {
+        Self {
+            after: Some(next),
+            ..self
+        }
+    }
+
     /// What [`Self::from_json`] takes, as a JSON Schema.
     pub fn describe(what: Bulk) -> Value {
         Fields::describe(|fields| Self::read(fields, what, |_| None))
@@ -233,6 +252,12 @@ enum BulkItem {
 }
 
 impl BulkOutcome {
+    /// How many ended at once.
+    pub(super) fn cancelled(&self) -> u64 {
+        let ended = |item: &BulkItem| matches!(item, BulkItem::Cancelled(CancelReceipt::Ended));
+        self.items.iter().filter(|(_, item)| ended(item)).count() as u64
+    }
+
     /// `{"dry_run", "matched", "retried" | "cancelled" and "requested", "refused", "items", "next_cursor"}`
     pub fn to_json(&self, cursor: impl Fn(i64) -> String) -> Value {
         let count = |wanted: fn(&BulkItem) -> bool| {

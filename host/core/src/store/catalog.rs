@@ -149,6 +149,12 @@ pub trait Catalog: Send + Sync + 'static {
         digest: &str,
     ) -> StoreResult<TaskType>;
 
+    /// Forgets a type with its versions, settings and breaker (rule E1). Its history stays.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while tasks name it or executions of it have not ended.
+    async fn remove_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<()>;
+
     /// Holds or frees a type.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ macro_rules! catalog_operations {
             add_version(now: Timestamp, version: PluginVersion, bytes: Vec<u8>) -> PluginVersion;
             finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
             activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
+            remove_type(tenant: TenantId, task_type: &str) -> ();
             set_disabled(now: Timestamp, tenant: TenantId, task_type: &str, disabled: bool) -> TaskType;
             reset_breaker(now: Timestamp, tenant: TenantId, task_type: &str) -> TaskType;
             task_type(tenant: TenantId, task_type: &str) -> Option<TaskType>;

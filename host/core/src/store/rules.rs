@@ -540,6 +540,33 @@ pub fn no_type(task_type: &str) -> String {
     format!("no plugin is registered as `{task_type}`")
 }
 
+/// A type is removed only when nothing of it can start or end any more.
+///
+/// # Errors
+/// `Conflict` naming what there still is.
+pub fn refuse_used_type(
+    task_type: &str,
+    tasks: u64,
+    waiting: u64,
+    running: u64,
+) -> StoreResult<()> {
+    let (found, advice) = match (tasks, waiting, running) {
+        (0, 0, 0) => return Ok(()),
+        (0, 0, _) => (
+            format!("{running} executions of it run"),
+            "wait for them or cancel them",
+        ),
+        (0, ..) => (
+            format!("{waiting} executions of it wait"),
+            "let them run, or say that they be cancelled (`--cancel-waiting`, `cancel_waiting=true`)",
+        ),
+        _ => (format!("{tasks} tasks name it"), "delete them first"),
+    };
+    Err(StoreError::Conflict(format!(
+        "`{task_type}` is in use: {found}; {advice}"
+    )))
+}
+
 /// The sentence of a version that does not exist.
 pub fn no_version(task_type: &str, digest: &str) -> String {
     format!("`{task_type}` has no version {digest}")

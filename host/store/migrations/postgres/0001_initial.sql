@@ -174,6 +174,8 @@ CREATE TABLE task_types (
     tenant_id bigint NOT NULL,
     task_type text COLLATE "C" NOT NULL,
     active_digest text,
+    -- What was active before: a rollback leads there.
+    previous_digest text,
     disabled boolean NOT NULL DEFAULT false,
     -- How many of its executions run at once, and may wait; NULL: no bound.
     max_running bigint,

@@ -158,6 +158,8 @@ CREATE TABLE task_types (
     tenant_id INTEGER NOT NULL,
     task_type TEXT NOT NULL,
     active_digest TEXT,
+    -- What was active before: a rollback leads there.
+    previous_digest TEXT,
     disabled INTEGER NOT NULL DEFAULT 0,
     -- How many of its executions run at once, and may wait; NULL: no bound.
     max_running INTEGER,

@@ -101,7 +101,7 @@ pub(crate) const TABLES: &[Table] = &[
         key: "tenant_id task_type",
         ints: "tenant_id max_running backlog created_at updated_at",
         flags: "disabled",
-        texts: "task_type active_digest",
+        texts: "task_type active_digest previous_digest",
         ..TABLE
     },
     Table {

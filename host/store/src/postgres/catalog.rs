@@ -207,6 +207,11 @@ impl Catalog for PostgresStore {
         ))
     }
 
+    async fn remove_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<()> {
+        let name = task_type.to_owned();
+        write!(self, [name], |tx| plugins::remove(tx, tenant, &name))
+    }
+
     async fn set_disabled(
         &self,
         now: Timestamp,

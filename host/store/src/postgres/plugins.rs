@@ -1,7 +1,7 @@
 //! Registered names and the versions of their plugins.
 
 use super::configs::{bump_epoch, json};
-use super::tx::{PgResult, Tx, query, query_scalar};
+use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use super::{rows, sql};
 use crate::columns::{cut_counted, micros, seen};
 use horarium_core::store::{
@@ -242,6 +242,48 @@ pub(super) async fn activate(
     make_active(tx, now, tenant, task_type, digest).await?;
     bump_epoch(tx).await?;
     existing_type(tx, tenant, task_type).await
+}
+
+pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> PgResult<()> {
+    query(sql::LOCK_TYPE)
+        .bind(tenant)
+        .bind(task_type)
+        .execute(tx.connection())
+        .await?;
+    existing_type(tx, tenant, task_type).await?;
+    let counting = query_as(sql::TYPE_USE).bind(tenant).bind(task_type);
+    let (tasks, waiting, running): (i64, i64, i64) = counting.fetch_one(tx.connection()).await?;
+    let [tasks, waiting, running] = [tasks, waiting, running].map(i64::unsigned_abs);
+    rules::refuse_used_type(task_type, tasks, waiting, running)?;
+    let versions = versions(tx.connection(), tenant, task_type).await?;
+    let mut digests: Vec<String> = versions.into_iter().map(|v| v.digest).collect();
+    // In one order, whoever locks several.
+    digests.sort();
+    for digest in &digests {
+        query(sql::LOCK_BYTES)
+            .bind(digest.as_str())
+            .execute(tx.connection())
+            .await?;
+    }
+    for statement in [
+        sql::DROP_TYPE,
+        sql::DROP_VERSIONS,
+        sql::DROP_TYPE_CONFIG,
+        sql::DROP_BREAKER,
+    ] {
+        query(statement)
+            .bind(tenant)
+            .bind(task_type)
+            .execute(tx.connection())
+            .await?;
+    }
+    for digest in &digests {
+        query(sql::DROP_BYTES)
+            .bind(digest.as_str())
+            .execute(tx.connection())
+            .await?;
+    }
+    bump_epoch(tx).await
 }
 
 pub(super) async fn set_disabled(

@@ -200,6 +200,11 @@ impl Catalog for SqliteStore {
         ))
     }
 
+    async fn remove_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<()> {
+        let name = task_type.to_owned();
+        write!(self, [name], |tx| plugins::remove(tx, tenant, &name))
+    }
+
     async fn set_disabled(
         &self,
         now: Timestamp,

@@ -229,6 +229,37 @@ pub(super) async fn activate(
     existing_type(tx, tenant, task_type).await
 }
 
+pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> StoreResult<()> {
+    existing_type(tx, tenant, task_type).await?;
+    let counting = sqlx::query(sql::TYPE_USE).bind(tenant).bind(task_type);
+    let row = counting.fetch_one(tx.read()).await.map_err(db)?;
+    let count = |column: &str| row.try_get::<u64, _>(column).map_err(db);
+    let (tasks, waiting, running) = (count("tasks")?, count("waiting")?, count("running")?);
+    rules::refuse_used_type(task_type, tasks, waiting, running)?;
+    let versions = versions(tx.read(), tenant, task_type).await?;
+    for statement in [
+        sql::DROP_TYPE,
+        sql::DROP_VERSIONS,
+        sql::DROP_TYPE_CONFIG,
+        sql::DROP_BREAKER,
+    ] {
+        sqlx::query(statement)
+            .bind(tenant)
+            .bind(task_type)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
+    }
+    for version in versions {
+        sqlx::query(sql::DROP_BYTES)
+            .bind(version.digest)
+            .execute(tx.write())
+            .await
+            .map_err(db)?;
+    }
+    tx.bump_epoch().await
+}
+
 pub(super) async fn set_disabled(
     tx: &mut Tx,
     now: Timestamp,

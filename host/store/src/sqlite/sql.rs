@@ -93,7 +93,7 @@ macro_rules! lane {
 /// Registered names, each with its breaker if that is open.
 macro_rules! types {
     ($rest:literal) => {
-        concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.disabled, y.max_running, y.backlog, \
+        concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.previous_digest, y.disabled, y.max_running, y.backlog, \
          b.opened_at, b.failures, b.probe_at, b.pause_seconds, b.error_kind, b.error_message, \
          y.created_at, y.updated_at FROM task_types y LEFT JOIN type_breakers b \
          ON b.tenant_id = y.tenant_id AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
@@ -573,7 +573,17 @@ statements! {
     TYPE = types!("WHERE y.tenant_id = ?1 AND y.task_type = ?2");
     TYPES = types!("WHERE y.tenant_id = ?1 ORDER BY y.task_type LIMIT ?2 OFFSET ?3");
     ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
-    ACTIVATE = "UPDATE task_types SET active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
+    ACTIVATE = "UPDATE task_types SET \
+        previous_digest = CASE WHEN active_digest IS NOT ?3 THEN active_digest ELSE previous_digest END, \
+        active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
+    /// Tasks that name a type; executions of it that wait, and that run
+    TYPE_USE = "SELECT (SELECT count(*) FROM task_configs WHERE tenant_id = ?1 AND task_type = ?2 AND deleted_at IS NULL) AS tasks, \
+        (SELECT count(*) FROM live_executions WHERE tenant_id = ?1 AND task_type = ?2 \
+            AND state IN ('scheduled', 'available', 'retryable')) AS waiting, \
+        (SELECT count(*) FROM live_executions WHERE tenant_id = ?1 AND task_type = ?2 AND state = 'running') AS running";
+    DROP_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = ?1 AND task_type = ?2";
+    DROP_TYPE_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = ?1 AND task_type = ?2";
+    DROP_TYPE = "DELETE FROM task_types WHERE tenant_id = ?1 AND task_type = ?2";
     DISABLE = "UPDATE task_types SET disabled = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
     /// `?3`, `?5`: whether the bound after it is changed
     SET_TYPE_BOUNDS = "UPDATE task_types SET max_running = CASE WHEN ?3 THEN ?4 ELSE max_running END, \

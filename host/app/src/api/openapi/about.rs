@@ -375,6 +375,26 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     ("kind", "What it is."),
     ("items.action", "What becomes of it."),
+    (
+        "from_digest",
+        "Digest of the version that is compared; the active one when absent.",
+    ),
+    (
+        "to_digest",
+        "Digest of the version it is compared with; the newest ready one when absent.",
+    ),
+    (
+        "obstacle",
+        "What speaks against making the second version active; null where nothing does.",
+    ),
+    (
+        "cancel_waiting",
+        "Cancel what waits of the type; false when absent.",
+    ),
+    (
+        "TypeRemoved.cancelled",
+        "How many waiting executions were cancelled.",
+    ),
     ("changes", "Fields that change."),
     ("changes.pointer", "JSON pointer to the field."),
     ("old", "Its value; null where there is none."),

@@ -235,6 +235,13 @@ fn things() -> Vec<(&'static str, Value)> {
         ),
         ("StateDeleted", object(vec![field("deleted", number())])),
         (
+            "TypeRemoved",
+            object(vec![
+                field("task_type", text()),
+                field("cancelled", number()),
+            ]),
+        ),
+        (
             "Deleted",
             object(vec![
                 field("cancelled", number()),
@@ -306,6 +313,16 @@ fn outcomes() -> Vec<(&'static str, Value)> {
         ("RetryOutcome", object(retried)),
         ("ApplyOutcome", apply_outcome()),
         (
+            "VersionDiff",
+            object(vec![
+                field("task_type", text()),
+                field("from_digest", text()),
+                field("to_digest", text()),
+                field("changes", list(change())),
+                field("obstacle", or_null(text())),
+            ]),
+        ),
+        (
             "ImportOutcome",
             object(vec![field("imported", number()), field("known", number())]),
         ),
@@ -313,19 +330,23 @@ fn outcomes() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// What a declaration changes.
-fn apply_outcome() -> Value {
-    let change = object(vec![
+/// A field that differs.
+fn change() -> Value {
+    object(vec![
         field("pointer", text()),
         field("old", json!({})),
         field("new", json!({})),
-    ]);
+    ])
+}
+
+/// What a declaration changes.
+fn apply_outcome() -> Value {
     let item = |kind: &str, mut of_kind: Vec<Field>| {
         let actions = ["create", "update", "unchanged", "delete", "undeclared"];
         of_kind.extend(vec![
             field("kind", words(&[kind])),
             field("action", words(&actions)),
-            field("changes", list(change.clone())),
+            field("changes", list(change())),
             field("note", or_null(text())),
         ]);
         object(of_kind)

@@ -1,5 +1,6 @@
 //! Task types, their versions, grants and settings; secrets.
 
+use super::super::query::Params;
 use super::super::{plugin_config, plugins as handlers, secrets};
 use super::{Body, NOTHING, Route, Shape, all, answer, one, page, paged, route, text_value};
 use axum::routing::{delete, get, patch, post, put};
@@ -38,6 +39,28 @@ pub(super) const ROUTES: &[Route] = &[
         .says("activateVersion", "Makes a ready version the one that runs")
         .body(Body::Json(|| Fields::describe(handlers::read_digest)))
         .answers(&[one("TaskType")])
+        .refuses(&[409]),
+    route("POST", "/v1/task-types/{type}/rollback", PluginsWrite, || post(handlers::rollback))
+        .says("rollbackTaskType", "Makes the version active that was active before")
+        .more("Asked twice, all is as it was.")
+        .body(Body::Empty)
+        .answers(&[one("TaskType")])
+        .refuses(&[409]),
+    route("GET", "/v1/task-types/{type}/diff", PluginsRead, || get(handlers::diff))
+        .says("diffVersions", "How two versions differ, and what speaks against making the second active")
+        .more(
+            "Without `from_digest` it is the active version; without `to_digest` the newest ready one. Where that is the active one \
+             too, it is compared with the one that was active before.",
+        )
+        .query(|| Params::describe(handlers::diff_query))
+        .answers(&[one("VersionDiff")])
+        .refuses(&[409]),
+    route("DELETE", "/v1/task-types/{type}", PluginsWrite, || delete(handlers::remove))
+        .says("removeTaskType", "Removes a task type with its versions and settings; its history stays")
+        .more("Refused while tasks name it, or executions of it wait or run.")
+        .query(|| Params::describe(handlers::remove_query))
+        .body(Body::Empty)
+        .answers(&[one("TypeRemoved")])
         .refuses(&[409]),
     route("POST", "/v1/task-types/{type}/disable", PluginsWrite, || post(handlers::disable))
         .says("disableTaskType", "Holds a task type, or frees it: nothing of it is claimed and its slots are skipped")

@@ -295,3 +295,130 @@ async fn a_types_bounds_are_changed_and_its_breaker_reset() {
         .body;
     assert_eq!(reset["breaker"], Value::Null);
 }
+
+#[tokio::test]
+async fn versions_are_compared_and_gone_back_to() {
+    let server = Harness::new();
+    let path = |rest: &str| format!("/v1/task-types/hello{rest}");
+    server.get(&path("/diff")).await.problem(404);
+    let first = json!({"version": "1", "summary": "s"});
+    let first = server.register("hello", &first, &json!({})).await;
+    server.get(&path("/diff")).await.problem(409);
+    server
+        .post(&path("/rollback"), &json!({}))
+        .await
+        .problem(409);
+    let wish = json!({"activate": false, "limits": {"fuel": 5}});
+    let strict = json!({"version": "2", "summary": "s", "parameters_schema": {"required": ["x"]}});
+    let second = server.register("hello", &strict, &wish).await;
+    server.task(&json!({"key": "nightly"})).await;
+    let diff = server.get(&path("/diff")).await.expect(200).body;
+    assert_eq!(
+        (&diff["from_digest"], &diff["to_digest"]),
+        (&first["digest"], &second["digest"]),
+        "the newest against the one that runs"
+    );
+    let changes = diff["changes"].as_array().expect("changes");
+    let told: Vec<&Value> = changes.iter().map(|change| &change["pointer"]).collect();
+    for field in [
+        "/descriptor/version",
+        "/descriptor/parameters_schema",
+        "/limits/fuel",
+    ] {
+        assert!(told.contains(&&json!(field)), "{field} not in {told:?}");
+    }
+    assert!(!told.contains(&&json!("/descriptor/summary")) && !told.contains(&&json!("/digest")));
+    let obstacle = diff["obstacle"].as_str().expect("an obstacle");
+    assert!(obstacle.contains("it would break task"), "{obstacle}");
+
+    let activate = json!({"digest": second["digest"]});
+    server.post(&path("/activate"), &activate).await.expect(200);
+    let diff = server.get(&path("/diff")).await.expect(200).body;
+    assert_eq!(
+        (&diff["from_digest"], &diff["to_digest"], &diff["obstacle"]),
+        (&first["digest"], &second["digest"], &Value::Null),
+        "what runs against what ran before"
+    );
+    let digest = |version: &Value| version["digest"].as_str().expect("a digest").to_owned();
+    let named = format!(
+        "/diff?from_digest={}&to_digest={}",
+        digest(&second),
+        digest(&first)
+    );
+    let named = server.get(&path(&named)).await.expect(200).body;
+    assert_eq!(named["to_digest"], first["digest"]);
+    server
+        .get(&path("/diff?to_digest=blake3:0"))
+        .await
+        .problem(404);
+    server.get(&path("/diff?from=x")).await.problem(422);
+
+    for (now, before) in [(&first, &second), (&second, &first)] {
+        let back = server
+            .post(&path("/rollback"), &json!({}))
+            .await
+            .expect(200)
+            .body;
+        assert_eq!(
+            (&back["active_digest"], &back["previous_digest"]),
+            (&now["digest"], &before["digest"])
+        );
+    }
+    server
+        .post(&path("/rollback"), &json!({"to": 1}))
+        .await
+        .problem(422);
+}
+
+#[tokio::test]
+async fn a_plugin_that_nothing_uses_is_removed() {
+    let server = Harness::with_plugin().await;
+    server.register("other", &json!({}), &json!({})).await;
+    let task = server.task(&json!({"key": "nightly"})).await;
+    let path = "/v1/task-types/hello";
+    let refused = server.json("DELETE", path, &json!({})).await;
+    refused.problem(409);
+    assert!(refused.text.contains("1 tasks name it"), "{}", refused.text);
+    let waiting = "/v1/task-types/hello?cancel_waiting=true";
+    let triggered = server.post("/v1/tasks/nightly/trigger", &json!({})).await;
+    let execution = triggered.expect(202).body["task_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    server
+        .json("DELETE", waiting, &json!({}))
+        .await
+        .problem(409);
+    let shown = format!("/v1/executions/{execution}");
+    let shown = || server.get(&shown);
+    assert_eq!(
+        shown().await.body["state"],
+        "available",
+        "a refusal cancels nothing"
+    );
+
+    let moved = json!({"task_type": "other"});
+    let task = format!("/v1/tasks/{}", task["id"]);
+    server.json("PATCH", &task, &moved).await.expect(200);
+    let refused = server.json("DELETE", path, &json!({})).await;
+    refused.problem(409);
+    assert!(
+        refused.text.contains("--cancel-waiting"),
+        "{}",
+        refused.text
+    );
+    let removed = server
+        .json("DELETE", waiting, &json!({}))
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(removed, json!({"task_type": "hello", "cancelled": 1}));
+    assert_eq!(shown().await.expect(200).body["state"], "cancelled");
+    server.get(path).await.problem(404);
+    server.json("DELETE", path, &json!({})).await.problem(404);
+    // The name is free again.
+    let again = server
+        .register("hello", &json!({"summary": "new"}), &json!({}))
+        .await;
+    assert_eq!(again["is_active"], true);
+}

@@ -13,7 +13,7 @@ use super::{Context, ServiceError, ServiceResult, below};
 use crate::store::{ConfigFilter, Declaration, DeclaredVersion, Deleted, Page, StoreError};
 use horarium_model::task_type::{PluginVersion, VersionState};
 use horarium_model::{ConfigId, Invalid, Problem, TaskConfig, TenantId, Timestamp};
-use outcome::differences;
+pub(super) use outcome::differences;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

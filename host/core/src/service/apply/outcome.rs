@@ -78,14 +78,17 @@ pub struct Change {
     pub new: Value,
 }
 
+impl Change {
+    /// `{"pointer", "old", "new"}`
+    pub(in crate::service) fn to_json(&self) -> Value {
+        json!({"pointer": self.pointer, "old": self.old, "new": self.new})
+    }
+}
+
 impl ApplyItem {
     /// What was planned, without what may differ between two looks at the same plan.
     fn essence(&self) -> Value {
-        let changes: Vec<Value> = self
-            .changes
-            .iter()
-            .map(|c| json!({"pointer": c.pointer, "old": c.old, "new": c.new}))
-            .collect();
+        let changes: Vec<Value> = self.changes.iter().map(Change::to_json).collect();
         let mut item = match &self.subject {
             Subject::Plugin {
                 task_type, digest, ..
@@ -164,7 +167,7 @@ impl ApplyOutcome {
 }
 
 /// Where two documents differ: objects are walked into, everything else is a whole.
-pub(super) fn differences(old: &Value, new: &Value) -> Vec<Change> {
+pub(in crate::service) fn differences(old: &Value, new: &Value) -> Vec<Change> {
     fn walk(old: &Value, new: &Value, pointer: &str, changes: &mut Vec<Change>) {
         if old == new {
             return;

@@ -182,6 +182,7 @@ macro_rules! conformance_rules {
             state_of_a_deleted_config_is_not_written
             operators_write_state
             versions_live_their_life
+            a_type_that_nothing_uses_is_removed
             registering_again_replaces_grants
             a_failed_version_drops_its_bytes
             types_are_listed_by_name

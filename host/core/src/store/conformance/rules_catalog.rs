@@ -1,8 +1,9 @@
 //! Plugins: versions, types, bytes.
 
-use super::lab::{Lab, TENANT, at};
-use crate::store::{FinishVersion, Page, Store, StoreError};
+use super::lab::{Lab, TENANT, at, ok};
+use crate::store::{FinishVersion, HistoryOnDelete, Page, Store, StoreError};
 use horarium_model::descriptor::Descriptor;
+use horarium_model::execution::State;
 use horarium_model::grant::Grant;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::program::ProgramInput;
@@ -91,7 +92,9 @@ pub async fn versions_live_their_life(store: Arc<dyn Store>) {
     assert_eq!(done.descriptor.version.as_deref(), Some("1.2.3"));
     assert!(lab.store.catalog_epoch().await.expect("answers") > epoch);
     let row = lab.store.task_type(TENANT, "echo").await.expect("answers");
-    assert_eq!(row.and_then(|r| r.active_digest), Some(digest(b"one")));
+    let row = row.expect("the name exists");
+    assert_eq!(row.active_digest, Some(digest(b"one")));
+    assert_eq!(row.previous_digest, None);
     let twice = finish(&lab, "echo", b"one", ready(true)).await;
     assert!(matches!(twice, Err(StoreError::Conflict(_))));
     add(&lab, "echo", b"two").await;
@@ -108,6 +111,13 @@ pub async fn versions_live_their_life(store: Arc<dyn Store>) {
         .await
         .expect("activates");
     assert_eq!(row.active_digest, Some(digest(b"two")));
+    assert_eq!(row.previous_digest, Some(digest(b"one")));
+    let again = lab
+        .store
+        .activate_version(at(6), TENANT, "echo", &digest(b"two"))
+        .await
+        .expect("activates");
+    assert_eq!(again, row, "what is active already came after the same one");
     assert_eq!((row.created_at, row.updated_at), (at(3), at(6)));
     let row = lab.store.set_disabled(at(7), TENANT, "echo", true).await;
     assert!(row.expect("disables").disabled);
@@ -124,6 +134,58 @@ pub async fn versions_live_their_life(store: Arc<dyn Store>) {
     }
     let missing = finish(&lab, "echo", b"x", ready(true)).await;
     assert!(matches!(missing, Err(StoreError::NotFound(_))));
+}
+
+/// A type goes with all that is its own, once nothing names it; bytes that another type has too stay.
+pub async fn a_type_that_nothing_uses_is_removed(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let remove = || lab.store.remove_type(TENANT, "echo");
+    assert!(matches!(remove().await, Err(StoreError::NotFound(_))));
+    for (name, bytes) in [("echo", b"one"), ("echo", b"two"), ("other", b"two")] {
+        add(&lab, name, bytes).await;
+        finish(&lab, name, bytes, ready(true))
+            .await
+            .expect("finishes");
+    }
+    lab.store
+        .set_plugin_config(at(5), TENANT, "echo", "k", Some("v".into()))
+        .await
+        .expect("is set");
+    let config = lab.config(json!({})).await;
+    let refusal = |refused: Result<(), StoreError>| match refused {
+        Err(StoreError::Conflict(detail)) => detail,
+        other => panic!("{other:?}"),
+    };
+    let told = refusal(remove().await);
+    assert!(told.contains("1 tasks name it"), "{told}");
+    lab.store
+        .delete_config(at(5), TENANT, config.id, HistoryOnDelete::Keep)
+        .await
+        .expect("deletes");
+    lab.put_due(None, at(6)).await;
+    let told = refusal(remove().await);
+    assert!(told.contains("1 executions of it wait"), "{told}");
+    let running = lab.claim_one(at(6)).await;
+    let told = refusal(remove().await);
+    assert!(told.contains("1 executions of it run"), "{told}");
+    lab.finish(at(7), &running, ok()).await;
+    let epoch = lab.store.catalog_epoch().await.expect("answers");
+    remove().await.expect("is removed");
+    assert!(lab.store.catalog_epoch().await.expect("answers") > epoch);
+    let row = lab.store.task_type(TENANT, "echo").await;
+    assert_eq!(row.expect("answers"), None);
+    let ended = lab.state(running.task_id).await;
+    assert_eq!(ended, State::Succeeded, "history stays");
+    let versions = lab.store.all_versions().await.expect("answers");
+    let names: Vec<&str> = versions.iter().map(|v| v.task_type.as_str()).collect();
+    assert_eq!(names, ["other"]);
+    let settings = lab.store.plugin_config(TENANT, "echo").await;
+    assert!(settings.expect("answers").is_empty());
+    for (bytes, kept) in [(b"one", false), (b"two", true)] {
+        let found = lab.store.component_bytes(&digest(bytes)).await;
+        assert_eq!(found.expect("answers").is_some(), kept);
+    }
+    assert!(matches!(remove().await, Err(StoreError::NotFound(_))));
 }
 
 /// Registering a version that is there keeps it and takes the new grants and the new input.

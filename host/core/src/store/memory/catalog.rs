@@ -6,6 +6,7 @@ use crate::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Declaration, Declared, Deleted, FinishVersion,
     HistoryOnDelete, KeyedRequest, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
+use horarium_model::execution::State;
 use horarium_model::task_type::{
     PluginVersion, TaskType, TypeConcurrency, TypeConcurrencyChange, VersionState,
 };
@@ -174,6 +175,7 @@ impl Catalog for MemoryStore {
                 tenant_id: tenant,
                 task_type: name.clone(),
                 active_digest: None,
+                previous_digest: None,
                 disabled: false,
                 concurrency: TypeConcurrency::default(),
                 breaker: None,
@@ -241,7 +243,7 @@ impl Catalog for MemoryStore {
         inner.epoch += 1;
         inner.drop_unused_bytes(digest);
         if activates && let Some(row) = inner.types.get_mut(&(tenant, task_type.to_owned())) {
-            row.active_digest = Some(digest.to_owned());
+            row.activate(digest);
             row.updated_at = now;
         }
         Ok(version)
@@ -260,9 +262,43 @@ impl Catalog for MemoryStore {
             let message = rules::version_not(task_type, digest, state.as_str(), "ready");
             return Err(StoreError::Conflict(message));
         }
-        inner.change_type(now, tenant, task_type, |row| {
-            row.active_digest = Some(digest.to_owned());
-        })
+        inner.change_type(now, tenant, task_type, |row| row.activate(digest))
+    }
+
+    async fn remove_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<()> {
+        let mut inner = self.lock();
+        let key = (tenant, task_type.to_owned());
+        if !inner.types.contains_key(&key) {
+            return Err(StoreError::NotFound(rules::no_type(task_type)));
+        }
+        let configs = inner.configs.values().map(|row| &row.config);
+        let tasks = configs.filter(|config| {
+            let names = config.spec.task_type == task_type;
+            names && config.tenant_id == tenant && config.deleted_at.is_none()
+        });
+        let tasks = tasks.count() as u64;
+        let live = inner.live.values().map(|row| &row.shown);
+        let live = live.filter(|shown| shown.tenant_id == tenant && shown.task_type == task_type);
+        let (running, waiting): (Vec<_>, Vec<_>) =
+            live.partition(|shown| shown.state == State::Running);
+        let (waiting, running) = (waiting.len() as u64, running.len() as u64);
+        rules::refuse_used_type(task_type, tasks, waiting, running)?;
+        inner.types.remove(&key);
+        inner.breakers.remove(&key);
+        inner.plugin_config.remove(&key);
+        let versions = inner.versions.keys();
+        let digests: Vec<String> = versions
+            .filter(|(of, name, _)| *of == tenant && name == task_type)
+            .map(|(_, _, digest)| digest.clone())
+            .collect();
+        inner
+            .versions
+            .retain(|(of, name, _), _| *of != tenant || name != task_type);
+        for digest in digests {
+            inner.drop_unused_bytes(&digest);
+        }
+        inner.epoch += 1;
+        Ok(())
     }
 
     async fn set_type_concurrency(

@@ -59,9 +59,7 @@ impl Inner {
         if active != plugin.expected_active {
             return Err(StoreError::Conflict(rules::other_active(name)));
         }
-        self.change_type(now, tenant, name, |row| {
-            row.active_digest = Some(plugin.digest);
-        })?;
+        self.change_type(now, tenant, name, |row| row.activate(&plugin.digest))?;
         Ok(())
     }
 }
