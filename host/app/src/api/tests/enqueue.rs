@@ -2,6 +2,7 @@
 
 use super::harness::task;
 use super::*;
+use crate::api::routes::all_routes;
 use axum::body::Body;
 use serde_json::{Value, json};
 
@@ -519,4 +520,48 @@ async fn a_batch_has_a_bounded_size_altogether() {
     let items: Vec<Value> = (0..3).map(|_| json!({"task": "k"})).collect();
     let body = json!({"items": items});
     host.post("/v1/executions/batch", &body).await.expect(202);
+}
+
+/// The routes that enqueue, and no others, are told to take a trace, and do.
+#[tokio::test]
+async fn what_is_enqueued_belongs_to_the_trace_of_its_request() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let server = Harness::with_plugin().await;
+    server.task(&json!({"key": "k"})).await;
+    let triggered = server.post("/v1/tasks/k/trigger", &json!({})).await;
+    let id = triggered.expect(202).body["task_id"].clone();
+    let id = id.as_str().expect("an id").to_owned();
+    let cancel = format!("/v1/executions/{id}/cancel");
+    server.post(&cancel, &json!({})).await.expect(200);
+    let all = json!({"filter": {"task": "k", "state": "cancelled"}});
+    let bodies = [
+        ("/v1/tasks/{task}/trigger", json!({})),
+        ("/v1/executions/batch", json!({"items": [{"task": "k"}]})),
+        ("/v1/executions/{task_id}/retry", json!({})),
+        ("/v1/executions/retry", all),
+    ];
+    let traced = all_routes().filter(|route| route.traced);
+    let mut traced: Vec<&str> = traced.map(|route| route.path).collect();
+    let mut known = bodies.each_ref().map(|(path, _)| *path);
+    traced.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(traced, known);
+    for (path, body) in &bodies {
+        let path = path.replace("{task}", "k").replace("{task_id}", &id);
+        let headers = [
+            ("content-type", "application/json"),
+            ("traceparent", PARENT),
+            ("tracestate", "vendor=7"),
+        ];
+        let sent = server.with_headers("POST", &path, &headers, body.to_string());
+        let answer = sent.await;
+        assert!(answer.status < 300, "{path}: {}", answer.text);
+    }
+    let (_, claimed) = server.claim_all().await;
+    assert_eq!(claimed.len(), bodies.len());
+    for claimed in claimed {
+        let trace = claimed.trace.expect("a trace");
+        assert_eq!(trace.traceparent(), PARENT);
+        assert_eq!(trace.state.as_deref(), Some("vendor=7"));
+    }
 }
