@@ -219,7 +219,7 @@ fn place(file: &str) -> Result<(PathBuf, Option<String>), Failure> {
 /// The file as JSON: instants become text, what JSON does not have is refused.
 fn document(file: &str, text: &str) -> Result<Value, Failure> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let before = error.span().map(|span| &text[..span.start.min(text.len())]);
+        let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map(|before| before.matches('\n').count() + 1);
         let at = line
             .map(|line| format!(", line {line}"))
