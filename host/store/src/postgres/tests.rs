@@ -94,6 +94,8 @@ INSERT INTO run_keys (tenant_id, run_key) SELECT DISTINCT tenant_id, run_key FRO
 INSERT INTO task_types (tenant_id, task_type, created_at, updated_at)
 SELECT t, 'type' || n, 0, 0 FROM generate_series(1, 10) t, generate_series(0, 49) n;
 INSERT INTO run_keys (tenant_id, run_key) SELECT 1, 'gone' || n FROM generate_series(1, 100000) n;
+INSERT INTO alerts (alert_id, event, tenant_id, detail, created_at, due_at)
+SELECT n::text, 'failed', 1, '{}', n, CASE WHEN n % 1000 = 0 THEN n END FROM generate_series(1, 100000) n;
 ANALYZE;
 "#;
 
@@ -220,6 +222,7 @@ async fn hot_statements_use_their_indexes() {
             "1, 0",
             "live_executions_running",
         ),
+        ("heartbeat's alerts", sql::HEARTBEAT, "1, 0", "alerts_due"),
         ("held", sql::HELD, "1", "live_executions_running"),
         (
             "overlap",

@@ -351,7 +351,7 @@ async fn versions_are_compared_and_gone_back_to() {
         .get(&path("/diff?to_digest=blake3:0"))
         .await
         .problem(404);
-    server.get(&path("/diff?from=x")).await.problem(422);
+    server.get(&path("/diff?from=x")).await.problem(400);
 
     for (now, before) in [(&first, &second), (&second, &first)] {
         let back = server
