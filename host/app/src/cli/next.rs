@@ -133,7 +133,7 @@ fn after_plugin(verb: &plugin::Verb) -> Next {
     match verb {
         plugin::Verb::List(_) => Shows("horarium plugin show TYPE"),
         plugin::Verb::Show(_) => Shows("horarium task create --name NAME --type TYPE"),
-        plugin::Verb::Diff(_) => Shows("horarium plugin activate TYPE DIGEST"),
+        plugin::Verb::Diff(_) => Shows("horarium plugin show TYPE"),
         plugin::Verb::Config(plugin_config::Verb::List(_)) => {
             Shows("horarium plugin config set TYPE KEY TEXT")
         }
