@@ -1,7 +1,7 @@
 //! `GET /v1/events` over a real connection.
 
 use crate::many_hosts::{database, member};
-use crate::support::{Host, binary, until};
+use crate::support::{Host, HostBuilder, binary, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -212,7 +212,11 @@ impl Drop for Follower {
 
 #[test]
 fn the_command_line_follows_executions_over_a_restart_until_it_is_interrupted() {
-    let mut host = Host::start();
+    // It comes back where it was.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let mut host = HostBuilder::default().listen(&address).start();
     host.register("hello", "");
     let (task, other) = (
         host.create("--name Greeter --type hello --key greeter"),
