@@ -1,10 +1,13 @@
 //! `GET /v1/events` over a real connection.
 
 use crate::many_hosts::{database, member};
-use crate::support::{Host, until};
+use crate::support::{Host, HostBuilder, binary, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// One event: kind, id, data.
@@ -155,4 +158,119 @@ fn a_host_tells_what_happens_on_another() {
     let (_, id, _) = client.hears_the_end_of(&ids[0]);
     let client = Client::follow(&one, Some(&id));
     client.hears_the_end_of(&ids[4]);
+}
+
+/// `execution list --follow`, and the lines it prints.
+struct Follower {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Follower {
+    fn start(host: &Host, flags: &[&str]) -> Self {
+        let mut child = binary()
+            .args(["execution", "list", "--follow", "--data-dir"])
+            .arg(host.data_dir())
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = lines.clone();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                seen.lock().expect("whole").push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn printed(&self, part: &str) -> Vec<String> {
+        let lines = self.lines.lock().expect("whole");
+        let found = lines.iter().filter(|line| line.contains(part));
+        found.cloned().collect()
+    }
+
+    /// As Ctrl-C does; the exit code.
+    fn interrupt(mut self) -> Option<i32> {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGINT).expect("it runs");
+        let ended = until("the follower ends", || {
+            self.child.try_wait().expect("asked")
+        });
+        ended.code()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_command_line_follows_executions_over_a_restart_until_it_is_interrupted() {
+    // It comes back where it was.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let mut host = HostBuilder::default().listen(&address).start();
+    host.register("hello", "");
+    let (task, other) = (
+        host.create("--name Greeter --type hello --key greeter"),
+        host.create("--name Other --type hello"),
+    );
+    let follower = Follower::start(&host, &["--json", "--task", "greeter"]);
+    // It tells of what comes after it has begun, which nobody here is told.
+    until("it listens", || {
+        host.trigger(task);
+        (!follower.printed("succeeded").is_empty()).then_some(())
+    });
+    let (ours, theirs) = (host.trigger(task), host.trigger(other));
+    let end = |id: &str| {
+        until("its end is printed", || {
+            follower
+                .printed(id)
+                .into_iter()
+                .find(|line| line.contains("\"succeeded\""))
+        })
+    };
+    let told: Value = serde_json::from_str(&end(&ours)).expect("an object a line");
+    assert_eq!(
+        (&told["config_id"], &told["is_success"]),
+        (&json!(task), &json!(true))
+    );
+    host.ended(&theirs);
+    // Lost and found again: what ended just before is not printed again, what ends afterwards is.
+    let plain = Follower::start(&host, &["--state", "failed,cancelled"]);
+    host.stop();
+    host.start_again();
+    let after = host.trigger(task);
+    end(&after);
+    assert_eq!(follower.printed(&theirs), [""; 0], "of another task");
+    let ends = follower.printed(&ours);
+    let ends = ends.iter().filter(|line| line.contains("\"succeeded\""));
+    assert_eq!(ends.count(), 1, "once");
+    // People get a line, and the filter says which.
+    let cancelled = until("it listens", || {
+        let late = host.run(&format!("task trigger {task} --delay 3600"));
+        host.run(&format!(
+            "execution cancel {}",
+            crate::support::text(&late, "task_id")
+        ));
+        plain.printed("cancelled").into_iter().next()
+    });
+    assert!(
+        cancelled.contains("  hello  task ") && !cancelled.contains('\u{1b}'),
+        "{cancelled}"
+    );
+    assert_eq!(plain.printed("succeeded"), [""; 0]);
+    assert_eq!(follower.interrupt(), Some(0));
+    assert_eq!(plain.interrupt(), Some(0));
+    // What the filter cannot mean is refused, as a list refuses it.
+    host.cli("execution list --follow --state done")
+        .exits(2)
+        .complains(&["state", "done"]);
 }

@@ -31,6 +31,7 @@ mod main_path;
 mod many_hosts;
 mod missed;
 mod network;
+mod next_steps;
 mod parameters;
 mod plugin_versions;
 mod retries;

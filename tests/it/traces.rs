@@ -212,3 +212,51 @@ fn the_server_s_log_goes_to_the_collector_and_a_failure_is_a_failed_span() {
         let _: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     }
 }
+
+#[test]
+fn a_chain_is_one_trace_whoever_began_it() {
+    let world = World::start();
+    let mut host = open().setting("otlp.endpoint", &world.url()).start();
+    host.register("hello", "");
+    host.create("--name Then --type hello --key then");
+    let first = host.create("--name First --type hello --key first");
+    let chain = json!({"chain": [{"task": "then"}]});
+    let patch = [("content-type", "application/merge-patch+json")];
+    let path = format!("/v1/tasks/{first}");
+    host.send("PATCH", &path, &patch, chain.to_string().as_bytes())
+        .is(200);
+    let headers = [("traceparent", &*traceparent())];
+    let (traced, plain) = (trigger(&host, first, &headers), trigger(&host, first, &[]));
+    for parent in [&traced, &plain] {
+        let child = crate::support::until("its chain", || {
+            let all = host.executions("trigger=chain");
+            all.into_iter()
+                .find(|child| child["parent_task_id"] == **parent)
+        });
+        host.ended(text(&child, "task_id"));
+    }
+    assert_eq!(host.stop(), Some(0));
+    let spans = spans(&world);
+    assert_eq!(spans.len(), 4, "{spans:#?}");
+    for parent in [&traced, &plain] {
+        let of = |id: &str| {
+            let found = spans
+                .iter()
+                .find(|span| attribute(span, "horarium.task_id").as_deref() == Some(id));
+            found.unwrap_or_else(|| panic!("no {id} in {spans:#?}"))
+        };
+        let above = of(parent);
+        let below = spans
+            .iter()
+            .filter(|span| span["parentSpanId"] == above["spanId"]);
+        let below: Vec<&Value> = below.collect();
+        assert_eq!(below.len(), 1, "{spans:#?}");
+        assert_eq!(below[0]["traceId"], above["traceId"]);
+        assert_eq!(
+            attribute(below[0], "horarium.trigger").as_deref(),
+            Some("chain")
+        );
+    }
+    let under_ours = spans.iter().filter(|span| span["traceId"] == TRACE);
+    assert_eq!(under_ours.count(), 2, "the trigger's trace");
+}

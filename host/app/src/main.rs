@@ -1,5 +1,8 @@
 //! The program `horarium`: server, command line and compile worker in one binary.
 
+// What users, guests, disks and databases bring ends in an error, never in a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 mod bench;
 mod cli;
 mod client;

@@ -165,16 +165,11 @@ pub fn new_execution(
     let bounds = Bounds::new(config, uses_state, &parameters);
     let due_at = overrides.due_at.unwrap_or(now);
     NewExecution {
-        task_id,
-        tenant_id: config.tenant_id,
         config_id: Some(config.id),
-        task_type: spec.task_type.clone(),
         trigger,
-        slot: None,
         priority: overrides.priority.unwrap_or(spec.priority),
         max_attempts: spec.max_retries + 1,
         parameters,
-        due_at,
         expires_at: spec
             .expires_after_seconds
             .and_then(|s| i64::try_from(s).ok())
@@ -183,12 +178,10 @@ pub fn new_execution(
         run_max: bounds.run_max,
         rate: bounds.rate,
         backlog: spec.concurrency.as_ref().and_then(|c| c.backlog),
-        parent_task_id: None,
-        retry_of: None,
         refuse_if_live: overrides.refuse_if_live,
         chain: chain::to_text(&spec.chain).map(Arc::from),
-        chain_depth: 0,
         trace: crate::trace::current(),
+        ..NewExecution::plain(task_id, config.tenant_id, &spec.task_type, due_at)
     }
 }
 

@@ -5,6 +5,9 @@
 //! The way of one execution: [`scheduler`] fires -> `Queue::fire_due` -> [`executor`] claims ->
 //! `Runner::run` -> `Queue::complete_many`.
 
+// What users, guests, disks and databases bring ends in an error, never in a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod access;
 pub mod caretaker;
 pub mod clock;
@@ -19,6 +22,7 @@ pub mod scheduler;
 pub mod secrets;
 pub mod service;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::expect_used, reason = "a test, for other crates")]
 pub mod sim;
 pub mod store;
 pub mod trace;

@@ -75,8 +75,16 @@ impl RunTrace {
     /// What the headers of one of its outgoing requests say.
     pub fn outgoing(&self, call: u64) -> TraceContext {
         TraceContext {
-            trace_id: self.trace_id,
             span_id: self.call_span(call),
+            ..self.place()
+        }
+    }
+
+    /// The attempt as the parent of what it sets off.
+    pub fn place(&self) -> TraceContext {
+        TraceContext {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
             sampled: self.sampled,
             state: self.state.clone(),
         }
@@ -148,6 +156,8 @@ mod tests {
             (first.trace_id, first.call_span(1))
         );
         assert_eq!(out.state.as_deref(), Some("a=b"));
+        let place = first.place();
+        assert_eq!((place.span_id, place.sampled), (first.span_id, true));
     }
 
     #[test]

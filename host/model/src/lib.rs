@@ -1,6 +1,9 @@
 //! Plain data and rules of Horarium: task configs, executions and their states, schedules and cron,
 //! retry, limits, grants, and the one door through which JSON enters. No I/O, no clock, no tokio.
 
+// What users, guests, disks and databases bring ends in an error, never in a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod access;
 pub mod alert;
 pub mod cached;

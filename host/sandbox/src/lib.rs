@@ -5,6 +5,9 @@
 //! under every limit and calls the guest, `classify` says how it ended. The way of a new component:
 //! `worker` starts a child in which `intake` checks it and the compiler and `describe` run.
 
+// What users, guests, disks and databases bring ends in an error, never in a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 mod aot;
 mod bindings;
 mod capability;

@@ -4,6 +4,9 @@
 //! What a database of any kind shares (how instants, states and JSON become columns and back) is in
 //! `columns`; each database has its own statements and its own way to write.
 
+// What users, guests, disks and databases bring ends in an error, never in a panic.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 mod care;
 mod chain;
 mod choose;
@@ -19,6 +22,7 @@ mod rows;
 mod settle;
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::expect_used, reason = "a test, for other crates")]
 pub mod testing;
 
 pub use connections::Connections;

@@ -14,6 +14,42 @@ use horarium_model::schedule::{Overlap, ScheduleConfig};
 use horarium_model::task_type::{Breaker, PluginVersion, TaskType, TypeConcurrency};
 use horarium_model::{TaskConfig, TaskSpec, Timestamp};
 
+/// For a database's own rows and `Reader`: what each kind of row means.
+macro_rules! readers {
+    ($row:ty) => {
+        /// A row of `EXECUTION` and of the lists.
+        pub(super) fn execution(row: &$row) -> StoreResult<Execution> {
+            rows::execution(&mut Reader::new(row, "executions")?)
+        }
+
+        /// A row of `ATTEMPTS`.
+        pub(super) fn attempt(row: &$row) -> StoreResult<AttemptRecord> {
+            rows::attempt(&mut Reader::new(row, "task_attempts")?)
+        }
+
+        /// A row of `DUE_SCHEDULES`.
+        pub(super) fn due_schedule(row: &$row) -> StoreResult<DueSchedule> {
+            rows::due_schedule(&mut Reader::new(row, "task_schedules")?)
+        }
+
+        /// A row of the configs' statements.
+        pub(super) fn config(row: &$row) -> StoreResult<TaskConfig> {
+            rows::config(&mut Reader::new(row, "task_configs")?)
+        }
+
+        /// A row of the types' statements.
+        pub(super) fn task_type(row: &$row) -> StoreResult<TaskType> {
+            rows::task_type(&mut Reader::plain(row, "task_types"))
+        }
+
+        /// A row of the versions' statements, with its row id.
+        pub(super) fn version(row: &$row) -> StoreResult<(i64, PluginVersion)> {
+            rows::version(&mut Reader::new(row, "plugin_versions")?)
+        }
+    };
+}
+pub(crate) use readers;
+
 /// One row being read, column after column.
 pub(crate) trait Cells<'r> {
     /// Where the row is from; its id once that was read.

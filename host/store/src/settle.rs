@@ -209,11 +209,12 @@ impl<'a> Batch<'a> {
                 End::Succeeded(text) => rules::shown_result(text).ok().flatten(),
                 _ => None,
             };
-            self.parents.push(Parent::read(
+            let parent = Parent::read(
                 (item.task_id, tenant),
                 (chain, row.chain_depth),
                 (settled.state, result.unwrap_or_default()),
-            )?);
+            )?;
+            self.parents.push(parent.traced(item.trace.clone()));
         }
         self.gone.push(item.id);
         if row.large {

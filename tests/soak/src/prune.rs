@@ -10,7 +10,7 @@ use horarium_core::store::conformance::completion;
 use horarium_core::store::{
     ClaimRequest, End, Enqueue, Enqueued, ExecutionFilter, NewExecution, Page, Store,
 };
-use horarium_model::execution::{LogLevel, LogLine, LogSource, State, Trigger};
+use horarium_model::execution::{LogLevel, LogLine, LogSource, State};
 use horarium_model::retention::Retention;
 use horarium_model::{ConfigId, DEFAULT_TENANT_ID, TaskId, TaskSpec, Timestamp};
 use horarium_store::testing::Cluster;
@@ -213,27 +213,9 @@ impl Load {
     fn item(&self, number: u64, now: Timestamp) -> NewExecution {
         let (config, task_type) = &self.configs[number as usize % self.configs.len()];
         NewExecution {
-            task_id: TaskId::now_v7(),
-            tenant_id: DEFAULT_TENANT_ID,
             config_id: Some(*config),
-            task_type: task_type.clone(),
-            trigger: Trigger::Manual,
-            slot: None,
-            priority: 0,
-            max_attempts: 1,
             parameters: Arc::from(r#"{"site":"https://example.org/","page":1}"#),
-            due_at: now,
-            expires_at: None,
-            run_key: None,
-            run_max: 1,
-            rate: None,
-            backlog: None,
-            parent_task_id: None,
-            retry_of: None,
-            refuse_if_live: false,
-            chain: None,
-            chain_depth: 0,
-            trace: None,
+            ..NewExecution::plain(TaskId::now_v7(), DEFAULT_TENANT_ID, task_type, now)
         }
     }
 

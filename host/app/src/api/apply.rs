@@ -1,7 +1,7 @@
 //! `/v1/apply`.
 
 use super::ApiState;
-use super::auth::{Asking, Tenant, forbidden};
+use super::auth::{Asking, Tenant, changed_nothing, forbidden};
 use super::body::PlainJson;
 use super::error::ApiError;
 use super::query::NoParams;
@@ -29,5 +29,9 @@ pub(super) async fn apply(
         }
     }
     let outcome = api.services.apply.apply(tenant, &request).await?;
-    Ok(Json(outcome.to_json()).into_response())
+    let response = Json(outcome.to_json()).into_response();
+    Ok(match outcome.dry_run {
+        true => changed_nothing(response),
+        false => response,
+    })
 }

@@ -5,7 +5,7 @@ use super::routes::{self, Needs, Route};
 use super::{ApiState, Peer};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use horarium_core::access::{Caller, Denied};
@@ -105,13 +105,26 @@ async fn attend(state: &ApiState, mut request: Request, next: Next) -> Result<Re
         return Err(forbidden(&caller, missing));
     }
     let response = next.run(request).await;
-    if let Some(note) = note
-        && !response.status().is_client_error()
+    let did = !response.status().is_client_error()
         && !response.status().is_server_error()
+        && response.extensions().get::<ChangedNothing>().is_none();
+    // What is declared may need more leave than the route.
+    if let Some(note) = note
+        && (did || response.status() == StatusCode::FORBIDDEN)
     {
         note.keep(state, response.status().as_u16()).await;
     }
     Ok(response)
+}
+
+/// Marks the answer to a request that only asked what it would change, or was carried out before.
+#[derive(Debug, Clone, Copy)]
+struct ChangedNothing;
+
+/// The same answer, of which the audit log says nothing.
+pub(super) fn changed_nothing(mut response: Response) -> Response {
+    response.extensions_mut().insert(ChangedNothing);
+    response
 }
 
 /// The token of a request, as it was sent.

@@ -13,6 +13,8 @@ pub(super) const MAX_JSON_BYTES: usize = 17 << 20;
 /// How much of a body that is too large is still read, so that a client that sends before it listens
 /// gets to see the refusal.
 const MAX_DRAINED_BYTES: usize = 256 << 20;
+/// The same of one that nobody wanted.
+const MAX_DISCARDED_BYTES: usize = 1 << 20;
 
 /// The media types JSON may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,21 @@ pub(super) async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Resul
         return Err(larger_than(limit));
     }
     Ok(kept.into())
+}
+
+/// Lets the start of a body go by unread, so that who sends before it listens hears the answer.
+pub(super) async fn discard(request: Request) {
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let mut stream = request.into_body().into_data_stream();
+    let mut seen = 0;
+    while let Some(Ok(chunk)) = stream.next().await {
+        seen += chunk.len();
+        if seen > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
 }
 
 fn larger_than(limit: usize) -> ApiError {

@@ -1,5 +1,6 @@
 //! Every error as problem+json (RFC 9457), whoever made it: a handler, axum, or a panic.
 
+use super::Full;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -143,6 +144,18 @@ impl ApiError {
         }
     }
 
+    /// 503: as many connections are open as may.
+    pub(super) fn too_many_connections() -> Self {
+        Self {
+            retry_after: Some(2),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_connections",
+                "as many connections are open as may (api.max_connections); close those you do not need, or try again later",
+            )
+        }
+    }
+
     /// 500.
     pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -232,6 +245,7 @@ impl IntoResponse for ApiError {
 pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().simple().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let is_full = request.extensions().get::<Full>().is_some();
     let line = format!("{} {}", request.method(), request.uri().path());
     let traced = horarium_core::trace::within(trace_of(request.headers()), next.run(request));
     let response = match tokio::spawn(traced).await {
@@ -243,7 +257,8 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
         }
     };
     let mut response = as_problem(response, &id).await;
-    if response.status().is_server_error() {
+    // That there is no place is told once for all.
+    if response.status().is_server_error() && !is_full {
         tracing::warn!(request_id = id, request = one_line(&line, 200), status = %response.status(), "request failed");
     }
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -4,6 +4,7 @@
 use super::ApiState;
 use super::auth::{Tenant, presented};
 use super::error::ApiError;
+use super::executions::{Asked, filter_query};
 use super::query::Params;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, State};
@@ -15,8 +16,9 @@ use futures_util::stream;
 use horarium_core::access::Denied;
 use horarium_core::service::events::EVENT_KINDS;
 use horarium_core::service::{Event, EventPlace, EventStream};
-use horarium_model::TenantId;
+use horarium_core::store::ExecutionFilter;
 use horarium_model::text::{nearest, one_line};
+use horarium_model::{Problem, TenantId};
 use serde_json::json;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -133,8 +135,9 @@ impl FromStr for Kind {
     }
 }
 
-pub(super) fn query(params: &mut Params) -> Vec<Kind> {
-    params.words("kind", EVENT_KINDS.iter().copied())
+pub(super) fn query(params: &mut Params) -> (Vec<Kind>, Asked) {
+    let kinds = params.words("kind", EVENT_KINDS.iter().copied());
+    (kinds, filter_query(params))
 }
 
 pub(super) async fn follow(
@@ -144,10 +147,15 @@ pub(super) async fn follow(
     headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let kinds = query(&mut params);
+    let (kinds, asked) = query(&mut params);
     params.finish()?;
+    let Some(filter) = asked.filter(&api, tenant).await? else {
+        let detail = "`task` and `config` name different tasks: no execution is of both";
+        return Err(ApiError::bad_input(vec![Problem::at("/task", detail)]));
+    };
+    let filter = Some(filter).filter(|filter| *filter != ExecutionFilter::default());
     let seat = api.streams.enter(tenant)?;
-    let stream = api.services.events.follow(tenant, after).await?;
+    let stream = api.services.events.follow(tenant, after, filter).await?;
     let (sender, receiver) = mpsc::channel(ON_THE_WAY);
     let token = presented(&headers).map(str::to_owned);
     let teller = Teller {

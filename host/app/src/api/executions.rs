@@ -1,6 +1,6 @@
 //! `/v1/executions`.
 
-use super::auth::Tenant;
+use super::auth::{Tenant, changed_nothing};
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
 use super::headers::{IdempotencyKey, repeated};
@@ -12,12 +12,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use horarium_core::service::{
-    BatchRequest, Bulk, BulkRequest, ImportRequest, LogCursor, LogPage, Once, TaskRef,
+    BatchRequest, Bulk, BulkOutcome, BulkRequest, ImportRequest, LogCursor, LogPage, Once, TaskRef,
 };
 use horarium_core::store::{ExecutionFilter, Listing, Page};
 use horarium_model::text::one_line;
-use horarium_model::{ErrorKind, Execution, State as ExecutionState, TaskId, Trigger};
-use serde_json::{Value, json};
+use horarium_model::{ErrorKind, Execution, State as ExecutionState, TaskId, TenantId, Trigger};
+use serde_json::json;
 use std::sync::Arc;
 
 type Api = State<Arc<ApiState>>;
@@ -37,37 +37,56 @@ pub(super) async fn list(
     Tenant(tenant): Tenant,
     mut params: Params,
 ) -> Result<Response, ApiError> {
-    let (page, tasks, mut filter) = list_query(&mut params);
+    let (page, asked) = list_query(&mut params);
     params.finish()?;
-    for task in tasks {
-        let id = match TaskRef::parse(&task) {
-            // The history of a deleted task has no config any more; its id finds nothing, which is no error.
-            TaskRef::Id(id) => id,
-            key => api.services.tasks.show(tenant, &key).await?.id,
-        };
-        if filter
-            .config_id
-            .replace(id)
-            .is_some_and(|other| other != id)
-        {
-            // Of one task and of another.
-            return Ok(list_body(
-                Listing {
-                    items: Vec::<Execution>::new(),
-                    next: None,
-                },
-                |_| Value::Null,
-            ));
-        }
-    }
-    let listing = api.services.executions.list(tenant, &filter, &page).await?;
+    let listing = match asked.filter(&api, tenant).await? {
+        Some(filter) => api.services.executions.list(tenant, &filter, &page).await?,
+        None => Listing {
+            items: Vec::<Execution>::new(),
+            next: None,
+        },
+    };
     Ok(list_body(listing, |execution| {
         serde_json::to_value(&execution).unwrap_or_default()
     }))
 }
 
-pub(super) fn list_query(params: &mut Params) -> (Page, Vec<String>, ExecutionFilter) {
-    let page = params.page();
+/// Which executions are asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Tasks, by id or key.
+    tasks: Vec<String>,
+    filter: ExecutionFilter,
+}
+
+impl Asked {
+    /// The filter, its tasks looked up; none where nothing can fit, as of one task and of another.
+    pub(super) async fn filter(
+        self,
+        api: &ApiState,
+        tenant: TenantId,
+    ) -> Result<Option<ExecutionFilter>, ApiError> {
+        let mut filter = self.filter;
+        for task in self.tasks {
+            let id = match TaskRef::parse(&task) {
+                // The history of a deleted task has no config any more; its id finds nothing, which is no error.
+                TaskRef::Id(id) => id,
+                key => api.services.tasks.show(tenant, &key).await?.id,
+            };
+            let before = filter.config_id.replace(id);
+            if before.is_some_and(|other| other != id) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(filter))
+    }
+}
+
+pub(super) fn list_query(params: &mut Params) -> (Page, Asked) {
+    (params.page(), filter_query(params))
+}
+
+pub(super) fn filter_query(params: &mut Params) -> Asked {
     let tasks = [params.text("config"), params.text("task")];
     let filter = ExecutionFilter {
         config_id: None,
@@ -85,7 +104,8 @@ pub(super) fn list_query(params: &mut Params) -> (Page, Vec<String>, ExecutionFi
         created_from: params.instant("since"),
         created_until: params.instant("until"),
     };
-    (page, tasks.into_iter().flatten().collect(), filter)
+    let tasks = tasks.into_iter().flatten().collect();
+    Asked { tasks, filter }
 }
 
 pub(super) async fn show(
@@ -254,7 +274,7 @@ pub(super) async fn retry_many(
     let executions = &api.services.executions;
     let done = executions.retry_many(tenant, &request, key.as_ref(), cursor_text);
     Ok(match done.await? {
-        Once::Done(outcome) => Json(outcome.to_json(cursor_text)).into_response(),
+        Once::Done(outcome) => bulk_body(&outcome),
         Once::Repeated(answer) => repeated(&answer),
     })
 }
@@ -271,5 +291,13 @@ pub(super) async fn cancel_many(
         .executions
         .cancel_many(tenant, &request)
         .await?;
-    Ok(Json(outcome.to_json(cursor_text)).into_response())
+    Ok(bulk_body(&outcome))
+}
+
+fn bulk_body(outcome: &BulkOutcome) -> Response {
+    let response = Json(outcome.to_json(cursor_text)).into_response();
+    match outcome.dry_run {
+        true => changed_nothing(response),
+        false => response,
+    }
 }

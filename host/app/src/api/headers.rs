@@ -1,5 +1,6 @@
 //! Headers with a meaning of their own: versions, and keys of requests.
 
+use super::auth::changed_nothing;
 use super::error::ApiError;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -90,7 +91,7 @@ pub(super) fn repeated(answer: &Answer) -> Response {
             HeaderValue::from_static("true"),
         ),
     ];
-    (status, headers, answer.body.to_string()).into_response()
+    changed_nothing((status, headers, answer.body.to_string()).into_response())
 }
 
 /// The ETag of a version.

@@ -14,6 +14,7 @@ mod openapi;
 mod parameters;
 mod plugin_config;
 mod plugins;
+mod preface;
 mod query;
 mod routes;
 mod secrets;
@@ -27,7 +28,7 @@ mod tokens;
 pub use attempts::Attempts;
 pub use auth::AdminToken;
 pub use events::Streams;
-pub use server::{ServerSettings, serve};
+pub use server::{ServerSettings, TURNED_AWAY_AT_ONCE, serve};
 pub use tls::Tls;
 
 use crate::settings::MAX_TASK_TYPES;
@@ -123,6 +124,10 @@ impl ApiState {
     }
 }
 
+/// Marks requests of a connection for which there is no place.
+#[derive(Debug, Clone, Copy)]
+struct Full;
+
 /// The address a request came from.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub std::net::IpAddr);
@@ -163,9 +168,21 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .fallback(no_such_path)
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.clone(), auth::check))
+        .layer(from_fn(turn_away))
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(error::envelope))
         .with_state(state)
+}
+
+/// Who came when there was no place is told so, whatever is asked, before anything is looked up.
+async fn turn_away(request: Request, next: Next) -> Response {
+    match request.extensions().get::<Full>() {
+        Some(Full) => {
+            body::discard(request).await;
+            ApiError::too_many_connections().into_response()
+        }
+        None => next.run(request).await,
+    }
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {

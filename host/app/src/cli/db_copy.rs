@@ -106,7 +106,7 @@ fn render(report: &CopyReport, from: &str, to: &str) -> String {
     }
     format!(
         "{}{to} holds all of {from} ({} rows), and both are equal.\n\
-         Start servers with --database-url on the copy, and none on the old database any more: both would fire.\n",
+         Start servers on the copy (horarium serve --database-url URL), and none on the old database any more: both would fire.\n",
         table.render(Style::of_stdout()),
         words::count(report.rows)
     )

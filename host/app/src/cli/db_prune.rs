@@ -173,15 +173,16 @@ fn render(report: &PruneReport, dry_run: bool) -> String {
         false => (report.executions, "are gone"),
     };
     if count == 0 {
-        return "Nothing is old enough to go.\n".to_owned();
+        return "Nothing is old enough to go. See how much there is: horarium db status\n"
+            .to_owned();
     }
     let mut table = Table::new(&["TENANT", "EXECUTIONS>"]);
     for (tenant, count) in &report.tenants {
         table.row(vec![tenant.as_str().into(), words::count(*count).into()]);
     }
     let next = match dry_run {
-        true => "Next: the same without --dry-run\n",
-        false => "",
+        true => "Next: the same without --dry-run (horarium db prune …)\n",
+        false => "See what is left: horarium db status\n",
     };
     format!(
         "{}{} executions {verb}, with their attempts, logs and requests.\n{next}",

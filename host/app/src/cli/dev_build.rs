@@ -63,7 +63,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         print(&format!("{body}\n"))?;
     } else {
         print(&format!(
-            "{} ({}, {})\n",
+            "{0} ({1}, {2})\nTry it: horarium dev run {0} --params '{{}}'\n",
             wasm.display(),
             inspection.kind,
             words::bytes(inspection.size_bytes)

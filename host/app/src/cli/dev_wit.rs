@@ -23,7 +23,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         print(&format!("{body}\n"))?;
     } else {
         print(&format!(
-            "{}: package horarium:task@1.0.0, worlds task, minimal-task and http-task\n",
+            "{}: package horarium:task@1.0.0, worlds task, minimal-task and http-task\n\
+             Begin a plugin that has it: horarium dev new NAME\n",
             arguments.directory.display()
         ))?;
     }

@@ -6,6 +6,7 @@ use super::doctor::{Finding, words};
 use super::render::text_of;
 use super::{now, words as text};
 use crate::bench;
+use horarium::api::TURNED_AWAY_AT_ONCE;
 use horarium::settings::{DatabaseUrl, Settings};
 use horarium_core::clock::{Clock, SystemClock};
 use horarium_core::runner::Intake;
@@ -247,7 +248,8 @@ pub(crate) fn address_space() -> Finding {
 /// `ulimit -n`: connections, database, requests of guests.
 pub(crate) fn open_files(settings: &Settings) -> Finding {
     const CHECK: &str = "open files";
-    let needed = u64::try_from(settings.max_connections).unwrap_or(u64::MAX);
+    let connections = settings.max_connections.saturating_add(TURNED_AWAY_AT_ONCE);
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX);
     let needed = needed.saturating_add(u64::from(settings.slots) * 8 + 64);
     match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((limit, _)) if limit >= needed => Finding::ok(CHECK, format!("{limit} allowed")),

@@ -1,6 +1,7 @@
 //! `execution`: what runs and what ran.
 
 use super::execution_bulk::{self, BulkArguments, CANCEL, RETRY};
+use super::execution_follow;
 use super::execution_show::{call_table, describe, has_ended, log_line, table};
 use super::failure::{Exit, Failure, Outcome};
 use super::render::{Style, text_of};
@@ -36,6 +37,9 @@ pub(crate) enum Verb {
 pub(crate) struct ListArguments {
     #[command(flatten)]
     filter: FilterArguments,
+    /// Print a line for each that begins, changes or ends from now on, until interrupted; with --json an object
+    #[arg(long, short, conflicts_with_all = ["limit", "cursor"])]
+    pub(crate) follow: bool,
     #[command(flatten)]
     page: PageArguments,
 }
@@ -71,7 +75,7 @@ pub(crate) struct FilterArguments {
 
 impl FilterArguments {
     /// What was said, in the words of the API.
-    fn pairs(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn pairs(&self) -> Vec<(&'static str, String)> {
         let all = [
             ("task", &self.task),
             ("task_type", &self.task_type),
@@ -118,7 +122,7 @@ pub(crate) struct LogsArguments {
     execution: ExecutionArgument,
     /// Go on until the execution has ended; with --json a line is an object
     #[arg(long, short)]
-    follow: bool,
+    pub(crate) follow: bool,
     /// Only of this attempt, as the lines name it
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
@@ -182,6 +186,9 @@ fn single(
 
 pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
     match verb {
+        Verb::List(arguments) if arguments.follow => {
+            execution_follow::run(remote, &arguments.filter)
+        }
         Verb::List(arguments) => list(remote, &arguments),
         Verb::Show(execution) => show(remote, &execution),
         Verb::Logs(arguments) if arguments.follow => follow(remote, &arguments),

@@ -110,7 +110,7 @@ fn told(sum: &Value, deed: Deed) -> String {
     let none = Vec::new();
     let items = sum["items"].as_array().unwrap_or(&none);
     if items.is_empty() {
-        return "No execution fits.\n".to_owned();
+        return "No execution fits. See which there are: horarium execution list\n".to_owned();
     }
     if sum["dry_run"] == true {
         let mut text = format!("{} executions fit; nothing was done:\n", items.len());
@@ -121,6 +121,10 @@ fn told(sum: &Value, deed: Deed) -> String {
         if items.len() > SHOWN {
             text.push_str(&format!("  and {} more\n", items.len() - SHOWN));
         }
+        text.push_str(&format!(
+            "Do it: the same without --dry-run (horarium execution {} …)\n",
+            deed.path
+        ));
         return text;
     }
     let mut text = String::new();
@@ -143,7 +147,7 @@ fn told(sum: &Value, deed: Deed) -> String {
         };
         text.push_str(&format!("  {id}: {}\n", text_of(item, "error")));
     }
-    text
+    text + "See them: horarium execution list\n"
 }
 
 #[cfg(test)]
@@ -163,6 +167,6 @@ mod tests {
             text.starts_with("2 executions run again.\n2 were left alone:\n  p: gone"),
             "{text}"
         );
-        assert_eq!(told(&json!({"items": []}), CANCEL), "No execution fits.\n");
+        assert!(told(&json!({"items": []}), CANCEL).starts_with("No execution fits."));
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn table(items: &[Value], now: Timestamp) -> Table {
     table
 }
 
-fn attempts(execution: &Value) -> String {
+pub(crate) fn attempts(execution: &Value) -> String {
     match (
         execution["attempt"].as_u64(),
         execution["max_attempts"].as_u64(),
@@ -85,7 +85,7 @@ fn when(execution: &Value, now: Timestamp) -> String {
 }
 
 /// The one thing to know: the error, why it was skipped, how far it is.
-fn what(execution: &Value) -> String {
+pub(crate) fn what(execution: &Value) -> String {
     let error = text_of(execution, "error_message");
     if !error.is_empty() {
         return said(&text_of(execution, "error_kind"), &error);

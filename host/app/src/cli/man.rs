@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     /// Write the pages of all verbs here, such as /usr/local/share/man/man1 [default: print the first page]
     #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    pub(super) dir: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {

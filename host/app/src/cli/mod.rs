@@ -22,6 +22,7 @@ mod doctor_postgres;
 mod doctor_server;
 mod execution;
 mod execution_bulk;
+mod execution_follow;
 mod execution_show;
 pub(crate) mod failure;
 mod host;
@@ -227,9 +228,12 @@ fn run(cli: Cli) -> Outcome {
     let mut global = cli.global;
     global.json = global.json();
     render::go_wide(global.output == Some(Format::Wide));
-    let next = next::after(&cli.verb).filter(|_| !global.json && global.watch.is_none());
+    let (next, quiet) = (
+        next::after(&cli.verb),
+        global.json || global.watch.is_some(),
+    );
     let done = dispatch(global, cli.verb)?;
-    if let (Exit::Done, Some(next)) = (done, next) {
+    if done == Exit::Done && !quiet {
         next::tell(next);
     }
     Ok(done)

@@ -63,8 +63,9 @@ pub(crate) fn run(remote: &Remote, verb: &Verb) -> Outcome {
             let answer = remote.client.put(&path, &json!({"value": value}))?;
             remote.show(&answer, |_| {
                 format!(
-                    "Set `{}`; runs that begin from now on read it.\n",
-                    arguments.key
+                    "Set `{}`; runs that begin from now on read it.\n{}",
+                    arguments.key,
+                    see_all(&arguments.plugin)
                 )
             })
         }
@@ -75,7 +76,20 @@ pub(crate) fn run(remote: &Remote, verb: &Verb) -> Outcome {
 fn unset(remote: &Remote, arguments: &KeyArguments) -> Outcome {
     let path = key_path(&arguments.plugin, &arguments.key);
     let answer = remote.client.delete(&path, &Vec::new())?;
-    remote.show(&answer, |_| format!("Forgot `{}`.\n", arguments.key))
+    remote.show(&answer, |_| {
+        format!(
+            "Forgot `{}`.\n{}",
+            arguments.key,
+            see_all(&arguments.plugin)
+        )
+    })
+}
+
+fn see_all(plugin: &TypeArgument) -> String {
+    format!(
+        "See all: horarium plugin config list {}\n",
+        plugin.task_type
+    )
 }
 
 fn key_path(plugin: &TypeArgument, key: &str) -> String {

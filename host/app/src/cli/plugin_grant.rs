@@ -22,9 +22,17 @@ pub(crate) struct Arguments {
     remove: Vec<String>,
 }
 
+impl Arguments {
+    /// Whether nothing is to be changed.
+    pub(crate) fn only_shows(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
 pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
-    let path = path(&arguments.task_type, "/grants");
-    let answer = if arguments.add.is_empty() && arguments.remove.is_empty() {
+    let name = &arguments.task_type;
+    let path = path(name, "/grants");
+    let answer = if arguments.only_shows() {
         remote.client.get(&path, &Vec::new())?
     } else {
         let mut problems = wrong(&arguments.add, "/add");
@@ -38,7 +46,13 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
             .patch(&path, "application/json", None, &body)?
     };
     remote.show(&answer, |body| {
-        format!("{}\n", lines(&body["grants"], Style::of_stdout()))
+        let lines = lines(&body["grants"], Style::of_stdout());
+        match arguments.only_shows() {
+            true => format!("{lines}\n"),
+            false => format!(
+                "{name} may now, from the next run on:\n{lines}\nSee the version: horarium plugin show {name}\n"
+            ),
+        }
     })
 }
 

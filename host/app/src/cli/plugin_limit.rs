@@ -39,6 +39,20 @@ enum BreakerAction {
     Reset,
 }
 
+impl Arguments {
+    /// Whether nothing is to be changed.
+    pub(crate) fn only_shows(&self) -> bool {
+        self.max.is_none() && self.backlog.is_none()
+    }
+}
+
+impl BreakerArguments {
+    /// Whether nothing is to be changed.
+    pub(crate) fn only_shows(&self) -> bool {
+        matches!(self.action, BreakerAction::Show)
+    }
+}
+
 /// A bound as REST takes it.
 fn bound(flag: &str, text: &str) -> Result<Value, Failure> {
     match text {
@@ -71,7 +85,14 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
         }
     };
     remote.show(&answer, |task_type| {
-        describe(task_type).render(Style::of_stdout())
+        let facts = describe(task_type).render(Style::of_stdout());
+        match arguments.only_shows() {
+            true => facts,
+            false => format!(
+                "{facts}See what runs and waits: horarium execution list --type {} --state running,available\n",
+                arguments.task_type
+            ),
+        }
     })
 }
 
@@ -89,7 +110,12 @@ pub(crate) fn breaker(remote: &Remote, arguments: &BreakerArguments) -> Outcome 
             let answer = remote
                 .client
                 .post(&path(name, "/breaker/reset"), &json!({}))?;
-            remote.show(&answer, |_| format!("The breaker of {name} is closed.\n"))
+            remote.show(&answer, |_| {
+                format!(
+                    "The breaker of {name} is closed: what waits starts again.\n\
+                     See how it goes: horarium execution list --type {name} --follow\n"
+                )
+            })
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `quota`: what a tenant may use, and uses.
 
-use super::failure::{Failure, Outcome};
-use super::render::{Cell, Paint, Table, instant_of, text_of};
-use super::{Remote, now, words};
+use super::failure::{Exit, Failure, Outcome};
+use super::render::{Cell, Paint, Style, Table, instant_of, text_of};
+use super::{Remote, now, print, words};
 use clap::{Args, Subcommand};
 use horarium_model::quota::Quotas;
 use horarium_model::text::nearest;
@@ -32,7 +32,21 @@ pub(crate) fn run(remote: &Remote, verb: &Verb) -> Outcome {
             remote.client.patch("/v1/quotas", json, None, &body)?
         }
     };
-    remote.show_list(&answer, "There are no quotas.", table)
+    match (verb, remote.json) {
+        (Verb::Set(_), false) => {
+            let body = answer.json()?;
+            let quotas = body["items"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let table = table(quotas).render(Style::of_stdout());
+            print(&format!(
+                "{table}See what is used, day by day: horarium usage\n"
+            ))?;
+            Ok(Exit::Done)
+        }
+        _ => remote.show_list(&answer, "There are no quotas.", table),
+    }
 }
 
 fn body(words: &[String]) -> Result<Value, String> {

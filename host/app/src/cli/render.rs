@@ -98,6 +98,14 @@ impl Style {
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
     }
 
+    /// `text` as it is where nothing shall be cut, else its first characters.
+    pub(crate) fn whole_or_cut(self, text: &str, most: usize) -> String {
+        match self.wide {
+            true => text::one_line(text, MAX_WIDE_CELL),
+            false => text::one_line(text, most),
+        }
+    }
+
     /// `text` in a colour.
     pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
         if self.colour && paint != Paint::Plain {
@@ -188,10 +196,7 @@ impl Table {
         let columns: Vec<usize> = (0..self.headings.len())
             .filter(|column| style.wide || !self.wide[*column])
             .collect();
-        let cut = |cell: &Cell| match style.wide {
-            true => cell.text.clone(),
-            false => text::one_line(&cell.text, MAX_CELL),
-        };
+        let cut = |cell: &Cell| style.whole_or_cut(&cell.text, MAX_CELL);
         let heading = columns.iter().map(|column| {
             let text = self.headings[*column].to_owned();
             (text, Paint::Bold)

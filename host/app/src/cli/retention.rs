@@ -50,19 +50,33 @@ fn number(text: &str) -> Result<Bound, String> {
 }
 
 impl Bounds {
-    /// Shows what is at a path, or changes it: what no flag names stays.
-    pub(crate) fn run(&self, remote: &Remote, path: &str) -> Outcome {
-        let mut answer = remote.client.get(path, &Vec::new())?;
-        let changes: Vec<(&str, Bound)> = [
+    /// Whether nothing is to be changed.
+    pub(crate) fn only_shows(&self) -> bool {
+        self.changes().is_empty()
+    }
+
+    fn changes(&self) -> Vec<(&'static str, Bound)> {
+        let all = [
             ("succeeded_seconds", self.succeeded),
             ("failed_seconds", self.failed),
             ("cancelled_seconds", self.cancelled),
             ("skipped_seconds", self.skipped),
             ("keep", self.keep),
-        ]
-        .into_iter()
-        .filter_map(|(key, bound)| Some((key, bound?)))
-        .collect();
+        ];
+        let named = all.into_iter();
+        named
+            .filter_map(|(key, bound)| Some((key, bound?)))
+            .collect()
+    }
+
+    /// Shows what is at a path, or changes it: what no flag names stays.
+    pub(crate) fn run(&self, remote: &Remote, path: &str) -> Outcome {
+        let mut answer = remote.client.get(path, &Vec::new())?;
+        let changes = self.changes();
+        let next = match changes.is_empty() {
+            true => "",
+            false => "See what there is to keep: horarium execution list\n",
+        };
         if !changes.is_empty() {
             let mut body: Map<String, Value> = match answer.json()? {
                 Value::Object(map) => map,
@@ -73,7 +87,7 @@ impl Bounds {
             }
             answer = remote.client.put(path, &Value::Object(body))?;
         }
-        remote.show(&answer, facts)
+        remote.show(&answer, |retention| facts(retention) + next)
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn run(remote: &Remote, verb: Verb) -> Outcome {
             let answer = remote.client.post("/v1/secrets/rekey", &body)?;
             remote.show(&answer, |done| {
                 format!(
-                    "{} secrets were encrypted anew; all have key {} now.\n",
+                    "{} secrets were encrypted anew; all have key {} now.\nSee them: horarium secret list\n",
                     text_of(done, "rekeyed"),
                     text_of(done, "key_id")
                 )
@@ -106,11 +106,12 @@ fn set(remote: &Remote, arguments: &SetArguments, path: &str) -> Outcome {
     remote.show(&answer?, |secret| {
         let name = text_of(secret, "name");
         let mut text = format!("Set `{name}`, version {}.\n", text_of(secret, "version"));
-        if secret["granted_to"].as_array().is_some_and(Vec::is_empty) {
-            text.push_str(&format!(
+        text.push_str(&match secret["granted_to"][0].as_str() {
+            None => format!(
                 "No plugin may use it yet: `horarium plugin grant TYPE --add 'secret {name} in header:authorization to https://HOST'`.\n"
-            ));
-        }
+            ),
+            Some(_) => format!("Runs that begin from now on have it. See whose: horarium secret show {name}\n"),
+        });
         text
     })
 }
@@ -161,9 +162,12 @@ fn delete(remote: &Remote, name: &NameArgument, path: &str) -> Outcome {
     let mut text = format!("Forgot `{}`.\n", name.name);
     if !granted.is_empty() {
         text.push_str(&format!(
-            "Runs of {} end secret_missing until it is set again.\n",
-            granted.join(", ")
+            "Runs of {} end secret_missing until it is set again: horarium secret set {}\n",
+            granted.join(", "),
+            name.name
         ));
+    } else {
+        text.push_str("See the others: horarium secret list\n");
     }
     remote.show(&answer, |_| text)
 }

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     config: Option<PathBuf>,
     /// Only check the settings
     #[arg(long)]
-    check: bool,
+    pub(super) check: bool,
     /// Bring the database's schema up to date first; SQLite's always is
     #[arg(long)]
     migrate: bool,

@@ -66,7 +66,7 @@ pub(crate) struct RetentionArguments {
     #[command(flatten)]
     task: TaskArgument,
     #[command(flatten)]
-    bounds: Bounds,
+    pub(crate) bounds: Bounds,
 }
 
 #[derive(Debug, Args)]

@@ -58,9 +58,9 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
     if arguments.dry_run || nothing {
         return remote.show(&answer, |plan| {
             let end = match nothing {
-                true => nothing_to_do(plan),
+                true => nothing_to_do(plan, &declared),
                 false => {
-                    "This was a dry run: nothing was changed. Leave out --dry-run to apply it.\n"
+                    "This was a dry run: nothing was changed. Do it: the same without --dry-run (horarium task apply …)\n"
                         .to_owned()
                 }
             };
@@ -155,12 +155,13 @@ fn changes_anything(plan: &Value) -> bool {
         .any(|key| plan[*key].as_u64() != Some(0))
 }
 
-fn nothing_to_do(plan: &Value) -> String {
-    match plan["unchanged"].as_u64() {
-        Some(0) | None => "Nothing to do: the file declares nothing.\n".to_owned(),
-        Some(1) => "Nothing to do: the one declared is as it should be.\n".to_owned(),
-        Some(count) => format!("Nothing to do: all {count} are as declared.\n"),
-    }
+fn nothing_to_do(plan: &Value, declared: &Declared) -> String {
+    let what = match plan["unchanged"].as_u64() {
+        Some(0) | None => "the file declares nothing".to_owned(),
+        Some(1) => "the one declared is as it should be".to_owned(),
+        Some(count) => format!("all {count} are as declared"),
+    };
+    format!("Nothing to do: {what}.\n{}", next_step(declared))
 }
 
 fn counts(plan: &Value, done: bool) -> String {

@@ -67,7 +67,7 @@ pub(crate) fn run(
         bar.inc(u64::try_from(call.len()).unwrap_or(0));
     }
     bar.finish_and_clear();
-    outcome.show(remote)
+    outcome.show(remote, task)
 }
 
 /// A line's number, from 1, and its parameters.
@@ -179,7 +179,7 @@ impl Sum {
         }
     }
 
-    fn show(self, remote: &Remote) -> Outcome {
+    fn show(self, remote: &Remote, task: &TaskArgument) -> Outcome {
         let refused = self.refused.len();
         let enqueued = self.items.len() - refused;
         if remote.json {
@@ -201,6 +201,10 @@ impl Sum {
                     ));
                 }
             }
+            text.push_str(&format!(
+                "See them: horarium execution list --task {}\n",
+                task.task
+            ));
             print(&text)?;
         }
         Ok(match (refused, enqueued) {

@@ -82,7 +82,13 @@ fn set(remote: &Remote, arguments: &SetArguments) -> Outcome {
         Change::Merge(body) => client.patch(&path, "application/merge-patch+json", None, &body)?,
         Change::Patch(body) => client.patch(&path, "application/json-patch+json", None, &body)?,
     };
-    remote.show(&answer, |value| format!("{}\n", pretty(value)))
+    remote.show(&answer, |value| {
+        let task = &arguments.task.task;
+        format!(
+            "{}\nRun it with them: horarium task trigger {task} --wait\n",
+            pretty(value)
+        )
+    })
 }
 
 #[derive(Debug, PartialEq)]

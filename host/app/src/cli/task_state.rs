@@ -67,7 +67,16 @@ fn set(remote: &Remote, arguments: &SetArguments) -> Outcome {
     let answer = remote
         .client
         .put(&arguments.task.path(&rest), &body(bytes))?;
-    remote.show(&answer, |_| format!("Set `{}`.\n", arguments.key))
+    remote.show(&answer, |_| {
+        format!("Set `{}`.\n{}", arguments.key, see_all(&arguments.task))
+    })
+}
+
+fn see_all(task: &TaskArgument) -> String {
+    format!(
+        "See all it remembers: horarium task state show {}\n",
+        task.task
+    )
 }
 
 /// Text as it is, other bytes as base64.
@@ -79,12 +88,19 @@ fn body(bytes: Vec<u8>) -> Value {
 }
 
 fn reset(remote: &Remote, arguments: &ResetArguments) -> Outcome {
+    let next = see_all(&arguments.task);
     let (rest, done) = match &arguments.key {
         Some(key) => (
             format!("/state/{}", segment(key)),
-            format!("Forgot `{key}`.\n"),
+            format!("Forgot `{key}`.\n{next}"),
         ),
-        None => ("/state".to_owned(), "Forgot everything.\n".to_owned()),
+        None => (
+            "/state".to_owned(),
+            format!(
+                "Forgot everything.\nLet it begin anew: horarium task trigger {} --wait\n",
+                arguments.task.task
+            ),
+        ),
     };
     let answer = remote
         .client

@@ -121,7 +121,10 @@ pub(crate) fn wait(remote: &Remote, task_id: &str) -> Outcome {
     if remote.json {
         print(&format!("{}\n", answer.text.trim_end()))?;
     } else {
-        print(&describe(&execution, &[], now()))?;
+        print(&format!(
+            "{}See what it logged: horarium execution logs {task_id}\n",
+            describe(&execution, &[], now())
+        ))?;
     }
     Ok(match execution["is_success"].as_bool() {
         Some(true) => Exit::Done,

@@ -1,11 +1,13 @@
 //! `--watch`: the same verb again and again, for verbs that only show something.
 
 use super::failure::{Exit, Failure, Outcome};
-use super::{
-    Verb, audit, execution, host, is_read_no_more, plugin, print, quota, secret, task, tenant,
-    token, words,
-};
+use super::next::{self, Next};
+use super::{Verb, is_read_no_more, print, words};
+use signal_hook::consts::SIGINT;
+use signal_hook::flag::register_conditional_shutdown;
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Clears the screen and goes to its start.
@@ -22,33 +24,13 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 
 /// Whether a verb changes nothing, so that it may be repeated.
 pub(super) fn only_shows(verb: &Verb) -> bool {
-    match verb {
-        Verb::Task(verb) => matches!(
-            verb,
-            task::Verb::List(_) | task::Verb::Show(_) | task::Verb::Next(_) | task::Verb::Why(_)
-        ),
-        Verb::Execution(verb) => matches!(
-            verb,
-            execution::Verb::List(_)
-                | execution::Verb::Show(_)
-                | execution::Verb::Http(_)
-                | execution::Verb::Why(_)
-        ),
-        Verb::Plugin(verb) => matches!(verb, plugin::Verb::List(_) | plugin::Verb::Show(_)),
-        Verb::Secret(verb) => matches!(verb, secret::Verb::List(_)),
-        Verb::Host(verb) => matches!(verb, host::Verb::List(_)),
-        Verb::Tenant(verb) => matches!(verb, tenant::Verb::List(_) | tenant::Verb::Show(_)),
-        Verb::Token(verb) => matches!(verb, token::Verb::List(_) | token::Verb::Show(_)),
-        Verb::Audit(verb) => matches!(verb, audit::Verb::List(_)),
-        Verb::Quota(verb) => matches!(verb, quota::Verb::Show),
-        Verb::Usage(_) => true,
-        _ => false,
-    }
+    matches!(next::after(verb), Next::Shows(_))
 }
 
 /// Shows it again and again, until it is interrupted or nobody reads any more. A server that is away for a while is
 /// waited for.
 pub(super) fn repeat(every: f64, json: bool, mut once: impl FnMut() -> Outcome) -> Outcome {
+    ends_by_interrupt()?;
     let terminal = std::io::stdout().is_terminal();
     let line: Vec<String> = std::env::args().skip(1).collect();
     let head = format!("Every {}: horarium {}", words::span(every), line.join(" "));
@@ -73,6 +55,13 @@ pub(super) fn repeat(every: f64, json: bool, mut once: impl FnMut() -> Outcome) 
         }
         std::thread::sleep(Duration::from_secs_f64(every));
     }
+}
+
+/// To interrupt what goes on for ever is the way to end it: it did what was asked. What was printed has left already.
+pub(super) fn ends_by_interrupt() -> Result<(), Failure> {
+    register_conditional_shutdown(SIGINT, 0, Arc::new(AtomicBool::new(true)))
+        .map(|_| ())
+        .map_err(|error| Failure::failed(format!("signals cannot be caught: {error}")))
 }
 
 /// The refusal of a verb that does something.

@@ -216,7 +216,7 @@ table! {
         "How often.",
         |s, raw| raw.integer(1, 86_400).map(|v| s.alerts.dead_man_every = Duration::from_secs(v));
     "api.max_connections", "1024",
-        "Connections served at once; more wait.",
+        "Connections served at once; more are answered 503 with `Retry-After`.",
         |s, raw| raw.integer(1, 100_000).map(|v| s.max_connections = v as usize);
     "api.failed_attempts_per_minute", "60",
         "How many wrong tokens an address may send a minute; after that it is told to wait (429).",

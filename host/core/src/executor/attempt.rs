@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use horarium_model::limits::{Allowed, DEFAULT_TIMEOUT_SECONDS, Level, Levels, LimitOverrides};
 use horarium_model::retry::RetryPolicy;
 use horarium_model::task_type::PluginVersion;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ErrorKind, Trigger, Usage};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -299,6 +300,14 @@ fn outcome(end: AttemptEnd) -> Outcome {
     }
 }
 
+/// What the chain of a claim is to know of its trace.
+fn chained_trace(executor: &Executor, claimed: &Claimed) -> Option<TraceContext> {
+    let trace = claimed
+        .chained
+        .then(|| RunTrace::of(claimed, executor.settings.trace_sample));
+    trace.flatten().map(|trace| trace.place())
+}
+
 /// Turns an outcome into what is recorded and hands it to the recorder.
 async fn finish(
     executor: &Executor,
@@ -334,6 +343,7 @@ async fn finish(
         policy: config.map_or(&default_policy, |c| &c.config.spec.retry_policy),
         pause_after_failures: config.and_then(|c| c.config.spec.pause_after_failures),
         unit: rand::random::<f64>(),
+        trace: chained_trace(executor, &running.claimed),
     };
     let control = &running.control;
     let mut calls = control.calls();

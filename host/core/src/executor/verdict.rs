@@ -6,6 +6,7 @@ use crate::store::{Claimed, Completion, End, Release};
 use horarium_model::execution::{AttemptOutcome, AttemptRecord, HttpCall, LogLine, Progress};
 use horarium_model::limits::Allowed;
 use horarium_model::retry::RetryPolicy;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ErrorKind, Timestamp, text};
 
 /// Longest `error_message`, in characters.
@@ -25,6 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) pause_after_failures: Option<u32>,
     /// A random number in [0, 1) that spreads the retry.
     pub(super) unit: f64,
+    /// The attempt's place in a trace.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// What a run told of itself while it ran.
@@ -83,6 +86,7 @@ pub(super) fn judge(facts: &Facts<'_>, outcome: Outcome, kept: Kept) -> Verdict 
         progress: kept.progress,
         pause_after_failures: facts.pause_after_failures,
         chained: facts.claimed.chained,
+        trace: facts.trace.clone(),
     }))
 }
 
@@ -198,6 +202,7 @@ mod tests {
             policy: &policy,
             pause_after_failures: None,
             unit: 0.0,
+            trace: None,
         };
         match judge(
             &facts,

@@ -232,7 +232,8 @@ fn read_states(fields: &mut Fields<'_>, what: Bulk) -> Vec<State> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BulkOutcome {
     what: Bulk,
-    dry_run: bool,
+    /// Nothing was done.
+    pub dry_run: bool,
     items: Vec<(TaskId, BulkItem)>,
     /// Where the next call goes on; none when this was all.
     pub next: Option<i64>,

@@ -6,6 +6,7 @@ use crate::config_cache::{Overrides, new_execution};
 use horarium_model::chain::{ChainStep, MAX_DEPTH, from_text};
 use horarium_model::execution::{SkipReason, State, Trigger};
 use horarium_model::firing::{LiveCount, OverlapVerdict, judge_overlap};
+use horarium_model::trace::TraceContext;
 use horarium_model::{TaskConfig, TaskId, TenantId, Timestamp};
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub struct Parent {
     pub steps: Vec<ChainStep>,
     /// Its result, null when it did not succeed.
     result: Value,
+    /// The trace that what it sets off belongs to.
+    trace: Option<TraceContext>,
 }
 
 impl Parent {
@@ -42,7 +45,14 @@ impl Parent {
             depth,
             steps: steps.into_iter().filter(|step| step.follows(end)).collect(),
             result,
+            trace: None,
         })
+    }
+
+    /// The same, as part of a trace.
+    #[must_use]
+    pub fn traced(self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self }
     }
 }
 
@@ -111,6 +121,8 @@ pub fn decide(
     let new = Box::new(NewExecution {
         parent_task_id: Some(parent.task_id),
         chain_depth: parent.depth + 1,
+        // Not that of the request that ends the parent, if one does.
+        trace: parent.trace.clone(),
         ..new_execution(
             config,
             target.uses_state,

@@ -132,6 +132,35 @@ pub struct NewExecution {
     pub trace: Option<TraceContext>,
 }
 
+impl NewExecution {
+    /// One of no config that nothing bounds, with no parameters, tried once.
+    pub fn plain(task_id: TaskId, tenant_id: TenantId, task_type: &str, due_at: Timestamp) -> Self {
+        Self {
+            task_id,
+            tenant_id,
+            config_id: None,
+            task_type: task_type.to_owned(),
+            trigger: Trigger::Manual,
+            slot: None,
+            priority: 0,
+            max_attempts: 1,
+            parameters: Arc::from("{}"),
+            due_at,
+            expires_at: None,
+            run_key: None,
+            run_max: 1,
+            rate: None,
+            backlog: None,
+            parent_task_id: None,
+            retry_of: None,
+            refuse_if_live: false,
+            chain: None,
+            chain_depth: 0,
+            trace: None,
+        }
+    }
+}
+
 /// What became of a [`NewExecution`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum EnqueueReceipt {

@@ -1,6 +1,6 @@
 //! What ran: live and ended executions as every surface shows them.
 
-use super::{Listing, Page, StoreResult};
+use super::{Listing, Page, StoreResult, rules};
 use horarium_model::execution::{
     AttemptRecord, HttpCall, LogLevel, LogLine, LogSource, State, Trigger,
 };
@@ -135,9 +135,6 @@ impl EndedElsewhere {
     /// As reads show it.
     pub fn execution(&self, id: ExecutionId, tenant_id: TenantId) -> Execution {
         Execution {
-            id,
-            config_id: self.config_id,
-            task_id: self.task_id,
             is_success: Some(self.is_success),
             started_at: self.started_at,
             completed_at: Some(self.completed_at),
@@ -145,33 +142,19 @@ impl EndedElsewhere {
             result: self.result.clone(),
             error_message: self.error_message.clone(),
             error_traceback: self.error_traceback.clone(),
-            tenant_id,
-            task_type: self.task_type.clone(),
             state: self.state(),
             trigger: Trigger::Api,
-            slot: None,
-            slot_last: None,
-            slot_count: None,
-            skip_reason: None,
-            priority: 0,
             attempt: 1,
-            max_attempts: 1,
-            lost: 0,
-            parameters: None,
-            error_kind: None,
-            usage: None,
-            limits: None,
-            timeout_seconds: None,
-            plugin_digest: None,
             host: Some(IMPORT_HOST.to_owned()),
-            created_at: self.created_at(),
             first_started_at: self.started_at,
-            due_at: None,
-            expires_at: None,
-            cancel_requested_at: None,
-            progress: None,
-            parent_task_id: None,
-            retry_of: None,
+            ..rules::blank(
+                id,
+                self.task_id,
+                tenant_id,
+                self.config_id,
+                &self.task_type,
+                self.created_at(),
+            )
         }
     }
 }
@@ -225,4 +208,23 @@ pub struct ExecutionFilter {
     pub created_from: Option<Timestamp>,
     /// Only created before.
     pub created_until: Option<Timestamp>,
+}
+
+impl ExecutionFilter {
+    /// Whether an execution fits, of whatever tenant it is.
+    pub fn fits(&self, e: &Execution) -> bool {
+        self.config_id.is_none_or(|id| e.config_id == Some(id))
+            && self.task_type.as_ref().is_none_or(|t| e.task_type == *t)
+            && (self.states.is_empty() || self.states.contains(&e.state))
+            && self.trigger.is_none_or(|t| e.trigger == t)
+            && self.error_kind.is_none_or(|k| e.error_kind == Some(k))
+            && self.text.as_ref().is_none_or(|text| {
+                let message = e.error_message.as_deref().unwrap_or_default();
+                message
+                    .to_ascii_lowercase()
+                    .contains(&text.to_ascii_lowercase())
+            })
+            && self.created_from.is_none_or(|at| e.created_at >= at)
+            && self.created_until.is_none_or(|at| e.created_at < at)
+    }
 }

@@ -13,6 +13,7 @@ mod care;
 mod catalog;
 pub mod chain;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::expect_used, reason = "a test, for other crates")]
 pub mod conformance;
 mod enqueue;
 mod history;

@@ -328,6 +328,8 @@ pub struct Completion {
     pub pause_after_failures: Option<u32>,
     /// What its claim said: whether its end may enqueue others.
     pub chained: bool,
+    /// The attempt's place in a trace, to which what its end enqueues belongs.
+    pub trace: Option<TraceContext>,
 }
 
 /// What an attempt's end means for its execution.

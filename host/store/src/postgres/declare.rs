@@ -23,11 +23,13 @@ pub(super) async fn declare(
     tx.holds_epoch = true;
     let mut declared = Declared::default();
     for (id, expected) in &declaration.deletes {
-        let found = configs::found(tx.connection(), tenant, *id).await?.version;
-        if found != *expected {
-            let message = rules::version_conflict(*id, found, *expected);
+        let found = configs::found(tx.connection(), tenant, *id).await?;
+        if found.version != *expected {
+            let message = rules::version_conflict(*id, found.version, *expected);
             return Err(StoreError::Conflict(message).into());
         }
+        // First of all: what goes makes room for what comes.
+        deletions::bury(tx, now, &found, HistoryOnDelete::Keep).await?;
     }
     for (id, update) in &declaration.updates {
         configs::update(tx, now, tenant, *id, update).await?;
@@ -52,7 +54,7 @@ pub(super) async fn declare(
             .await?;
     }
     for id in &deletes {
-        declared.deleted += deletions::delete(tx, now, tenant, *id, HistoryOnDelete::Keep).await?;
+        declared.deleted += deletions::end_live(tx, now, *id).await?;
     }
     tx.holds_epoch = false;
     bump_epoch(tx).await?;

@@ -7,7 +7,7 @@ use super::{ahead, sql};
 use crate::columns::micros;
 use horarium_core::store::{Deleted, HistoryOnDelete, rules};
 use horarium_model::execution::State;
-use horarium_model::{ConfigId, ErrorKind, TenantId, Timestamp};
+use horarium_model::{ConfigId, ErrorKind, TaskConfig, TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
 
 pub(super) async fn delete(
@@ -24,6 +24,18 @@ pub(super) async fn delete(
         .bind(id)
         .execute(tx.connection())
         .await?;
+    bury(tx, now, &config, history).await?;
+    end_live(tx, now, id).await
+}
+
+/// The tombstone of a config whose schedule and row are locked.
+pub(super) async fn bury(
+    tx: &mut Tx,
+    now: Timestamp,
+    config: &TaskConfig,
+    history: HistoryOnDelete,
+) -> PgResult<()> {
+    let id = config.id;
     let removes = history == HistoryOnDelete::Delete;
     // The tombstone comes first: the end of an execution looks at it.
     query(sql::DELETE_CONFIG)
@@ -37,8 +49,13 @@ pub(super) async fn delete(
     }
     if !removes {
         let open = config.schedule_state.open_skip.clone();
-        write_streaks(tx, now, &config, open.into_iter().collect()).await?;
+        write_streaks(tx, now, config, open.into_iter().collect()).await?;
     }
+    Ok(())
+}
+
+/// Ends what waits of a config that was buried.
+pub(super) async fn end_live(tx: &mut Tx, now: Timestamp, id: ConfigId) -> PgResult<Deleted> {
     let live = lock_live_of(tx, id).await?;
     let (to, kind) = (State::Cancelled, ErrorKind::Cancelled);
     end_bare(tx, now, &live.waiting, to, kind, rules::CONFIG_DELETED).await?;

@@ -12,6 +12,7 @@ use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, chunks, rules};
 use horarium_model::execution::State;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
 use serde_json::Value;
 
@@ -52,8 +53,9 @@ pub(super) async fn end_rows(
         if let Some(chain) = r.opt_text("chain")? {
             let task = (r.word("task_id")?, tenant);
             let chain = (chain, r.number("chain_depth")?);
-            ends.parents
-                .push(Parent::read(task, chain, (state, Value::Null))?);
+            let trace = r.opt_text("trace")?.and_then(TraceContext::from_text);
+            let parent = Parent::read(task, chain, (state, Value::Null))?;
+            ends.parents.push(parent.traced(trace));
         }
     }
     forget(tx, &forgotten).await?;

@@ -568,7 +568,7 @@ statements! {
         told AS (SELECT g.id, g.tenant_id, g.run_key, coalesce(c.delete_history, false) AS forgotten, \
             CASE WHEN g.config_id IS NULL OR (c.id IS NOT NULL AND c.deleted_at IS NULL) \
                 THEN g.chain::text END AS chain, \
-            g.task_id, g.chain_depth \
+            g.task_id, g.chain_depth, g.trace \
             FROM gone g LEFT JOIN task_configs c ON c.id = g.config_id), \
         recorded AS (",
         history_columns!(),
@@ -578,7 +578,7 @@ statements! {
          $4, NULL, NULL, NULL, NULL, NULL, g.created_at, g.first_started_at, g.due_at, g.expires_at, \
          g.cancel_requested_at, g.progress, g.parent_task_id, g.retry_of, NULL \
          FROM gone g JOIN told t ON t.id = g.id WHERE NOT t.forgotten) \
-        SELECT id, tenant_id, run_key, forgotten, chain, task_id, chain_depth FROM told ORDER BY id");
+        SELECT id, tenant_id, run_key, forgotten, chain, task_id, chain_depth, trace FROM told ORDER BY id");
     HELD = "SELECT id, task_id, claim FROM live_executions \
         WHERE state = 'running' AND incarnation = $1 ORDER BY id";
     /// Locked in order, so that two hosts' reports cannot wait for each other.

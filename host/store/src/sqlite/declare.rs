@@ -18,6 +18,15 @@ pub(super) async fn declare(
 ) -> StoreResult<Declared> {
     let set = declaration.set.as_str();
     let mut declared = Declared::default();
+    // First of all: what goes makes room for what comes.
+    for (id, expected) in &declaration.deletes {
+        let found = configs::found(tx.read(), tenant, *id).await?.version;
+        if found != *expected {
+            let message = rules::version_conflict(*id, found, *expected);
+            return Err(StoreError::Conflict(message));
+        }
+        declared.deleted += deletions::delete(tx, now, tenant, *id, HistoryOnDelete::Keep).await?;
+    }
     for (id, update) in &declaration.updates {
         configs::update(tx, now, tenant, *id, update).await?;
         declared.updated.push(marked(tx, tenant, *id, set).await?);
@@ -29,14 +38,6 @@ pub(super) async fn declare(
     }
     for plugin in &declaration.plugins {
         version(tx, now, tenant, plugin).await?;
-    }
-    for (id, expected) in &declaration.deletes {
-        let found = configs::found(tx.read(), tenant, *id).await?.version;
-        if found != *expected {
-            let message = rules::version_conflict(*id, found, *expected);
-            return Err(StoreError::Conflict(message));
-        }
-        declared.deleted += deletions::delete(tx, now, tenant, *id, HistoryOnDelete::Keep).await?;
     }
     Ok(declared)
 }

@@ -8,6 +8,7 @@ use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::{CancelReceipt, Release, StoreResult, Swept, TakenOver, rules};
 use horarium_model::execution::State;
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, ErrorKind, TaskId, TenantId, Timestamp};
 use serde_json::Value;
 use sqlx::Row;
@@ -63,7 +64,9 @@ pub(super) async fn end_bare(
         if let Some(chain) = r.opt_text("chain")? {
             let task = (r.word("task_id")?, tenant);
             let chain = (chain, r.number("chain_depth")?);
-            parents.push(Parent::read(task, chain, (state, Value::Null))?);
+            let trace = r.opt_text("trace")?.and_then(TraceContext::from_text);
+            let parent = Parent::read(task, chain, (state, Value::Null))?;
+            parents.push(parent.traced(trace));
         }
     }
     sqlx::query(sql::DELETE_PARAMETERS)

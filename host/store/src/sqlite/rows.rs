@@ -84,35 +84,7 @@ impl<'r> Cells<'r> for Reader<'r> {
     }
 }
 
-/// A row of `EXECUTION` and of the lists.
-pub(super) fn execution(row: &SqliteRow) -> StoreResult<Execution> {
-    rows::execution(&mut Reader::new(row, "executions")?)
-}
-
-/// A row of `ATTEMPTS`.
-pub(super) fn attempt(row: &SqliteRow) -> StoreResult<AttemptRecord> {
-    rows::attempt(&mut Reader::new(row, "task_attempts")?)
-}
-
-/// A row of `DUE_SCHEDULES`.
-pub(super) fn due_schedule(row: &SqliteRow) -> StoreResult<DueSchedule> {
-    rows::due_schedule(&mut Reader::new(row, "task_schedules")?)
-}
-
-/// A row of the configs' statements.
-pub(super) fn config(row: &SqliteRow) -> StoreResult<TaskConfig> {
-    rows::config(&mut Reader::new(row, "task_configs")?)
-}
-
-/// A row of the types' statements.
-pub(super) fn task_type(row: &SqliteRow) -> StoreResult<TaskType> {
-    rows::task_type(&mut Reader::plain(row, "task_types"))
-}
-
-/// A row of the versions' statements, with its row id.
-pub(super) fn version(row: &SqliteRow) -> StoreResult<(i64, PluginVersion)> {
-    rows::version(&mut Reader::new(row, "plugin_versions")?)
-}
+rows::readers!(SqliteRow);
 
 /// A state column on its own.
 pub(super) fn state(row: &SqliteRow, column: usize, table: &'static str) -> StoreResult<State> {

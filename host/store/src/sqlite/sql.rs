@@ -442,7 +442,7 @@ statements! {
     DELETE_LIVE_KEYS = "DELETE FROM live_executions WHERE id IN (SELECT value FROM json_each(?1)) \
         RETURNING id, tenant_id, run_key, CASE WHEN config_id IS NULL OR EXISTS ( \
             SELECT 1 FROM task_configs c WHERE c.id = live_executions.config_id AND c.deleted_at IS NULL) \
-        THEN json(chain) END, task_id, chain_depth";
+        THEN json(chain) END, task_id, chain_depth, trace";
     /// Those of `?1` that no history row was written for.
     UNRECORDED = "SELECT j.value FROM json_each(?1) j \
         WHERE NOT EXISTS (SELECT 1 FROM task_executions e WHERE e.id = j.value)";

@@ -70,6 +70,8 @@ fn taken(route: &Route) -> Vec<Value> {
         ("If-Match", route.if_match),
         ("Idempotency-Key", route.keyed),
         ("Last-Event-ID", route.resumed),
+        ("traceparent", route.traced),
+        ("tracestate", route.traced),
     ];
     all.extend(
         headers
@@ -111,6 +113,11 @@ pub(super) fn parameters() -> Value {
             json!({ "type": "string", "minLength": 1, "maxLength": 17, "pattern": "^(\\*|[0-9]{1,15}|\"[0-9]{1,15}\")$" }), "\"3\""),
         "Last-Event-ID": header("Last-Event-ID", "Where a stream was left: the id of its last event; empty is none.",
             json!({ "type": "string", "pattern": "^([0-9a-f]{1,13}-[0-9a-f]{1,13})?$" }), "1267-6471f8a9b0c00"),
+        // What is no trace is as if it were not there (W3C): nothing is refused.
+        "traceparent": header("traceparent", "The trace that what is enqueued belongs to, as W3C Trace Context writes it; what is not valid counts as \
+            absent.", json!({ "type": "string" }), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        "tracestate": header("tracestate", "What vendors add to `traceparent`, up to 512 bytes.",
+            json!({ "type": "string" }), "vendor=7"),
         "Idempotency-Key": header("Idempotency-Key", "Makes the request one that may be repeated: it is carried out once in 24 hours.",
             json!({ "type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$" }), "order-4711"),
     })

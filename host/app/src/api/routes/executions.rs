@@ -14,7 +14,8 @@ pub(super) const ROUTES: &[Route] = &[
         .more(
             "Each event has an id, with which a stream that was left goes on, on any host; each is told at least once, within \
              about a second. A stream that ends for another reason than the connection says so by a last event `end` with \
-             `{\"reason\": \"slow\" | \"stopping\" | \"token\" | \"unavailable\"}`. Comments come when nothing happens.",
+             `{\"reason\": \"slow\" | \"stopping\" | \"token\" | \"unavailable\"}`. Comments come when nothing happens. With a filter of \
+             executions, only those are told of that fit as they stand then.",
         )
         .query(|| Params::describe(events::query))
         .resumed()
@@ -27,6 +28,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("POST", "/v1/executions/batch", TasksTrigger, || post(handlers::batch))
         .says("enqueueBatch", "Enqueues many executions; each is taken or refused by itself, or with `atomic` all or none")
         .keyed()
+        .traced()
         .body(Body::Json(BatchRequest::describe))
         .answers(&[answer(202, Shape::One("BatchOutcome")).with(&["Idempotency-Replayed"])]),
     route("POST", "/v1/executions/import", ExecutionsWrite, || post(handlers::import))
@@ -37,6 +39,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("POST", "/v1/executions/retry", ExecutionsWrite, || post(handlers::retry_many))
         .says("retryExecutions", "Runs again what fits a filter, newest first, in one transaction a call")
         .keyed()
+        .traced()
         .body(Body::Json(|| BulkRequest::describe(Bulk::Retry)))
         .answers(&[one("RetryOutcome").with(&["Idempotency-Replayed"])]),
     route("POST", "/v1/executions/cancel", ExecutionsWrite, || post(handlers::cancel_many))
@@ -69,6 +72,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("POST", "/v1/executions/{task_id}/retry", ExecutionsWrite, || post(handlers::retry))
         .says("retryExecution", "Runs an ended one again as a new execution")
         .keyed()
+        .traced()
         .body(Body::Empty)
         .answers(&[answer(202, Shape::One("Execution")).with(&["Idempotency-Replayed"])])
         .refuses(&[409]),

@@ -45,6 +45,8 @@ pub(super) struct Route {
     pub(super) keyed: bool,
     /// It takes `Last-Event-ID`.
     pub(super) resumed: bool,
+    /// Whether what it enqueues belongs to the trace of the request.
+    pub(super) traced: bool,
     /// Its body.
     pub(super) body: Body,
     /// What it answers when all is well.
@@ -173,6 +175,7 @@ pub(super) const fn route(
         if_match: false,
         keyed: false,
         resumed: false,
+        traced: false,
         body: Body::None,
         answers: &[],
         refusals: &[],
@@ -239,6 +242,14 @@ impl Route {
     pub(super) const fn resumed(self) -> Self {
         Self {
             resumed: true,
+            ..self
+        }
+    }
+
+    /// Enqueuing, in the trace that `traceparent` and `tracestate` name.
+    pub(super) const fn traced(self) -> Self {
+        Self {
+            traced: true,
             ..self
         }
     }

@@ -76,6 +76,7 @@ pub(super) const ROUTES: &[Route] = &[
     })
     .says("triggerTask", "Enqueues an execution, paused or not")
     .keyed()
+    .traced()
     .body(Body::Json(TriggerRequest::describe))
     .answers(&[answer(202, Shape::One("Execution")).with(&["Idempotency-Replayed"])])
     .refuses(&[409]),

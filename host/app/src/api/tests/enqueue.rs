@@ -1,12 +1,12 @@
-//! Triggers, batches, requests that may be repeated, retries and cancels by filter, and why.
+//! Triggers, batches, chains and traces of what they enqueue, and why it waits.
 
 use super::harness::task;
 use super::*;
-use axum::body::Body;
+use crate::api::routes::all_routes;
 use serde_json::{Value, json};
 
 impl Harness {
-    async fn keyed(&self, path: &str, key: &str, body: &Value) -> Answer {
+    pub(super) async fn keyed(&self, path: &str, key: &str, body: &Value) -> Answer {
         let headers = [
             ("content-type", "application/json"),
             ("idempotency-key", key),
@@ -15,7 +15,7 @@ impl Harness {
             .await
     }
 
-    async fn executions(&self, query: &str) -> Vec<Value> {
+    pub(super) async fn executions(&self, query: &str) -> Vec<Value> {
         let listed = self
             .get(&format!("/v1/executions?{query}"))
             .await
@@ -78,94 +78,6 @@ async fn a_trigger_may_patch_and_put_off() {
         let problems = host.post("/v1/tasks/k/trigger", &body).await.problem(422);
         assert!(problems[0].starts_with(pointer), "{body}: {problems:?}");
     }
-}
-
-#[tokio::test]
-async fn a_keyed_request_is_carried_out_once() {
-    let host = Harness::with_plugin().await;
-    let first = host
-        .keyed("/v1/tasks", "create", &task(&json!({"key": "k"})))
-        .await
-        .expect(201);
-    let again = host
-        .keyed("/v1/tasks", "create", &task(&json!({"key": "k"})))
-        .await
-        .expect(201);
-    assert_eq!(
-        (&first.body, &first.headers["etag"]),
-        (&again.body, &again.headers["etag"])
-    );
-    assert_eq!(first.headers["location"], again.headers["location"]);
-    assert_eq!(again.headers["idempotency-replayed"], "true");
-    assert!(!first.headers.contains_key("idempotency-replayed"));
-
-    let body = json!({"parameters": {"n": 3}});
-    let one = host
-        .keyed("/v1/tasks/k/trigger", "a key", &body)
-        .await
-        .expect(202);
-    let two = host
-        .keyed("/v1/tasks/k/trigger", "a key", &body)
-        .await
-        .expect(202);
-    assert_eq!(one.body, two.body);
-    assert_eq!(host.executions("task=k").await.len(), 1);
-    // The same key for another body, another place.
-    let other = json!({"parameters": {"n": 4}});
-    let problems = host
-        .keyed("/v1/tasks/k/trigger", "a key", &other)
-        .await
-        .problem(422);
-    assert!(problems[0].contains("another request"), "{problems:?}");
-    host.keyed("/v1/executions/batch", "a key", &json!({"items": []}))
-        .await
-        .problem(422);
-    // What was refused may be tried again with the same key.
-    host.keyed(
-        "/v1/tasks/k/trigger",
-        "bad",
-        &json!({"parameters": {"n": "x"}}),
-    )
-    .await
-    .problem(422);
-    host.keyed("/v1/tasks/k/trigger", "bad", &body)
-        .await
-        .expect(202);
-    // The answer is kept for a day, even when the task is gone meanwhile.
-    host.set_now("2026-01-01T23:00:00Z");
-    host.with_headers("DELETE", "/v1/tasks/k", &[], Body::empty())
-        .await
-        .expect(200);
-    let three = host
-        .keyed("/v1/tasks/k/trigger", "a key", &body)
-        .await
-        .expect(202);
-    assert_eq!(three.body, one.body);
-    host.set_now("2026-01-02T01:00:00Z");
-    host.keyed("/v1/tasks/k/trigger", "a key", &body)
-        .await
-        .problem(404);
-    host.keyed("/v1/tasks/k/trigger", "", &body)
-        .await
-        .problem(400);
-    host.keyed("/v1/tasks/k/trigger", &"x".repeat(256), &body)
-        .await
-        .problem(400);
-}
-
-#[tokio::test]
-async fn of_two_at_once_with_one_key_one_is_carried_out() {
-    let host = Harness::with_plugin().await;
-    host.task(&json!({"key": "k"})).await;
-    let body = json!({});
-    let (one, two) = tokio::join!(
-        host.keyed("/v1/tasks/k/trigger", "x", &body),
-        host.keyed("/v1/tasks/k/trigger", "x", &body)
-    );
-    for answer in [&one, &two] {
-        assert!(matches!(answer.status, 202 | 409), "{}", answer.text);
-    }
-    assert_eq!(host.executions("task=k").await.len(), 1);
 }
 
 #[tokio::test]
@@ -235,166 +147,6 @@ async fn a_batch_takes_what_it_can_and_says_what_it_cannot() {
         .await
         .expect(202);
     assert_eq!(again.body, answer.body);
-}
-
-#[tokio::test]
-async fn many_are_cancelled_and_retried_by_filter() {
-    let host = Harness::with_plugin().await;
-    host.task(&json!({"key": "a"})).await;
-    host.task(&json!({"key": "b"})).await;
-    let items = json!([{"task": "a"}, {"task": "a"}, {"task": "b"}]);
-    host.post("/v1/executions/batch", &json!({"items": items}))
-        .await
-        .expect(202);
-    for (path, body, pointer) in [
-        ("cancel", json!({}), "/filter"),
-        ("cancel", json!({"filter": {}}), "/filter"),
-        (
-            "cancel",
-            json!({"filter": {"state": "failed"}}),
-            "/filter/state",
-        ),
-        (
-            "retry",
-            json!({"filter": {"state": ["running"]}}),
-            "/filter/state",
-        ),
-        (
-            "retry",
-            json!({"filter": {"error_kind": "nothing"}}),
-            "/filter/error_kind",
-        ),
-        (
-            "retry",
-            json!({"filter": {"task": "a"}, "limit": 0}),
-            "/limit",
-        ),
-        (
-            "retry",
-            json!({"filter": {"task": "a"}, "cursor": "x"}),
-            "/cursor",
-        ),
-        ("retry", json!({"filter": {"tsk": "a"}}), "/filter/tsk"),
-    ] {
-        let problems = host
-            .post(&format!("/v1/executions/{path}"), &body)
-            .await
-            .problem(422);
-        assert!(
-            problems.iter().any(|problem| problem.starts_with(pointer)),
-            "{body}: {problems:?}"
-        );
-    }
-    let filter = json!({"task": "a"});
-    let dry = json!({"filter": filter, "dry_run": true});
-    let answer = host
-        .post("/v1/executions/cancel", &dry)
-        .await
-        .expect(200)
-        .body;
-    assert_eq!(
-        (&answer["matched"], &answer["cancelled"]),
-        (&json!(2), &json!(0))
-    );
-    assert_eq!(host.executions("state=available").await.len(), 3);
-    let one = json!({"filter": filter, "limit": 1});
-    let answer = host
-        .post("/v1/executions/cancel", &one)
-        .await
-        .expect(200)
-        .body;
-    assert_eq!(
-        (&answer["cancelled"], answer["next_cursor"].is_string()),
-        (&json!(1), true)
-    );
-    let rest = json!({"filter": filter, "cursor": answer["next_cursor"]});
-    let answer = host
-        .post("/v1/executions/cancel", &rest)
-        .await
-        .expect(200)
-        .body;
-    assert_eq!(
-        (&answer["cancelled"], &answer["next_cursor"]),
-        (&json!(1), &Value::Null)
-    );
-    assert_eq!(host.executions("state=cancelled").await.len(), 2);
-
-    let body = json!({"filter": {"state": "cancelled", "task": "a", "error_kind": "cancelled"}});
-    let answer = host
-        .keyed("/v1/executions/retry", "r", &body)
-        .await
-        .expect(200)
-        .body;
-    assert_eq!(
-        (&answer["matched"], &answer["retried"], &answer["refused"]),
-        (&json!(2), &json!(2), &json!(0))
-    );
-    let again = host
-        .keyed("/v1/executions/retry", "r", &body)
-        .await
-        .expect(200);
-    assert_eq!(again.body, answer);
-    let retried = host.executions("trigger=retry").await;
-    assert_eq!(retried.len(), 2);
-    let pairs: Vec<_> = answer["items"]
-        .as_array()
-        .expect("items")
-        .iter()
-        .map(|item| (&item["task_id"], &item["retry_of"]))
-        .collect();
-    for execution in &retried {
-        assert!(
-            pairs.contains(&(&execution["task_id"], &execution["retry_of"])),
-            "{execution}"
-        );
-    }
-    // One whose task is gone is left alone, and the others run.
-    host.with_headers("DELETE", "/v1/tasks/a", &[], Body::empty())
-        .await
-        .expect(200);
-    let body = json!({"filter": {"state": "cancelled", "task_type": "hello"}});
-    let answer = host
-        .post("/v1/executions/retry", &body)
-        .await
-        .expect(200)
-        .body;
-    assert_eq!(
-        (&answer["retried"], &answer["refused"]),
-        (&json!(0), &json!(4))
-    );
-    assert!(
-        answer["items"][0]["error"]
-            .as_str()
-            .expect("why")
-            .contains("deleted")
-    );
-}
-
-#[tokio::test]
-async fn a_single_retry_may_be_keyed() {
-    let host = Harness::with_plugin().await;
-    host.task(&json!({"key": "k"})).await;
-    let ran = host
-        .post("/v1/tasks/k/trigger", &json!({}))
-        .await
-        .expect(202)
-        .body;
-    let path = format!("/v1/executions/{}", ran["task_id"].as_str().expect("an id"));
-    host.post(&format!("{path}/cancel"), &json!({}))
-        .await
-        .expect(200);
-    let one = host
-        .keyed(&format!("{path}/retry"), "k", &json!({}))
-        .await
-        .expect(202);
-    let two = host
-        .keyed(&format!("{path}/retry"), "k", &json!({}))
-        .await
-        .expect(202);
-    assert_eq!(
-        (&one.body, &one.body["retry_of"]),
-        (&two.body, &ran["task_id"])
-    );
 }
 
 #[tokio::test]
@@ -519,4 +271,48 @@ async fn a_batch_has_a_bounded_size_altogether() {
     let items: Vec<Value> = (0..3).map(|_| json!({"task": "k"})).collect();
     let body = json!({"items": items});
     host.post("/v1/executions/batch", &body).await.expect(202);
+}
+
+/// The routes that enqueue, and no others, are told to take a trace, and do.
+#[tokio::test]
+async fn what_is_enqueued_belongs_to_the_trace_of_its_request() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let server = Harness::with_plugin().await;
+    server.task(&json!({"key": "k"})).await;
+    let triggered = server.post("/v1/tasks/k/trigger", &json!({})).await;
+    let id = triggered.expect(202).body["task_id"].clone();
+    let id = id.as_str().expect("an id").to_owned();
+    let cancel = format!("/v1/executions/{id}/cancel");
+    server.post(&cancel, &json!({})).await.expect(200);
+    let all = json!({"filter": {"task": "k", "state": "cancelled"}});
+    let bodies = [
+        ("/v1/tasks/{task}/trigger", json!({})),
+        ("/v1/executions/batch", json!({"items": [{"task": "k"}]})),
+        ("/v1/executions/{task_id}/retry", json!({})),
+        ("/v1/executions/retry", all),
+    ];
+    let traced = all_routes().filter(|route| route.traced);
+    let mut traced: Vec<&str> = traced.map(|route| route.path).collect();
+    let mut known = bodies.each_ref().map(|(path, _)| *path);
+    traced.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(traced, known);
+    for (path, body) in &bodies {
+        let path = path.replace("{task}", "k").replace("{task_id}", &id);
+        let headers = [
+            ("content-type", "application/json"),
+            ("traceparent", PARENT),
+            ("tracestate", "vendor=7"),
+        ];
+        let sent = server.with_headers("POST", &path, &headers, body.to_string());
+        let answer = sent.await;
+        assert!(answer.status < 300, "{path}: {}", answer.text);
+    }
+    let (_, claimed) = server.claim_all().await;
+    assert_eq!(claimed.len(), bodies.len());
+    for claimed in claimed {
+        let trace = claimed.trace.expect("a trace");
+        assert_eq!(trace.traceparent(), PARENT);
+        assert_eq!(trace.state.as_deref(), Some("vendor=7"));
+    }
 }

@@ -5,8 +5,9 @@ use axum::body::Body;
 use axum::http::Request;
 use horarium_core::control::RunControl;
 use horarium_core::service::{Event, EventStream};
-use horarium_core::store::{Queue as _, Release};
+use horarium_core::store::{ExecutionFilter, Queue as _, Release};
 use horarium_model::DEFAULT_TENANT_ID;
+use horarium_model::execution::State;
 use serde_json::json;
 
 async fn kinds(stream: &mut EventStream) -> Vec<&'static str> {
@@ -88,6 +89,56 @@ async fn what_happens_is_told_once_in_order_and_can_be_taken_up_again() {
     assert_eq!(kinds(&mut now).await, [""; 0]);
     // Nobody else heard of it.
     assert_eq!(kinds(&mut others).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_filter_lets_through_the_executions_that_fit_as_they_stand() {
+    let server = Harness::with_plugin().await;
+    let task = server.task(&json!({"key": "k"})).await;
+    server.task(&json!({"key": "l"})).await;
+    server.set_now("2026-01-01T00:00:31Z");
+    let of_k = ExecutionFilter {
+        config_id: task["id"].as_i64(),
+        ..ExecutionFilter::default()
+    };
+    let cancelled = ExecutionFilter {
+        states: vec![State::Cancelled],
+        ..of_k.clone()
+    };
+    let mut of_k = server.follow_some(of_k).await;
+    let mut ends = server.follow_some(cancelled).await;
+    let mut ids = Vec::new();
+    for key in ["k", "l"] {
+        let path = format!("/v1/tasks/{key}/trigger");
+        let triggered = server.post(&path, &json!({})).await.expect(202);
+        ids.push(triggered.body["task_id"].clone());
+    }
+    // Neither the other task's execution nor a task is told of.
+    server
+        .post("/v1/tasks/k/pause", &json!({}))
+        .await
+        .expect(200);
+    let told: Vec<Event> = of_k.next().await.expect("a look");
+    let told: Vec<_> = told.iter().map(|event| &event.data["task_id"]).collect();
+    assert_eq!(told, [&ids[0]]);
+    assert_eq!(kinds(&mut ends).await, [""; 0]);
+    for id in &ids {
+        let cancel = format!("/v1/executions/{}/cancel", id.as_str().expect("an id"));
+        server.post(&cancel, &json!({})).await.expect(200);
+    }
+    assert_eq!(kinds(&mut of_k).await, ["execution.cancelled"]);
+    assert_eq!(kinds(&mut ends).await, ["execution.cancelled"]);
+    // A filter is read as a list's is, and refused as one.
+    for (query, pointer) in [
+        ("state=done", "/state"),
+        ("task=1&config=2", "/task"),
+        ("text=", "/text"),
+        ("limit=5", "/limit"),
+    ] {
+        let refused = server.get(&format!("/v1/events?{query}")).await.expect(400);
+        assert_eq!(refused.body["errors"][0]["pointer"], pointer, "{query}");
+    }
+    server.get("/v1/events?task=nothing").await.expect(404);
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ impl Harness {
             progress: None,
             pause_after_failures: None,
             chained: claimed.chained,
+            trace: None,
         };
         let receipts = self.store.complete_many(now, vec![completion]).await;
         let recorded = CompletionReceipt::Recorded(State::Succeeded);

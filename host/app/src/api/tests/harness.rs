@@ -18,13 +18,13 @@ use horarium_core::secrets::{KeySource, Keyring, SecretKey};
 use horarium_core::service::{
     Context, EventPlace, EventStream, Events, HostPolicy, LiveRuns, Plugins, Services,
 };
-use horarium_core::store::Store;
 use horarium_core::store::memory::MemoryStore;
+use horarium_core::store::{ExecutionFilter, Store};
 use horarium_core::wake::Wakes;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{Invalid, TaskId, TenantId, Timestamp, Usage};
+use horarium_model::{DEFAULT_TENANT_ID, Invalid, TaskId, TenantId, Timestamp, Usage};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -290,7 +290,16 @@ impl Harness {
 
     /// A stream of a tenant's events.
     pub(super) async fn follow(&self, tenant: TenantId, after: Option<EventPlace>) -> EventStream {
-        self.events.follow(tenant, after).await.expect("a stream")
+        self.events
+            .follow(tenant, after, None)
+            .await
+            .expect("a stream")
+    }
+
+    /// A stream of the executions that fit, from now on.
+    pub(super) async fn follow_some(&self, filter: ExecutionFilter) -> EventStream {
+        let stream = self.events.follow(DEFAULT_TENANT_ID, None, Some(filter));
+        stream.await.expect("a stream")
     }
 
     /// A server with the ready plugin `hello`, which wants an integer `n` and has `m` default 7.

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod bulk;
 mod contract;
 mod enqueue;
 mod errors;
@@ -9,6 +10,7 @@ mod events;
 mod executions;
 mod harness;
 mod lists;
+mod once;
 mod openapi;
 mod plugins;
 mod secrets;

@@ -47,6 +47,45 @@ async fn a_client_that_never_ends_its_head_is_sent_away() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_nothing_or_not_what_it_speaks_is_sent_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trusted = certificate(folder.path(), "one.example");
+    let (cert, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    let tls = Arc::new(Tls::load(&cert, &key).expect("loads"));
+    let patience = Duration::from_millis(300);
+    let (plain, _shutdown, _serving) = start(patience).await;
+    let (secure, _also, _too) = start_with(patience, Some(tls)).await;
+    // The second could become either HTTP.
+    for said in [&b""[..], b"PRI * HTTP/2"] {
+        let mut client = TcpStream::connect(plain).await.expect("connected");
+        client.write_all(said).await.expect("sent");
+        let mut answer = Vec::new();
+        // Ends only because the server closes.
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+        let connector = tokio_rustls::TlsConnector::from(trusted.clone());
+        let name = rustls::pki_types::ServerName::try_from("one.example").expect("a name");
+        let stream = TcpStream::connect(secure).await.expect("connected");
+        let mut client = connector.connect(name, stream).await.expect("shaken");
+        client.write_all(said).await.expect("sent");
+        let _ = client.read_to_end(&mut answer).await;
+    }
+    // Who has said what it speaks is not hurried by it: a short head of HTTP/1 in two pieces.
+    let mut client = TcpStream::connect(plain).await.expect("connected");
+    client.write_all(b"G").await.expect("sent");
+    client
+        .write_all(b"ET /healthz HTTP/1.0\r\n\r\n")
+        .await
+        .expect("sent");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.expect("answered");
+    assert!(answer.starts_with(b"HTTP/1.0 200"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_sends_before_it_listens_still_hears_that_it_was_too_much() {
     let (address, _shutdown, _serving) = start(Duration::from_secs(60)).await;
     let mut client = TcpStream::connect(address).await.expect("connected");
@@ -81,6 +120,74 @@ async fn a_shutdown_ends_idle_connections_and_the_loop() {
     serving.await.expect("no panic");
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.expect("closed");
+}
+
+/// Asks on a connection that stays open, and reads the head of the answer.
+async fn hold(address: SocketAddr) -> std::io::Result<(TcpStream, String)> {
+    let mut client = TcpStream::connect(address).await?;
+    client
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    Ok((client, String::from_utf8_lossy(&head).to_lowercase()))
+}
+
+#[tokio::test]
+async fn who_comes_when_all_places_are_taken_is_told_so() {
+    let (address, shutdown, serving) = start(Duration::from_secs(60)).await;
+    let (first, head) = hold(address).await.expect("answered");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let (_second, head) = hold(address).await.expect("answered");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    // Also who brings a body, which is not read.
+    for request in [
+        "GET /v1/tasks HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        format!(
+            "POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n{}",
+            "x".repeat(9000)
+        ),
+    ] {
+        let mut third = TcpStream::connect(address).await.expect("connected");
+        third.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        third.read_to_string(&mut answer).await.expect("closed");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let head = head.to_lowercase();
+        for part in [
+            "http/1.1 503",
+            "retry-after: 2",
+            "connection: close",
+            "content-type: application/problem+json",
+            "x-request-id: ",
+        ] {
+            assert!(head.contains(part), "no {part} in {head}");
+        }
+        let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(problem["type"], "urn:horarium:problem:too_many_connections");
+    }
+    // Those that ask nothing hold a place of their own for a moment, and nobody else up for longer than that.
+    let silent = (0..2 * crate::api::TURNED_AWAY_AT_ONCE).map(|_| TcpStream::connect(address));
+    let silent: Vec<_> = futures_util::future::join_all(silent).await;
+    let (_, head) = hold(address).await.expect("answered");
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    for client in silent {
+        let mut answer = Vec::new();
+        let _ = client.expect("connected").read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+    // A place that was given back is taken again.
+    drop(first);
+    loop {
+        let (_client, head) = hold(address).await.expect("answered");
+        if head.starts_with("http/1.1 200") {
+            break;
+        }
+    }
+    shutdown.cancel();
+    serving.await.expect("no panic");
 }
 
 /// A certificate for `name` in a folder, written over the one before; returns what a client trusts.

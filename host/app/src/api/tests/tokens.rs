@@ -373,3 +373,59 @@ async fn the_audit_log_says_who_did_what_and_never_with_what() {
             .any(|rule| rule.needs == Some(Permission::AuditRead))
     );
 }
+
+#[tokio::test]
+async fn what_changed_nothing_is_not_in_the_audit_log() {
+    let server = Harness::with_plugin().await;
+    server.task(&json!({"key": "k"})).await;
+    let count = async |query: &str| {
+        let found = server.get(&format!("/v1/audit?{query}")).await.expect(200);
+        found.body["items"].as_array().map_or(0, Vec::len)
+    };
+    let before = count("").await;
+    let declared = json!({"set": "s", "tasks": [{"key": "d", "name": "D", "task_type": "hello",
+        "scheduler_type": "manual", "parameters": {"n": 1}}]});
+    let filter = json!({"filter": {"task": "k"}});
+    for (path, body) in [
+        ("/v1/apply", &declared),
+        ("/v1/executions/retry", &filter),
+        ("/v1/executions/cancel", &filter),
+    ] {
+        let mut dry = body.clone();
+        dry["dry_run"] = true.into();
+        server.post(path, &dry).await.expect(200);
+        assert_eq!(count("").await, before, "{path}: nothing was done");
+    }
+    for (done, (path, body)) in [
+        ("/v1/apply", &declared),
+        ("/v1/executions/retry", &filter),
+        ("/v1/executions/cancel", &filter),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        server.post(path, body).await.expect(200);
+        assert_eq!(count("").await, before + done + 1, "{path}");
+    }
+    // A request that is sent again was carried out once.
+    let headers = [
+        ("content-type", "application/json"),
+        ("idempotency-key", "once"),
+    ];
+    for _ in 0..2 {
+        let sent = server.with_headers("POST", "/v1/tasks/k/trigger", &headers, "{}".to_owned());
+        sent.await.expect(202);
+    }
+    assert_eq!(count("action=tasks:trigger").await, 1);
+    // Who may not is told and noted, dry or not, also where the body says what leave is needed.
+    let narrow = json!({"scope": ["tasks:write"]});
+    let (_, narrow) = server.token("default", Role::Admin, &narrow).await;
+    let before = count("").await;
+    let digest = server.get("/v1/task-types/hello").await.expect(200).body["active_digest"].clone();
+    let mut wanted = declared;
+    wanted["plugins"] = json!([{"task_type": "hello", "digest": digest}]);
+    wanted["dry_run"] = true.into();
+    let refused = server.by(&narrow, "POST", "/v1/apply", &wanted).await;
+    refused.problem(403);
+    assert_eq!(count("").await, before + 1);
+}

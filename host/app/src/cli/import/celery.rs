@@ -1,6 +1,8 @@
 //! `import celery-beat`: periodic tasks, as `manage.py dumpdata django_celery_beat` writes them, or a `beat_schedule` as
 //! JSON.
 
+mod schedules;
+
 use super::spec::{pause, settle, unschedule};
 use super::types::{TypeMap, key, name, short_hash};
 use super::zone::{instant, zone};
@@ -14,6 +16,7 @@ use horarium_model::Timestamp;
 use horarium_model::input::type_name;
 use horarium_model::schedule::wire;
 use horarium_model::text::one_line;
+use schedules::{Read, When, interval, never, zone_named};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -62,18 +65,6 @@ struct Reading<'a> {
     zone: Tz,
     now: Timestamp,
 }
-
-/// When an entry fires.
-#[derive(Debug, PartialEq)]
-enum When {
-    Cron(String, String),
-    At(Timestamp),
-    /// Not expressible here, and why.
-    Never(String),
-}
-
-/// A schedule and what is to be said of it.
-type Read = (When, Option<String>);
 
 impl Reading<'_> {
     fn document(&self, document: &Value) -> Result<Vec<Found>, String> {
@@ -216,59 +207,6 @@ impl Reading<'_> {
         }
     }
 
-    fn crontab(&self, schedule: &Value, zone: Tz) -> Read {
-        let field = |key: &str| match &schedule[key] {
-            Value::String(text) => text.chars().filter(|c| !c.is_whitespace()).collect(),
-            Value::Number(number) => number.to_string(),
-            _ => "*".to_owned(),
-        };
-        let named = schedule["timezone"].as_str().map(zone_named);
-        let zone = match named {
-            Some(Ok(zone)) => zone,
-            Some(Err(detail)) => return never(detail),
-            None => zone,
-        };
-        let fields = [
-            "minute",
-            "hour",
-            "day_of_month",
-            "month_of_year",
-            "day_of_week",
-        ]
-        .map(field);
-        self.crontab_fields(fields, zone)
-    }
-
-    /// Celery wants both days to fit, where cron takes either: with both restricted it means another thing here.
-    fn crontab_fields(&self, fields: [String; 5], zone: Tz) -> Read {
-        let text = fields.join(" ");
-        if fields.iter().any(String::is_empty) {
-            let text = one_line(&text, 80);
-            return never(format!("a field of its crontab `{text}` is empty"));
-        }
-        let [minute, hour, day, month, weekday] = fields;
-        if !day.starts_with('*') && !weekday.starts_with('*') {
-            return never(format!(
-                "its crontab `{}` wants day of month and day of week both to fit, which no expression says here",
-                one_line(&text, 80)
-            ));
-        }
-        let (month, weekday) = (short_names(&month), short_names(&weekday));
-        let text = [minute, hour, day, month, weekday].join(" ");
-        (When::Cron(text, zone.name().to_owned()), None)
-    }
-
-    fn clocked(&self, at: &Value) -> Read {
-        let text = at.as_str().unwrap_or_default();
-        match instant(text, self.zone) {
-            Some(at) => (When::At(at), None),
-            None => never(format!(
-                "its clocked_time `{}` is no instant",
-                one_line(text, 60)
-            )),
-        }
-    }
-
     fn task(
         &self,
         place: String,
@@ -324,77 +262,6 @@ impl Reading<'_> {
             task,
             notes,
         }
-    }
-}
-
-fn never(reason: String) -> Read {
-    (When::Never(reason), None)
-}
-
-fn zone_named(text: &str) -> Result<Tz, String> {
-    zone(text)
-}
-
-/// `monday` and `January`, which Celery takes, by the three letters that cron takes.
-fn short_names(field: &str) -> String {
-    let mut short = String::new();
-    let mut letters = 0;
-    for c in field.chars() {
-        letters = if c.is_ascii_alphabetic() {
-            letters + 1
-        } else {
-            0
-        };
-        if letters <= 3 {
-            short.push(c.to_ascii_lowercase());
-        }
-    }
-    short
-}
-
-/// An interval as an expression, where there is one: it counts from full hours, not from when beat was started.
-fn interval(every: Option<f64>, period: Option<&str>) -> Read {
-    let period = period.unwrap_or("seconds").to_lowercase();
-    let unit = match period.trim_end_matches('s') {
-        "second" => 1.0,
-        "minute" => 60.0,
-        "hour" => 3600.0,
-        "day" => 86_400.0,
-        "week" => 604_800.0,
-        "microsecond" => 1e-6,
-        _ => {
-            return never(format!(
-                "its period `{}` is not known here",
-                one_line(&period, 40)
-            ));
-        }
-    };
-    let seconds = every.unwrap_or(0.0) * unit;
-    let whole = seconds as u64;
-    let divides = |part: u64, of: u64| {
-        part > 0 && whole.is_multiple_of(part) && of.is_multiple_of(whole / part)
-    };
-    let step = |part: u64| match whole / part {
-        1 => "*".to_owned(),
-        n => format!("*/{n}"),
-    };
-    let expression = match whole {
-        _ if seconds.fract() != 0.0 || whole == 0 => None,
-        1..60 if divides(1, 60) => Some(format!("{} * * * * *", step(1))),
-        60..3600 if divides(60, 60) => Some(format!("{} * * * *", step(60))),
-        3600..86_400 if divides(3600, 24) => Some(format!("0 {} * * *", step(3600))),
-        86_400 => Some("0 0 * * *".to_owned()),
-        604_800 => Some("0 0 * * 0".to_owned()),
-        _ => None,
-    };
-    match expression {
-        Some(expression) => {
-            let note = format!(
-                "every {seconds} s there, counted from its start; here at `{expression}` UTC"
-            );
-            (When::Cron(expression, "UTC".to_owned()), Some(note))
-        }
-        None => never(format!("no cron expression says: every {seconds} s")),
     }
 }
 
@@ -463,153 +330,4 @@ fn options(fields: &Map<String, Value>, task: &mut Map<String, Value>, notes: &m
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(document: &Value) -> Vec<Found> {
-        let types = TypeMap::new(&[("app.tasks.mail".into(), "mailer".into())]);
-        let reading = Reading {
-            set: "celery",
-            types: &types,
-            zone: Tz::Europe__Berlin,
-            now: "2026-01-01T00:00:00Z".parse().expect("an instant"),
-        };
-        reading.document(document).expect("read")
-    }
-
-    #[test]
-    fn a_fixture_is_read() {
-        let fixture = json!([
-            {"model": "django_celery_beat.crontabschedule", "pk": 1, "fields": {"minute": "0", "hour": "8, 20",
-                "day_of_week": "monday-Friday", "day_of_month": "*", "month_of_year": "*", "timezone": "America/New_York"}},
-            {"model": "django_celery_beat.intervalschedule", "pk": 1, "fields": {"every": 5, "period": "minutes"}},
-            {"model": "django_celery_beat.clockedschedule", "pk": 3, "fields": {"clocked_time": "2030-01-01T09:00:00Z"}},
-            {"model": "django_celery_beat.solarschedule", "pk": 2, "fields": {"event": "sunrise"}},
-            {"model": "django_celery_beat.periodictask", "pk": 1, "fields": {"name": "Mail", "task": "app.tasks.mail",
-                "crontab": 1, "interval": null, "args": "[1, 2]", "kwargs": "{\"to\": \"ada\"}", "enabled": true,
-                "queue": "slow", "expire_seconds": 30, "start_time": "2026-02-01T00:00:00Z", "one_off": false}},
-            {"model": "django_celery_beat.periodictask", "pk": 2, "fields": {"name": "Poll", "task": "app.poll",
-                "interval": 1, "args": "[]", "kwargs": "{}", "enabled": false}},
-            {"model": "django_celery_beat.periodictask", "pk": 3, "fields": {"name": "Once", "task": "app.poll", "clocked": 3}},
-            {"model": "django_celery_beat.periodictask", "pk": 4, "fields": {"name": "Sun", "task": "app.poll", "solar": 2}},
-            {"model": "django_celery_beat.periodictask", "pk": 5, "fields": {"name": "Gone", "task": "app.poll", "interval": 9}},
-            {"model": "django_celery_beat.periodictask", "pk": 6, "fields": {"name": "celery.backend_cleanup", "task": "x", "crontab": 1}},
-        ]);
-        let found = read(&fixture);
-        assert_eq!(found.len(), 5);
-        let mail = &found[0].task;
-        assert_eq!(mail["task_type"], "mailer");
-        assert_eq!(mail["parameters"], json!({"to": "ada", "args": [1, 2]}));
-        assert_eq!(
-            mail["schedule_config"],
-            json!({"cron_expression": "0 8,20 * * mon-fri", "timezone": "America/New_York",
-                "start_at": "2026-02-01T00:00:00Z"})
-        );
-        assert_eq!(mail["expires_after_seconds"], 30);
-        assert!(
-            found[0]
-                .notes
-                .iter()
-                .any(|note| note.contains("queue \"slow\""))
-        );
-        let poll = &found[1].task;
-        assert_eq!(poll["schedule_config"]["cron_expression"], "*/5 * * * *");
-        assert_eq!(
-            (&poll["paused"], &poll["pause_reason"]),
-            (&json!(true), &json!("it was disabled there"))
-        );
-        assert_eq!(
-            found[2].task["schedule_config"]["run_at"],
-            "2030-01-01T09:00:00Z"
-        );
-        for found in &found[3..] {
-            assert_eq!(
-                (&found.task["scheduler_type"], &found.task["paused"]),
-                (&json!("manual"), &json!(true))
-            );
-        }
-    }
-
-    #[test]
-    fn a_beat_schedule_is_read() {
-        let found = read(&json!({"timezone": "UTC", "beat_schedule": {
-            "a": {"task": "app.a", "schedule": 30.0},
-            "b": {"task": "app.b", "schedule": {"minute": "*/15", "hour": 4}, "args": [1], "options": {"expires": 60}},
-            "c": {"task": "app.c", "schedule": "0 4 1 * *"},
-            "d": {"task": "app.d", "schedule": "0 4 1 * 1"},
-            "e": {"task": "app.e", "schedule": 90},
-        }}));
-        let expressions: Vec<&Value> = found
-            .iter()
-            .map(|f| {
-                f.task
-                    .get("schedule_config")
-                    .map_or(&Value::Null, |s| &s["cron_expression"])
-            })
-            .collect();
-        assert_eq!(
-            expressions,
-            [
-                &json!("*/30 * * * * *"),
-                &json!("*/15 4 * * *"),
-                &json!("0 4 1 * *"),
-                &Value::Null,
-                &Value::Null
-            ]
-        );
-        assert_eq!(found[1].task["expires_after_seconds"], 60);
-        assert!(
-            found[3].notes[0].contains("both to fit"),
-            "{:?}",
-            found[3].notes
-        );
-        assert!(
-            found[4].notes[0].contains("every 90 s"),
-            "{:?}",
-            found[4].notes
-        );
-        for keyed in [&found[0], &found[1]] {
-            let key = keyed.task["key"].as_str().expect("a key");
-            assert!(key.starts_with("celery-"), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_crontab_without_one_of_its_fields_is_told() {
-        for schedule in [
-            json!({"minute": ""}),
-            json!({"minute": " ", "day_of_week": ""}),
-        ] {
-            let found = read(&json!({"a": {"task": "x", "schedule": schedule}}));
-            assert!(
-                found[0].notes[0].contains("is empty"),
-                "{:?}",
-                found[0].notes
-            );
-        }
-    }
-
-    #[test]
-    fn intervals_that_divide_have_an_expression() {
-        for (every, period, wanted) in [
-            (1.0, "seconds", Some("* * * * * *")),
-            (60.0, "seconds", Some("* * * * *")),
-            (1.0, "minutes", Some("* * * * *")),
-            (6.0, "hours", Some("0 */6 * * *")),
-            (1.0, "days", Some("0 0 * * *")),
-            (7.0, "days", Some("0 0 * * 0")),
-            (5.0, "hours", None),
-            (7.0, "minutes", None),
-            (0.5, "seconds", None),
-            (10.0, "microseconds", None),
-            (2.0, "days", None),
-        ] {
-            let (when, _) = interval(Some(every), Some(period));
-            let found = match &when {
-                When::Cron(expression, _) => Some(expression.as_str()),
-                _ => None,
-            };
-            assert_eq!(found, wanted, "{every} {period}");
-        }
-    }
-}
+mod tests;

@@ -228,7 +228,7 @@ impl Report {
                 "Imported: {created} tasks created, {} were there already.\n",
                 self.tasks.len() - created
             ),
-            false => "This was a report: nothing was written. Add --apply to do it.\n".to_owned(),
+            false => "This was a report: nothing was written. Do it: the same with --apply (horarium import …).\n".to_owned(),
         };
         if !missing.is_empty() {
             text.push_str(&format!(

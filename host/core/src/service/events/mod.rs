@@ -57,7 +57,8 @@ impl EventPlace {
 pub struct Events(pub(super) Context);
 
 impl Events {
-    /// A stream of a tenant's events: from `after` on, else from now.
+    /// A stream of a tenant's events: from `after` on, else from now. With a filter only of executions that fit it as
+    /// they stand when they are told of.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -65,6 +66,7 @@ impl Events {
         &self,
         tenant: TenantId,
         after: Option<EventPlace>,
+        filter: Option<ExecutionFilter>,
     ) -> ServiceResult<EventStream> {
         let now = self.0.clock.now();
         let place = match after {
@@ -80,7 +82,7 @@ impl Events {
                 }
             }
         };
-        let mut stream = EventStream::at(self.0.clone(), tenant, place);
+        let mut stream = EventStream::at(self.0.clone(), tenant, place, filter);
         stream.take_stock(after.is_some()).await?;
         Ok(stream)
     }

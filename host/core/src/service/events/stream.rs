@@ -3,10 +3,11 @@
 use super::event::{Event, ExecutionEvent, TaskEvent};
 use super::told::{Told, What};
 use super::{Context, EventPlace, ServiceResult};
-use crate::store::{News, NewsMark, Page};
+use crate::store::{ExecutionFilter, News, NewsMark, Page};
 use horarium_model::execution::State;
 use horarium_model::task_type::TaskType;
 use horarium_model::{Execution, ExecutionId, TaskConfig, TaskId, TenantId, Timestamp};
+use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -44,6 +45,8 @@ impl From<&Execution> for Run {
 pub struct EventStream {
     cx: Context,
     tenant: TenantId,
+    /// Only executions, and of them only those that fit.
+    filter: Option<ExecutionFilter>,
     /// Before this all was told.
     place: EventPlace,
     /// How far this pass has read of executions, look by look, on its way to what is newest.
@@ -66,10 +69,16 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(super) fn at(cx: Context, tenant: TenantId, place: EventPlace) -> Self {
+    pub(super) fn at(
+        cx: Context,
+        tenant: TenantId,
+        place: EventPlace,
+        filter: Option<ExecutionFilter>,
+    ) -> Self {
         Self {
             cx,
             tenant,
+            filter,
             place,
             reached: place.mark(),
             changed_at: place.at,
@@ -126,11 +135,7 @@ impl EventStream {
             .await?;
         let types = self.types().await?;
         let mut happened: Vec<(&'static str, Value)> = Vec::new();
-        let mut tell = |kind, data: Result<Value, _>| {
-            if let Ok(data) = data {
-                happened.push((kind, data));
-            }
-        };
+        let mut tell = |kind, data: Option<Value>| happened.extend(data.map(|data| (kind, data)));
         for execution in &news.created {
             self.created(now, execution, &mut tell);
         }
@@ -203,12 +208,12 @@ impl EventStream {
         &mut self,
         now: Timestamp,
         execution: &Execution,
-        tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
+        tell: &mut impl FnMut(&'static str, Option<Value>),
     ) {
         // Lower ids were told when they came, and may have been forgotten since.
         let news = execution.id > self.place.id && execution.state != State::Skipped;
         if news && self.told.first(now, What::Created(execution.id)) {
-            tell("execution.created", told(execution));
+            tell("execution.created", self.written(execution));
         }
     }
 
@@ -217,7 +222,7 @@ impl EventStream {
         &mut self,
         now: Timestamp,
         execution: &Execution,
-        tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
+        tell: &mut impl FnMut(&'static str, Option<Value>),
     ) {
         if execution.state.is_end() {
             return self.ended(now, execution, tell);
@@ -232,7 +237,7 @@ impl EventStream {
                 // Its host gave it back, or was lost.
                 false => "execution.requeued",
             };
-            tell(kind, told(execution));
+            tell(kind, self.written(execution));
             self.running.remove(&execution.id);
             self.told
                 .take_back(&What::Started(execution.id, run.attempt, run.lost));
@@ -246,7 +251,7 @@ impl EventStream {
         &mut self,
         now: Timestamp,
         execution: &Execution,
-        tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
+        tell: &mut impl FnMut(&'static str, Option<Value>),
     ) {
         let run = Run::from(execution);
         let same = |known: &Run| (known.attempt, known.lost) == (run.attempt, run.lost);
@@ -254,7 +259,7 @@ impl EventStream {
         let news = !known && run.started >= self.begins.at.timestamp_micros();
         let what = What::Started(execution.id, run.attempt, run.lost);
         if news && self.told.first(now, what) {
-            tell("execution.started", told(execution));
+            tell("execution.started", self.written(execution));
         }
     }
 
@@ -262,7 +267,7 @@ impl EventStream {
         &mut self,
         now: Timestamp,
         execution: &Execution,
-        tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
+        tell: &mut impl FnMut(&'static str, Option<Value>),
     ) {
         let since = self.begins.at;
         if execution.completed_at.is_none_or(|at| at < since) {
@@ -278,7 +283,7 @@ impl EventStream {
                 State::Skipped => "execution.skipped",
                 _ => "execution.finished",
             };
-            tell(kind, told(execution));
+            tell(kind, self.written(execution));
         }
     }
 
@@ -286,7 +291,7 @@ impl EventStream {
         &mut self,
         now: Timestamp,
         config: &TaskConfig,
-        tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
+        tell: &mut impl FnMut(&'static str, Option<Value>),
     ) {
         if self.told.first(now, What::Task(config.id, config.version)) {
             let kind = match (config.version, config.spec.paused) {
@@ -294,7 +299,7 @@ impl EventStream {
                 (_, true) => "task.paused",
                 (_, false) => "task.changed",
             };
-            tell(kind, serde_json::to_value(TaskEvent::from(config)));
+            tell(kind, self.other(&TaskEvent::from(config)));
         }
     }
 
@@ -302,7 +307,7 @@ impl EventStream {
         &mut self,
         now: Timestamp,
         of_type: TaskType,
-        tell: &mut impl FnMut(&'static str, Result<Value, serde_json::Error>),
+        tell: &mut impl FnMut(&'static str, Option<Value>),
     ) {
         let active = of_type.active_digest.clone();
         let before = self.types.insert(of_type.task_type.clone(), active.clone());
@@ -322,8 +327,22 @@ impl EventStream {
             } else {
                 "plugin.changed"
             };
-            tell(kind, serde_json::to_value(&of_type));
+            tell(kind, self.other(&of_type));
         }
+    }
+
+    /// What is told of an execution, if that is asked for.
+    fn written(&self, execution: &Execution) -> Option<Value> {
+        let fits = |filter: &ExecutionFilter| filter.fits(execution);
+        let wanted = self.filter.as_ref().is_none_or(fits);
+        let event = wanted.then(|| serde_json::to_value(ExecutionEvent::from(execution)));
+        event?.ok()
+    }
+
+    /// What is told of anything else, which no filter of executions lets through.
+    fn other(&self, event: &impl Serialize) -> Option<Value> {
+        let wanted = self.filter.is_none();
+        wanted.then(|| serde_json::to_value(event))?.ok()
     }
 
     /// Moves on: within the pass where there is more to read, else to the next pass, which begins a little before this one
@@ -372,8 +391,4 @@ impl EventStream {
 /// Whether a look read as much as it may, so that there may be more.
 fn is_full(len: usize) -> bool {
     len >= LIMIT as usize
-}
-
-fn told(execution: &Execution) -> Result<Value, serde_json::Error> {
-    serde_json::to_value(ExecutionEvent::from(execution))
 }

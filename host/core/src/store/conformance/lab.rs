@@ -87,27 +87,10 @@ impl Lab {
     /// An execution to enqueue, due at `due`.
     pub fn new_execution(&self, config: Option<ConfigId>, due: Timestamp) -> NewExecution {
         NewExecution {
-            task_id: self.task_id(),
-            tenant_id: TENANT,
             config_id: config,
-            task_type: TYPE.to_owned(),
-            trigger: Trigger::Manual,
-            slot: None,
-            priority: 0,
             max_attempts: 3,
             parameters: Arc::from(r#"{"a":1}"#),
-            due_at: due,
-            expires_at: None,
-            run_key: None,
-            run_max: 1,
-            rate: None,
-            backlog: None,
-            parent_task_id: None,
-            retry_of: None,
-            refuse_if_live: false,
-            chain: None,
-            chain_depth: 0,
-            trace: None,
+            ..NewExecution::plain(self.task_id(), TENANT, TYPE, due)
         }
     }
 
@@ -390,6 +373,7 @@ pub fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End) -> Com
         progress: None,
         pause_after_failures: None,
         chained: claimed.chained,
+        trace: None,
     }
 }
 

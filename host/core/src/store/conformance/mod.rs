@@ -73,6 +73,7 @@ macro_rules! conformance_rules {
             configs_are_created_once_for_a_key
             an_atomic_batch_is_all_or_nothing
             a_success_enqueues_its_chain
+            a_chain_goes_on_in_the_trace_of_its_parent
             steps_follow_the_ends_they_name
             chains_are_frozen_at_enqueue
             a_target_is_enqueued_once
@@ -173,6 +174,7 @@ macro_rules! conformance_rules {
             configs_are_listed_by_filter_and_cursor
             a_declaration_is_written_whole
             a_declaration_that_fails_writes_nothing
+            a_declaration_swaps_tasks_at_a_full_quota
             deleting_keeps_the_history
             deleting_may_take_the_history
             a_deleted_config_retries_no_more

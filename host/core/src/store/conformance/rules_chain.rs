@@ -1,12 +1,14 @@
 //! What the end of an execution enqueues (rule E7).
 
-use super::lab::{Lab, TENANT, at};
+use super::lab::{Lab, TENANT, at, completion};
 use crate::config_cache::{Overrides, new_execution};
 use crate::store::{
-    CancelReceipt, ConfigUpdate, End, ExecutionFilter, HistoryOnDelete, Page, Store,
+    CancelReceipt, Completion, CompletionReceipt, ConfigUpdate, End, ExecutionFilter,
+    HistoryOnDelete, NewExecution, Page, Store,
 };
 use horarium_model::chain::MAX_DEPTH;
 use horarium_model::execution::{SkipReason, State, Trigger};
+use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, ErrorKind, Execution, TaskConfig, TaskId};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -78,6 +80,44 @@ pub async fn a_success_enqueues_its_chain(store: Arc<dyn Store>) {
     let claimed = lab.claim_one(at(6)).await;
     assert_eq!((claimed.task_id, claimed.chained), (child.task_id, false));
     assert_eq!(claimed.parent_task_id, Some(parent));
+}
+
+/// What an attempt's end sets off belongs to the trace of the attempt, and what the end of one that never ran sets off to
+/// the trace of its trigger.
+pub async fn a_chain_goes_on_in_the_trace_of_its_parent(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    lab.config(json!({"key": "then"})).await;
+    let ends = json!(["succeeded", "cancelled"]);
+    let first = chained(&lab, json!([{"task": "then", "on": ends}])).await;
+    let place = |span: &str| {
+        let parent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span}-01");
+        TraceContext::parse(&parent, Some("vendor=7"))
+    };
+    let (trigger, attempt) = (place("00f067aa0ba902b7"), place("1111111111111111"));
+    assert!(trigger.is_some() && attempt.is_some());
+    let start = async |now: i64| {
+        let (id, by) = (lab.task_id(), Trigger::Manual);
+        let new = new_execution(&first, false, id, by, at(now), Overrides::default());
+        let new = NewExecution {
+            trace: trigger.clone(),
+            ..new
+        };
+        lab.put(at(now), new).await.1
+    };
+    start(1).await;
+    let claimed = lab.claim_one(at(1)).await;
+    assert_eq!(claimed.trace, trigger);
+    let end = Completion {
+        trace: attempt.clone(),
+        ..completion(lab.host, at(2), &claimed, result("1"))
+    };
+    let receipts = lab.store.complete_many(at(2), vec![end]).await;
+    let recorded = [CompletionReceipt::Recorded(State::Succeeded)];
+    assert_eq!(receipts.expect("completes"), recorded);
+    assert_eq!(lab.claim_one(at(3)).await.trace, attempt);
+    let waits = start(4).await;
+    lab.cancel(at(5), waits).await;
+    assert_eq!(lab.claim_one(at(6)).await.trace, trigger);
 }
 
 /// Each step waits for its own ends; a retry is none.

@@ -10,6 +10,7 @@ use horarium_model::execution::State;
 use horarium_model::grant::Grant;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::program::ProgramInput;
+use horarium_model::quota::Quotas;
 use horarium_model::task_type::digest;
 use horarium_model::{ConfigId, TaskConfig};
 use serde_json::{Value, json};
@@ -144,20 +145,20 @@ pub async fn a_declaration_that_fails_writes_nothing(store: Arc<dyn Store>) {
         updates: vec![update(&first, json!({"key": "first", "name": "changed"}))],
         deletes: vec![(second.id, second.version)],
     };
-    type Spoil = fn(&mut Declaration, &TaskConfig);
+    type Spoil = fn(&mut Declaration);
     let spoilt: [Spoil; 7] = [
-        |d, _| d.updates[0].1.expected_version += 1,
-        |d, _| d.deletes[0].1 += 1,
-        |d, _| d.deletes.push((99_999, 1)),
-        |d, second| d.creates.push(second.spec.clone()),
-        |d, _| d.plugins[0].expected_active = None,
-        |d, _| d.plugins[0].digest = digest(b"late"),
-        |d, _| d.plugins[0].digest = digest(b"unknown"),
+        |d| d.updates[0].1.expected_version += 1,
+        |d| d.deletes[0].1 += 1,
+        |d| d.deletes.push((99_999, 1)),
+        |d| d.creates.push(d.creates[0].clone()),
+        |d| d.plugins[0].expected_active = None,
+        |d| d.plugins[0].digest = digest(b"late"),
+        |d| d.plugins[0].digest = digest(b"unknown"),
     ];
     let epoch = lab.store.catalog_epoch().await.expect("answers");
     for (case, spoil) in spoilt.iter().enumerate() {
         let mut declaration = sound.clone();
-        spoil(&mut declaration, &second);
+        spoil(&mut declaration);
         let refused = lab.store.declare(at(5), TENANT, declaration).await;
         assert!(
             matches!(
@@ -184,4 +185,41 @@ pub async fn a_declaration_that_fails_writes_nothing(store: Arc<dyn Store>) {
         .declare(at(5), TENANT, sound)
         .await
         .expect("is sound");
+}
+
+/// What goes makes room for what comes: tasks are swapped also where no more of them may be.
+pub async fn a_declaration_swaps_tasks_at_a_full_quota(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let kept = lab.config(json!({"key": "kept"})).await;
+    let doomed = lab.config(json!({"key": "doomed"})).await;
+    let waiting = lab.put_due(Some(doomed.id), at(1)).await;
+    let full = Quotas {
+        configs: Some(2),
+        ..Quotas::default()
+    };
+    lab.store.set_quotas(TENANT, full).await.expect("set");
+    let declaration = |keys: &[&str]| Declaration {
+        set: SET.to_owned(),
+        plugins: Vec::new(),
+        creates: keys.iter().map(|key| spec(json!({ "key": key }))).collect(),
+        updates: vec![update(&kept, json!({"key": "kept", "priority": 3}))],
+        deletes: vec![(doomed.id, doomed.version)],
+    };
+    // One more than goes: all stays as it was.
+    let refused = lab.store.declare(at(2), TENANT, declaration(&["a", "b"]));
+    let refused = refused.await.expect_err("too many");
+    assert!(matches!(refused, StoreError::Quota(_)), "{refused}");
+    let stays = lab.store.config(TENANT, doomed.id).await.expect("answers");
+    assert_eq!(stays, Some(doomed.clone()));
+    assert_eq!(lab.state(waiting).await, State::Available);
+    let swapped = lab.store.declare(at(3), TENANT, declaration(&["a"])).await;
+    let swapped = swapped.expect("declares");
+    let gone = Deleted {
+        cancelled: 1,
+        running: 0,
+    };
+    assert_eq!((swapped.created.len(), swapped.deleted), (1, gone));
+    assert_eq!(lab.state(waiting).await, State::Cancelled);
+    let found = lab.store.config(TENANT, doomed.id).await;
+    assert_eq!(found.expect("answers"), None);
 }

@@ -26,7 +26,9 @@ impl Inner {
             (chain, row.chain_depth),
             (shown.state, result),
         );
-        self.ended.extend(parent.ok());
+        let trace = row.trace.clone();
+        self.ended
+            .extend(parent.ok().map(|parent| parent.traced(trace)));
     }
 
     /// Enqueues what the ends of this operation set off, and what that sets off in turn.

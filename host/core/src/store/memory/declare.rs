@@ -16,6 +16,12 @@ impl Inner {
         declaration: Declaration,
     ) -> StoreResult<Declared> {
         let mut declared = Declared::default();
+        // First of all: what goes makes room for what comes.
+        for (id, expected) in declaration.deletes {
+            self.expect_version(tenant, id, expected)?;
+            let deleted = self.delete(now, tenant, id, HistoryOnDelete::Keep)?;
+            declared.deleted += deleted;
+        }
         for (id, update) in declaration.updates {
             self.update(now, tenant, id, update)?;
             let config = &mut self.config_mut(tenant, id)?.config;
@@ -29,11 +35,6 @@ impl Inner {
         }
         for plugin in declaration.plugins {
             self.declare_version(now, tenant, plugin)?;
-        }
-        for (id, expected) in declaration.deletes {
-            self.expect_version(tenant, id, expected)?;
-            let deleted = self.delete(now, tenant, id, HistoryOnDelete::Keep)?;
-            declared.deleted += deleted;
         }
         Ok(declared)
     }

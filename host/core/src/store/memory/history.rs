@@ -32,7 +32,7 @@ impl History for MemoryStore {
         let mut items: Vec<Execution> = ids
             .into_iter()
             .filter_map(|id| inner.shown(id))
-            .filter(|e| e.tenant_id == tenant && matches(filter, e))
+            .filter(|e| e.tenant_id == tenant && filter.fits(e))
             .take(limit + 1)
             .collect();
         let more = items.len() > limit;
@@ -186,20 +186,4 @@ impl Inner {
         }
         Some(shown)
     }
-}
-
-fn matches(filter: &ExecutionFilter, e: &Execution) -> bool {
-    filter.config_id.is_none_or(|id| e.config_id == Some(id))
-        && filter.task_type.as_ref().is_none_or(|t| e.task_type == *t)
-        && (filter.states.is_empty() || filter.states.contains(&e.state))
-        && filter.trigger.is_none_or(|t| e.trigger == t)
-        && filter.error_kind.is_none_or(|k| e.error_kind == Some(k))
-        && filter.text.as_ref().is_none_or(|text| {
-            let message = e.error_message.as_deref().unwrap_or_default();
-            message
-                .to_ascii_lowercase()
-                .contains(&text.to_ascii_lowercase())
-        })
-        && filter.created_from.is_none_or(|at| e.created_at >= at)
-        && filter.created_until.is_none_or(|at| e.created_at < at)
 }

@@ -279,6 +279,7 @@ impl Inner {
             row.incarnation = 0;
             self.put_live(row);
         } else {
+            row.trace = item.trace;
             self.file(row, settled.state);
             self.count_failures(now, config_id, settled.state, item.pause_after_failures);
         }

@@ -1,122 +1,23 @@
 //! The remote verbs' way to a server: blocking requests, and what its answers mean here.
 
+mod address;
+mod events;
+mod upload;
+
+pub(crate) use address::Address;
+pub(crate) use events::Listener;
+
 use crate::cli::failure::{Exit, Failure};
+use address::no_server;
 use serde_json::Value;
-use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::{HeaderValue, Method, Request, Response};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::multipart::{Form, Part};
-use ureq::{Agent, AsSendBody, Body, SendBody};
+use ureq::http::{HeaderValue, Method, Response, request};
+use ureq::{Agent, AsSendBody, Body};
 
 /// Longest answer read.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// Longest wait for a whole answer; none of the verbs waits inside a request.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Where the server is and who asks.
-#[derive(Debug, Clone)]
-pub(crate) struct Address {
-    /// `http://HOST:PORT`, no slash at the end.
-    pub(crate) url: String,
-    /// The token, if there is one at hand.
-    pub(crate) token: Option<String>,
-    /// Where the address came from, for messages.
-    pub(crate) source: String,
-    /// Whose certificates are trusted.
-    pub(crate) tls: TlsConfig,
-}
-
-impl Address {
-    /// `HORARIUM_URL` and `HORARIUM_TOKEN` (or `--url`), else what the local server left in its data
-    /// directory.
-    pub(crate) fn find(url: Option<&str>, data_dir: &Path) -> Result<Self, Failure> {
-        let token = std::env::var("HORARIUM_TOKEN")
-            .ok()
-            .map(|token| token.trim().to_owned())
-            .filter(|token| !token.is_empty());
-        if let Some(url) = url {
-            let url = url.trim_end_matches('/').to_owned();
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(Failure::refused(format!(
-                    "`{url}` is not the address of a server; write it like http://127.0.0.1:7411"
-                )));
-            }
-            return Ok(Self {
-                token,
-                source: url.clone(),
-                url,
-                tls: trusted()?,
-            });
-        }
-        let file = data_dir.join("server.json");
-        let Ok(text) = std::fs::read_to_string(&file) else {
-            return Err(no_server(&format!("in {}", data_dir.display())));
-        };
-        let known: Option<Value> = serde_json::from_str(&text).ok();
-        let url = known
-            .as_ref()
-            .and_then(|known| known.get("url")?.as_str())
-            .ok_or_else(|| {
-                Failure::unreachable(format!("{} has no url: is it damaged?", file.display()))
-            })?;
-        let token_file = data_dir.join("admin-token");
-        let token = token.or_else(|| {
-            let text = std::fs::read_to_string(&token_file).ok()?;
-            Some(text.trim().to_owned()).filter(|token| !token.is_empty())
-        });
-        // What is on this machine's loopback cannot be listened to on the way, and its certificate is for another name.
-        let tls = match is_loopback(url) {
-            true => TlsConfig::builder().disable_verification(true).build(),
-            false => trusted()?,
-        };
-        Ok(Self {
-            url: url.trim_end_matches('/').to_owned(),
-            token,
-            tls,
-            source: format!("{} ({})", url, file.display()),
-        })
-    }
-}
-
-/// Whether an address of `server.json` is of this machine alone.
-fn is_loopback(url: &str) -> bool {
-    let address = url.trim_start_matches("https://").trim_end_matches('/');
-    let address: Result<std::net::SocketAddr, _> = address.parse();
-    address.is_ok_and(|address| address.ip().is_loopback())
-}
-
-/// The public CAs, or those of the file that `HORARIUM_CA_FILE` names.
-fn trusted() -> Result<TlsConfig, Failure> {
-    let Some(file) = std::env::var_os("HORARIUM_CA_FILE").filter(|file| !file.is_empty()) else {
-        return Ok(TlsConfig::default());
-    };
-    let wrong = |detail: String| {
-        Failure::refused(format!("HORARIUM_CA_FILE: {}: {detail}", file.display()))
-    };
-    let text = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
-    let items = parse_pem(&text).collect::<Result<Vec<_>, _>>();
-    let items = items.map_err(|error| wrong(error.to_string()))?;
-    let roots: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if roots.is_empty() {
-        return Err(wrong("holds no certificate in PEM".into()));
-    }
-    let roots = RootCerts::Specific(Arc::new(roots));
-    Ok(TlsConfig::builder().root_certs(roots).build())
-}
-
-fn no_server(place: &str) -> Failure {
-    Failure::unreachable(format!("no server {place}"))
-        .hint("start one with `horarium serve`, or set HORARIUM_URL and HORARIUM_TOKEN")
-}
 
 /// A successful answer.
 #[derive(Debug, Clone)]
@@ -234,41 +135,6 @@ impl Client {
         self.json(Method::PATCH, path, media_type, etag, body)
     }
 
-    /// Registers a component: the file, and the options as JSON. `sent` is told the bytes sent so far
-    /// and all there are.
-    pub(crate) fn upload(
-        &self,
-        path: &str,
-        component: &[u8],
-        options: &Value,
-        sent: &mut dyn FnMut(u64, u64),
-    ) -> Result<Answer, Failure> {
-        let options = options.to_string();
-        let mut form = Form::new()
-            .part("options", typed(Part::text(&options), "application/json")?)
-            .part(
-                "component",
-                typed(Part::bytes(component), "application/wasm")?.file_name("component.wasm"),
-            );
-        // The builder would set it; a request sent as it is needs it said.
-        let kind = format!("multipart/form-data; boundary={}", form.boundary());
-        let mut body = Vec::new();
-        form.read_to_end(&mut body)
-            .map_err(|error| Failure::failed(format!("the request cannot be built: {error}")))?;
-        let length = body.len().to_string();
-        let headers = [
-            ("content-type", kind.as_str()),
-            ("content-length", length.as_str()),
-        ];
-        let mut body = Told {
-            body: &body,
-            at: 0,
-            sent,
-        };
-        let body = SendBody::from_reader(&mut body);
-        self.send(Method::POST, path, &Vec::new(), &headers, body)
-    }
-
     fn json(
         &self,
         method: Method,
@@ -296,12 +162,31 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl AsSendBody,
     ) -> Result<Answer, Failure> {
+        let request = self
+            .head(method, path, query, headers)?
+            .body(body)
+            .map_err(|error| Failure::refused(format!("{path}: {error}")))?;
+        let answer = self
+            .agent
+            .run(request)
+            .map_err(|error| self.unreachable(&error))?;
+        self.read(answer, path)
+    }
+
+    /// A request but for its body: where it goes, who asks and for which tenant.
+    fn head(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query<'_>,
+        headers: &[(&str, &str)],
+    ) -> Result<request::Builder, Failure> {
         let mut url = format!("{}{path}", self.address.url);
         for (index, (key, value)) in query.iter().enumerate() {
             url.push(if index == 0 { '?' } else { '&' });
             url.push_str(&format!("{key}={}", segment(value)));
         }
-        let mut request = Request::builder()
+        let mut request = request::Builder::new()
             .method(method)
             .uri(&url)
             .header("accept", "application/json");
@@ -316,21 +201,10 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(body)
-            .map_err(|error| Failure::refused(format!("{url}: {error}")))?;
-        let answer = self
-            .agent
-            .run(request)
-            .map_err(|error| self.unreachable(&error))?;
-        self.read(answer)
-            .map_err(|failure| match advice(failure.status(), path) {
-                Some(advice) => failure.hint(advice),
-                None => failure,
-            })
+        Ok(request)
     }
 
-    fn read(&self, mut answer: Response<Body>) -> Result<Answer, Failure> {
+    fn read(&self, mut answer: Response<Body>, path: &str) -> Result<Answer, Failure> {
         let status = answer.status().as_u16();
         let etag = answer
             .headers()
@@ -345,7 +219,13 @@ impl Client {
             .map_err(|error| self.unreachable(&error))?;
         match Exit::of_status(status) {
             Exit::Done => Ok(Answer { text, etag }),
-            _ => Err(Failure::from_answer(status, &text)),
+            _ => {
+                let failure = Failure::from_answer(status, &text);
+                Err(match advice(failure.status(), path) {
+                    Some(advice) => failure.hint(advice),
+                    None => failure,
+                })
+            }
         }
     }
 
@@ -403,27 +283,6 @@ fn advice(status: Option<u64>, path: &str) -> Option<&'static str> {
     }
 }
 
-/// A body that tells how much of it was read.
-struct Told<'b> {
-    body: &'b [u8],
-    at: usize,
-    sent: &'b mut dyn FnMut(u64, u64),
-}
-
-impl Read for Told<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = (&self.body[self.at..]).read(buffer)?;
-        self.at += read;
-        (self.sent)(self.at as u64, self.body.len() as u64);
-        Ok(read)
-    }
-}
-
-fn typed<'a>(part: Part<'a>, media_type: &str) -> Result<Part<'a>, Failure> {
-    part.mime_str(media_type)
-        .map_err(|error| Failure::failed(format!("the request cannot be built: {error}")))
-}
-
 /// Text as one segment of a path, or a value of a query (RFC 3986): all but unreserved characters escaped.
 pub(crate) fn segment(text: &str) -> String {
     horarium_core::secrets::percent_encode(text)
@@ -434,6 +293,8 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::path::Path;
+    use ureq::tls::TlsConfig;
 
     /// A server that answers one request; returns its address and what it was asked.
     fn once(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
@@ -457,7 +318,7 @@ mod tests {
         (url, thread)
     }
 
-    fn client(url: &str) -> Client {
+    pub(super) fn client(url: &str) -> Client {
         let address = Address {
             url: url.to_owned(),
             token: Some("secret".into()),
