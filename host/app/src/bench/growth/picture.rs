@@ -6,7 +6,7 @@ use super::{COSTS, Cost};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 880.0;
+const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 460.0;
 /// Edges of the plot.
 const LEFT: f64 = 64.0;
@@ -73,7 +73,7 @@ impl Curve {
     fn label(&self) -> String {
         let us = self.points.last().map_or(0.0, |(_, us)| *us);
         let Cost { what, of, .. } = self.cost;
-        format!("{what}, by {of}: {} × {:.2}", time(us), self.last().1)
+        format!("{what}, by {of}: {}, {:.2} ×", time(us), self.last().1)
     }
 }
 
@@ -356,7 +356,7 @@ mod tests {
             ">100k<",
             ">1M<",
             "a &lt;store&gt; &amp; more",
-            "× 1.06",
+            "1.06 ×",
         ] {
             assert!(svg.contains(mark), "{mark} not in\n{svg}");
         }
