@@ -8,7 +8,7 @@ use crate::settings::SandboxError;
 use horarium_core::clock::SystemClock;
 use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Component, Linker, ResourceTable, ResourceType};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -102,7 +102,10 @@ fn shown(error: wasmtime::Error) -> SandboxError {
     SandboxError::Engine(format!("{error:#}"))
 }
 
-/// What a plugin imports of ours may be there, but is not part of the yardstick: a call to it traps.
+/// Stands for the resources of what is not part of the yardstick; there is never one.
+enum Stub {}
+
+/// What a plugin imports of ours, or of HTTP, may be there, but is not part of the yardstick: a call to it traps.
 fn stub_ours(
     engine: &Engine,
     component: &Component,
@@ -112,15 +115,20 @@ fn stub_ours(
         let ComponentItem::ComponentInstance(interface) = import.ty else {
             continue;
         };
-        if !name.starts_with("horarium:task/") {
+        let stubbed = ["horarium:task/", "wasi:http/"];
+        if !stubbed.iter().any(|package| name.starts_with(package)) {
             continue;
         }
         let mut instance = linker.instance(name)?;
-        for (function, export) in interface.exports(engine) {
-            if matches!(export.ty, ComponentItem::ComponentFunc(_)) {
-                instance.func_new(function, |_, _, _, _| {
+        for (export, item) in interface.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => instance.func_new(export, |_, _, _, _| {
                     Err(wasmtime::Error::msg("not part of the yardstick"))
-                })?;
+                })?,
+                ComponentItem::Resource(_) => {
+                    instance.resource(export, ResourceType::host::<Stub>(), |_, _| Ok(()))?;
+                }
+                _ => {}
             }
         }
     }
