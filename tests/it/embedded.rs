@@ -1,4 +1,4 @@
-//! The hello component that the benchmarks embed is the one of `plugins/hello`.
+//! The components that the benchmarks embed are those of `plugins/`.
 
 use crate::support::{plugin, root};
 use std::collections::BTreeSet;
@@ -54,11 +54,19 @@ fn facts(bytes: &[u8]) -> Facts {
 }
 
 #[test]
-fn the_embedded_hello_is_plugins_hello() {
-    let embedded = std::fs::read(root().join("host/app/assets/hello.wasm")).expect("checked in");
-    let built = std::fs::read(plugin("hello")).expect("built");
+fn the_embedded_plugins_are_those_of_plugins() {
+    for name in ["hello", "http_request", "hostile/burn"] {
+        is_embedded(name);
+    }
+}
+
+fn is_embedded(name: &str) {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let asset = format!("host/app/assets/{file}.wasm");
+    let embedded = std::fs::read(root().join(&asset)).expect("checked in");
+    let built = std::fs::read(plugin(name)).expect("built");
     let (old, new) = (facts(&embedded), facts(&built));
-    assert_eq!(old.names, new.names);
+    assert_eq!(old.names, new.names, "{asset}");
     assert!(
         old.names.contains("export horarium:task/run@1.0.0"),
         "{old:?}"
@@ -75,7 +83,7 @@ fn the_embedded_hello_is_plugins_hello() {
     if version.contains(&compiler) {
         assert!(
             embedded == built,
-            "host/app/assets/hello.wasm is not what plugins/hello builds to; run `cargo xtask plugins --embed`"
+            "{asset} is not what plugins/{name} builds to; run `cargo xtask plugins --embed`"
         );
     }
 }

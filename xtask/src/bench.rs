@@ -1,7 +1,7 @@
 //! `bench`: the ladder of `horarium bench`, of this tree and, to find regressions, of another commit in turn.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ pub(crate) struct Arguments {
     /// Rounds; medians are shown
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+    /// Build this way; figures of `dev` only show that all works
+    #[arg(long, value_name = "PROFILE", default_value = "release")]
+    profile: String,
     /// As `horarium bench --database-url` [default: SQLite files in a temporary directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
@@ -22,11 +25,30 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// What a round runs.
-const RUNS: &[(&str, &[&str])] = &[
-    ("drain", &["--runs", "1"]),
-    ("latency", &[]),
-    ("schedule", &["--for", "5"]),
+/// One of the benches of `horarium bench`.
+struct Run {
+    name: &'static str,
+    flags: &'static [&'static str],
+    /// It takes `--database-url`.
+    database: bool,
+}
+
+const fn run_of(name: &'static str, flags: &'static [&'static str], database: bool) -> Run {
+    Run {
+        name,
+        flags,
+        database,
+    }
+}
+
+/// What a round runs. `bench growth` is no part of it: its curves take minutes.
+const RUNS: &[Run] = &[
+    run_of("drain", &["--runs", "1"], true),
+    run_of("latency", &[], true),
+    run_of("schedule", &["--for", "5"], true),
+    run_of("guest", &[], false),
+    run_of("waiting", &["--loops", "3"], true),
+    run_of("host", &["--starts", "1", "--idle", "5"], false),
 ];
 
 /// A figure of the ladder.
@@ -76,6 +98,20 @@ const FIGURES: &[Figure] = &[
     less("slots late p99, ms", "schedule", "/lateness_ms/p99"),
     less("slots missed", "schedule", "/missed"),
     less("slots doubled", "schedule", "/doubled"),
+    less("compile hello, ms", "guest", "/compile_ms"),
+    less("load hello, ms", "guest", "/load_ms"),
+    less("run hello p50, ms", "guest", "/run_ms/p50"),
+    less(
+        "metered loop / unmetered",
+        "guest",
+        "/metering/loop/on_over_off",
+    ),
+    less("2000 waiting, MiB", "waiting", "/resident_peak_mib"),
+    less("computing beside / alone", "waiting", "/beside_over_alone"),
+    less("start to first run, ms", "host", "/first_start_ms"),
+    less("idle, % of a core", "host", "/idle_cpu_percent"),
+    less("resident at rest, MiB", "host", "/resident_mib"),
+    less("binary, bytes", "host", "/binary_bytes"),
 ];
 
 /// A binary and what it showed: of each round, the figures in order.
@@ -89,10 +125,11 @@ struct Side {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut sides = Vec::new();
     if let Some(commit) = &arguments.compare {
-        sides.push(built_at(commit)?);
+        sides.push(built_at(commit, &arguments.profile)?);
     }
     // Last, so that what is left in the target directory belongs to this tree.
-    sides.push(Side::new("this tree", build(&crate::root(), "this-tree")?));
+    let binary = build(&crate::root(), "this-tree", &arguments.profile)?;
+    sides.push(Side::new("this tree", binary));
     for round in 1..=arguments.rounds {
         for side in &mut sides {
             eprintln!("round {round} of {}: {}", arguments.rounds, side.name);
@@ -118,18 +155,28 @@ impl Side {
 
     fn measure(&mut self, database: Option<&str>) -> Result<()> {
         let mut documents = Vec::new();
-        for (run, flags) in RUNS {
-            let mut command = Command::new(&self.binary);
-            command.args(["bench", run, "--json"]).args(*flags);
-            if let Some(url) = database {
-                command.args(["--database-url", url]);
+        for Run {
+            name,
+            flags,
+            database: takes_database,
+        } in RUNS
+        {
+            // A commit may be older than a bench.
+            if !self.output(&["bench", name, "--help"])?.status.success() {
+                eprintln!("{} has no bench {name}", self.name);
+                continue;
             }
-            let output = command.output().context("the binary does not start")?;
+            let mut all = vec!["bench", name, "--json"];
+            all.extend(*flags);
+            if let Some(url) = database.filter(|_| *takes_database) {
+                all.extend(["--database-url", url]);
+            }
+            let output = self.output(&all)?;
             let told = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "bench {run} failed: {told}");
+            ensure!(output.status.success(), "bench {name} failed: {told}");
             let document: Value = serde_json::from_slice(&output.stdout)
-                .with_context(|| format!("bench {run} printed no JSON"))?;
-            documents.push((*run, document));
+                .with_context(|| format!("bench {name} printed no JSON"))?;
+            documents.push((*name, document));
         }
         let figure = |figure: &Figure| {
             let (_, document) = documents.iter().find(|(run, _)| *run == figure.run)?;
@@ -139,13 +186,18 @@ impl Side {
         Ok(())
     }
 
+    fn output(&self, arguments: &[&str]) -> Result<Output> {
+        let output = Command::new(&self.binary).args(arguments).output();
+        output.context("the binary does not start")
+    }
+
     fn figures(&self, at: usize) -> Vec<f64> {
         self.rounds.iter().filter_map(|round| round[at]).collect()
     }
 }
 
 /// The binary of another commit, built in a worktree of its own with the dependencies of this one.
-fn built_at(commit: &str) -> Result<Side> {
+fn built_at(commit: &str, profile: &str) -> Result<Side> {
     let hash = git(&[
         "rev-parse",
         "--short=12",
@@ -158,13 +210,13 @@ fn built_at(commit: &str) -> Result<Side> {
     // One that an earlier run was stopped in.
     let _ = git(&["worktree", "remove", "--force", path]);
     git(&["worktree", "add", "--detach", path, &hash])?;
-    let built = build(&tree, &hash);
+    let built = build(&tree, &hash, profile);
     git(&["worktree", "remove", "--force", path])?;
     Ok(Side::new(&format!("{commit} ({hash})"), built?))
 }
 
 /// Builds a tree into this one's target directory and keeps the binary under a name of its own.
-fn build(tree: &Path, name: &str) -> Result<PathBuf> {
+fn build(tree: &Path, name: &str, profile: &str) -> Result<PathBuf> {
     let target = crate::root().join("target");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -172,7 +224,8 @@ fn build(tree: &Path, name: &str) -> Result<PathBuf> {
         .env("CARGO_TARGET_DIR", &target)
         .args([
             "build",
-            "--release",
+            "--profile",
+            profile,
             "--locked",
             "--workspace",
             "--bin",
@@ -184,7 +237,9 @@ fn build(tree: &Path, name: &str) -> Result<PathBuf> {
         bail!("{} does not build", tree.display());
     }
     let kept = scratch()?.join(format!("horarium-{name}"));
-    std::fs::copy(target.join("release/horarium"), &kept).context("cannot keep the binary")?;
+    // Cargo's own name for what it builds with `dev`.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    std::fs::copy(target.join(folder).join("horarium"), &kept).context("cannot keep the binary")?;
     Ok(kept)
 }
 

@@ -12,9 +12,12 @@ use crate::setup;
 /// What a component must export to be a task plugin that describes itself.
 const EXPORTS: [&str; 2] = ["horarium:task/run@1.0.0", "horarium:task/describe@1.0.0"];
 
+/// What the benchmarks embed.
+const EMBEDDED: [&str; 3] = ["hello.wasm", "http_request.wasm", "hostile/burn.wasm"];
+
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
-    /// Also renew the copy of hello that the benchmarks embed (host/app/assets/hello.wasm)
+    /// Also renew the copies that the benchmarks embed (host/app/assets/)
     #[arg(long)]
     pub(crate) embed: bool,
     /// Also list what every component imports
@@ -75,12 +78,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         crate::guests::run(&root)?;
     }
     if arguments.embed {
-        let row = lay_out(
-            &plugins.join("hello.wasm"),
-            &root.join("host/app/assets/hello.wasm"),
-        )?;
-        let note = if row.changed { "renewed" } else { "unchanged" };
-        println!("{:>9}  host/app/assets/hello.wasm  {note}", row.bytes);
+        for file in EMBEDDED {
+            let name = Path::new(file).file_name().unwrap_or_default();
+            let asset = root.join("host/app/assets").join(name);
+            let row = lay_out(&plugins.join(file), &asset)?;
+            let note = if row.changed { "renewed" } else { "unchanged" };
+            println!(
+                "{:>9}  host/app/assets/{}  {note}",
+                row.bytes,
+                name.display()
+            );
+        }
     }
     Ok(())
 }

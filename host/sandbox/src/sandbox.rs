@@ -146,6 +146,16 @@ impl Sandbox {
         self.inner.aot.check().map_err(|error| error.to_string())
     }
 
+    /// Loads the code of a version now rather than at its first use: from the store of compiled components, or compiled
+    /// if it is not there.
+    ///
+    /// # Errors
+    /// A sentence on what failed.
+    pub async fn load(&self, digest: &str) -> Result<(), String> {
+        let slot = self.inner.versions.slot(digest);
+        self.inner.loaded(digest, &slot).await.map(|_| ())
+    }
+
     /// Forgets a version that no config uses any more; runs in progress keep it until they end.
     pub fn forget(&self, digest: &str) {
         self.inner.versions.forget(digest);

@@ -1,25 +1,22 @@
 //! `bench drain`: a full queue, emptied by the whole host.
 
-use super::lab::{Lab, LabHost};
+use super::ends::Ends;
+use super::lab::Lab;
+use super::lab_host::LabHost;
 use super::statistics::{median, rounded};
-use super::{BenchError, Options, Stopwatch, cores, rates, rest};
+use super::{BenchError, Options, Stopwatch, bytes, cores, rates, rest};
 use horarium_core::clock::Clock;
 use horarium_core::config_cache::{Overrides, freeze};
-use horarium_core::observe::{Observer, Recorded};
 use horarium_core::scheduler::new_task_id;
 use horarium_core::store::{EnqueueReceipt, NewExecution};
-use horarium_model::{State, Trigger};
+use horarium_model::Trigger;
 use horarium_sandbox::yardstick::Plain;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::sync::Notify;
 
-/// Executions enqueued by one call, as a batch of REST's would be.
+/// Executions enqueued by one call, as a batch of REST's would be; fewer where their parameters are more than this.
 const BATCH: usize = 500;
-/// Longest time without a single recorded end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const BATCH_BYTES: usize = 32 << 20;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -29,6 +26,8 @@ pub(crate) struct DrainOptions {
     pub(crate) tasks: usize,
     /// How often everything is measured; the medians are reported.
     pub(crate) runs: usize,
+    /// Also with parameters and results of so many bytes.
+    pub(crate) parameters_bytes: Option<usize>,
 }
 
 /// Figures of one run.
@@ -84,7 +83,12 @@ pub(crate) fn drain(
         let measured = measure(&lab, &yardstick, options.tasks, number, &say);
         runs.push(lab.control.block_on(measured)?);
     }
-    Ok(document(&lab, options, &runs))
+    let mut document = document(&lab, options, &runs);
+    if let Some(most) = options.parameters_bytes {
+        let measured = bytes::measure(&lab, most, options.tasks, progress);
+        document["payload"] = lab.control.block_on(measured)?;
+    }
+    Ok(document)
 }
 
 async fn measure(
@@ -116,7 +120,7 @@ async fn measure(
 }
 
 /// Enqueues `tasks` executions; returns how many a second.
-async fn fill(host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
+pub(super) async fn fill(host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
     let now = host.clock.now();
     let template = freeze(
         &host.config,
@@ -127,10 +131,12 @@ async fn fill(host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
         Overrides::default(),
     )
     .await;
+    let fitting = BATCH_BYTES / template.parameters.len().max(1);
+    let batch = fitting.clamp(1, BATCH);
     let watch = Stopwatch::start();
     let mut left = tasks;
     while left > 0 {
-        let count = left.min(BATCH);
+        let count = left.min(batch);
         let now = host.clock.now();
         let items: Vec<NewExecution> = (0..count)
             .map(|_| NewExecution {
@@ -157,63 +163,10 @@ async fn fill(host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
     Ok(watch.rate(tasks as u64))
 }
 
-/// Counts recorded ends.
-struct Ends {
-    wanted: u64,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    done: Notify,
-}
-
-impl Observer for Ends {
-    fn recorded(&self, event: &Recorded<'_>) {
-        let counter = match event.state {
-            State::Succeeded => &self.succeeded,
-            _ => &self.failed,
-        };
-        counter.fetch_add(1, Ordering::AcqRel);
-        if self.ended() >= self.wanted {
-            self.done.notify_one();
-        }
-    }
-}
-
-impl Ends {
-    fn ended(&self) -> u64 {
-        self.succeeded.load(Ordering::Acquire) + self.failed.load(Ordering::Acquire)
-    }
-
-    /// Waits for the last end, as long as there is any progress.
-    async fn all(&self) -> Result<(), BenchError> {
-        loop {
-            let before = self.ended();
-            match tokio::time::timeout(PATIENCE, self.done.notified()).await {
-                Ok(()) => break,
-                Err(_) if self.ended() > before => {}
-                Err(_) => {
-                    let text = format!("the queue stands still at {before} of {}", self.wanted);
-                    return Err(BenchError::Failed(text));
-                }
-            }
-        }
-        match self.failed.load(Ordering::Acquire) {
-            0 => Ok(()),
-            failed => Err(BenchError::Refused(format!(
-                "{failed} executions did not succeed; measure a plugin that succeeds with parameters {{}}"
-            ))),
-        }
-    }
-}
-
 /// Executes everything that waits; returns how many a second, from the executor's start to the last
 /// recorded end.
-async fn empty(lab: &Lab, host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
-    let ends = Arc::new(Ends {
-        wanted: tasks as u64,
-        succeeded: AtomicU64::new(0),
-        failed: AtomicU64::new(0),
-        done: Notify::new(),
-    });
+pub(super) async fn empty(lab: &Lab, host: &LabHost, tasks: usize) -> Result<f64, BenchError> {
+    let ends = Arc::new(Ends::wanted(tasks));
     let watch = Stopwatch::start();
     let executing = host.execute(lab, ends.clone()).await?;
     let outcome = ends.all().await;
@@ -269,27 +222,5 @@ mod tests {
         assert!((run.overhead_us() - expected).abs() < 1e-6);
         assert!((run.drain_over_plain() - 0.8).abs() < 1e-12);
         assert_eq!(run.document()["bare_over_plain"], 2.0);
-    }
-
-    #[tokio::test]
-    async fn all_ends_are_waited_for_and_failures_told() {
-        let ends = Ends {
-            wanted: 2,
-            succeeded: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            done: Notify::new(),
-        };
-        for state in [State::Succeeded, State::Failed] {
-            ends.recorded(&Recorded {
-                task_type: "t",
-                trigger: Trigger::Batch,
-                state,
-                error_kind: None,
-                usage: &horarium_model::Usage::default(),
-                run: None,
-            });
-        }
-        let told = ends.all().await.map_err(|error| error.to_string());
-        assert!(told.is_err_and(|text| text.starts_with("1 executions")));
     }
 }

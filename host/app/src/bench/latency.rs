@@ -1,7 +1,8 @@
 //! `bench latency`: from a trigger to the start, and to the recorded end, on a host with nothing else to do. On
 //! PostgreSQL also to the start on another host than the one that was asked.
 
-use super::lab::{Lab, LabHost};
+use super::lab::Lab;
+use super::lab_host::LabHost;
 use super::statistics::{percentile, rounded};
 use super::{BenchError, Options, Stopwatch};
 use horarium_core::observe::{Observer, Recorded};

@@ -1,24 +1,40 @@
 //! `bench`: how much of the engine's speed is left when everything is kept (design section 8). All
 //! figures of a run come from one process on one machine, one after another.
 
+mod bytes;
 mod drain;
+mod ends;
+mod growth;
+mod guest;
+mod host;
 mod lab;
+mod lab_host;
 mod latency;
+mod process;
 mod rates;
 mod rest;
 mod schedule;
 mod statistics;
+mod waiting;
 
 pub(crate) use drain::{DrainOptions, drain};
+pub(crate) use growth::{COSTS, GrowthOptions, growth, picture};
+pub(crate) use guest::{GuestOptions, guest};
+pub(crate) use host::{HostOptions, host};
 pub(crate) use latency::{LatencyOptions, latency};
 pub(crate) use schedule::{ScheduleOptions, schedule};
+pub(crate) use waiting::{WaitingOptions, waiting};
 
 use horarium_core::clock::{Clock, SystemClock};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The guest that is measured unless another is named; made by `cargo xtask plugins --embed`.
+/// The guest that is measured unless another is named; made by `cargo xtask plugins --embed`, as the others are.
 pub(crate) const HELLO: &[u8] = include_bytes!("../../assets/hello.wasm");
+/// Computes, `iterations` times round a loop.
+const BURN: &[u8] = include_bytes!("../../assets/burn.wasm");
+/// Waits for an HTTP server, that of `url`.
+const HTTP_REQUEST: &[u8] = include_bytes!("../../assets/http_request.wasm");
 
 /// Why a measurement did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +66,13 @@ pub(crate) struct Options {
 
 impl Options {
     fn component(&self) -> Result<Vec<u8>, BenchError> {
+        self.component_or(HELLO)
+    }
+
+    /// The component that was named, else this one.
+    fn component_or(&self, embedded: &[u8]) -> Result<Vec<u8>, BenchError> {
         match &self.plugin {
-            None => Ok(HELLO.to_vec()),
+            None => Ok(embedded.to_vec()),
             Some(path) => std::fs::read(path)
                 .map_err(|error| BenchError::Refused(format!("{}: {error}", path.display()))),
         }

@@ -7,7 +7,7 @@ use horarium_core::control::RunControl;
 use horarium_core::runner::{Attempt, AttemptEnd, Runner};
 use horarium_core::scheduler::new_task_id;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{DEFAULT_TENANT_ID, Timestamp, Trigger};
+use horarium_model::{DEFAULT_TENANT_ID, Timestamp, Trigger, Usage};
 use horarium_sandbox::Sandbox;
 use horarium_sandbox::yardstick::Plain;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long a rate is measured, and how long it warms up before.
 const SPAN: Duration = Duration::from_millis(1500);
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Longest time of a run.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One run of the guest; an error ends the measurement.
 type Once = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -41,12 +44,13 @@ pub(super) async fn bare(lab: &Lab, version: &Arc<PluginVersion>) -> Result<f64,
     let parameters: Arc<str> = Arc::from(parameters.to_string());
     let once: Once = Arc::new(move || {
         let (sandbox, attempt) = (sandbox.clone(), attempt(&version, &parameters));
-        Box::pin(async move { run_once(&sandbox, attempt).await })
+        Box::pin(async move { run_once(&sandbox, attempt).await.map(|_| ()) })
     });
     rate(lab, once).await
 }
 
-fn attempt(version: &Arc<PluginVersion>, parameters: &Arc<str>) -> Attempt {
+/// An attempt of the guest, with the limits and grants it was registered with.
+pub(super) fn attempt(version: &Arc<PluginVersion>, parameters: &Arc<str>) -> Attempt {
     Attempt {
         task_id: new_task_id(Timestamp::UNIX_EPOCH),
         tenant_id: DEFAULT_TENANT_ID,
@@ -61,7 +65,7 @@ fn attempt(version: &Arc<PluginVersion>, parameters: &Arc<str>) -> Attempt {
         parent_task_id: None,
         retry_of: None,
         trace: None,
-        timeout: Duration::from_secs(60),
+        timeout: PATIENCE,
         limits: version.limits.complete(),
         grants: version.grants.as_slice().into(),
         state: None,
@@ -69,10 +73,12 @@ fn attempt(version: &Arc<PluginVersion>, parameters: &Arc<str>) -> Attempt {
     }
 }
 
-async fn run_once(sandbox: &Sandbox, attempt: Attempt) -> Result<(), String> {
+/// Runs it; what it used.
+pub(super) async fn run_once(sandbox: &Sandbox, attempt: Attempt) -> Result<Usage, String> {
     let control = Arc::new(RunControl::new(attempt.limits.log_bytes, 1));
-    match sandbox.run(attempt, control).await.end {
-        AttemptEnd::Succeeded(_) => Ok(()),
+    let outcome = sandbox.run(attempt, control).await;
+    match outcome.end {
+        AttemptEnd::Succeeded(_) => Ok(outcome.usage),
         AttemptEnd::Failed(failure) => Err(format!("{}: {}", failure.kind, failure.message)),
         AttemptEnd::Stopped(reason) => Err(format!("stopped: {reason:?}")),
         AttemptEnd::HandedBack(reason) | AttemptEnd::NoMemory(reason) => Err(reason),

@@ -1,7 +1,7 @@
 //! Enqueueing as clients do it: over REST on this machine, by single calls of several clients and by the largest
 //! batch that one call takes. Nothing is executed meanwhile; clients and server share the cores.
 
-use super::lab::LabHost;
+use super::lab_host::LabHost;
 use super::{BenchError, Stopwatch, rates};
 use crate::client::{Address, Client};
 use horarium::api::{AdminToken, ApiState, ServerSettings, router, serve};
@@ -110,7 +110,7 @@ fn batches(client: &Client, task: i64) -> Result<f64, BenchError> {
     Ok(watch.rate(BATCHES * BATCH as u64))
 }
 
-fn post(client: &Client, path: &str, body: &Value) -> Result<Value, BenchError> {
+pub(super) fn post(client: &Client, path: &str, body: &Value) -> Result<Value, BenchError> {
     let answer = client.post(path, body).and_then(|answer| answer.json());
     answer.map_err(|failure| BenchError::Failed(failure.render(false)))
 }

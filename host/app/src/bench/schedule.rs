@@ -1,12 +1,14 @@
 //! `bench schedule`: many cron configs, of which some are due each second; whether each fired once, and how late.
 
-use super::lab::{Lab, LabHost, TASK_TYPE};
+use super::lab::Lab;
+use super::lab_host::{LabHost, TASK_TYPE};
 use super::statistics::{percentile, rounded};
 use super::{BenchError, Options, Stopwatch};
 use futures_util::{StreamExt, TryStreamExt};
 use horarium_core::clock::Clock;
 use horarium_core::observe::Observer;
 use horarium_core::store::{ExecutionFilter, Page};
+use horarium_model::schedule::Overlap;
 use horarium_model::{ConfigId, DEFAULT_TENANT_ID, State, TaskSpec, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -98,7 +100,8 @@ async fn measure(
     let watch = Stopwatch::start();
     let idle = options.configs - options.due();
     let now = host.clock.now();
-    write(&host, idle, |number| far_from(now, number), progress).await?;
+    let far = |number| far_from(now, number);
+    write(&host, idle, Overlap::Skip, far, progress).await?;
     // How long the others will take, and as much again: machines are not steady.
     let seconds = options.due() as f64 * watch.elapsed().as_secs_f64() / idle.max(1) as f64;
     let lead = chrono::Duration::milliseconds((seconds * 2000.0) as i64 + 5000);
@@ -109,7 +112,7 @@ async fn measure(
         begin + chrono::Duration::seconds(i64::try_from(second).unwrap_or(0))
     };
     let hourly = |number: usize| slot_of(number).format("%-S %-M * * * *").to_string();
-    write(&host, options.due(), hourly, progress).await?;
+    write(&host, options.due(), Overlap::Skip, hourly, progress).await?;
     let created = watch.rate(options.configs as u64);
     let left = (begin - host.clock.now()).to_std().unwrap_or_default();
     if left < Duration::from_secs(2) {
@@ -163,22 +166,23 @@ fn spread(values: &[f64]) -> Value {
 }
 
 /// A daily expression whose slot is at least an hour away from now, whatever the number.
-fn far_from(now: Timestamp, number: usize) -> String {
+pub(super) fn far_from(now: Timestamp, number: usize) -> String {
     let seconds = 3600 + (i64::try_from(number).unwrap_or(0) * 79) % (22 * 3600);
     let slot = now + chrono::Duration::seconds(seconds);
     slot.format("%-S %-M %-H * * *").to_string()
 }
 
 /// Writes `count` cron configs, many at the same time.
-async fn write(
+pub(super) async fn write(
     host: &LabHost,
     count: usize,
+    overlap: Overlap,
     expression: impl Fn(usize) -> String,
     progress: &dyn Fn(String),
 ) -> Result<(), BenchError> {
     let one = |number: usize| {
         let body = json!({"name": "bench", "task_type": TASK_TYPE, "scheduler_type": "cron", "max_retries": 0,
-            "schedule_config": {"cron_expression": expression(number)}});
+            "overlap": overlap.as_str(), "schedule_config": {"cron_expression": expression(number)}});
         async move {
             if number.is_multiple_of(1000) {
                 progress(format!("{number} of {count} configs written"));

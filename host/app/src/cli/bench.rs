@@ -1,13 +1,19 @@
-//! `bench`: flags and figures of [`crate::bench`].
+//! `bench`: flags of [`crate::bench`].
 
+use super::bench_figures as figures;
 use super::failure::{Exit, Failure, Outcome};
-use super::render::{Facts, Paint, Style};
 use super::task_trigger::bar;
 use super::{Global, print};
-use crate::bench::{self, BenchError, DrainOptions, LatencyOptions, Options, ScheduleOptions};
+use crate::bench::{
+    self, BenchError, DrainOptions, GrowthOptions, GuestOptions, HostOptions, LatencyOptions,
+    Options, ScheduleOptions, WaitingOptions,
+};
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -17,6 +23,14 @@ pub(crate) enum Verb {
     Latency(LatencyArguments),
     /// Whether every slot of many cron tasks fires once, and how late
     Schedule(ScheduleArguments),
+    /// Costs that must not grow: of a run, claim, tick and page while history, backlog and tasks become more
+    Growth(GrowthArguments),
+    /// Many runs that all wait in an HTTP call: what they hold, and what one that computes beside them loses
+    Waiting(WaitingArguments),
+    /// What a component costs: compiled, loaded, run, metered
+    Guest(GuestArguments),
+    /// A server as you would start it: how soon its first run starts, and what it uses at rest
+    Host(HostArguments),
 }
 
 #[derive(Debug, Args)]
@@ -32,6 +46,9 @@ pub(crate) struct DrainArguments {
     /// How often all is measured; medians are printed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Measure also with parameters and results of so many bytes, against few
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=16_000_000))]
+    parameters_bytes: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +82,87 @@ pub(crate) struct ScheduleArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GrowthArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Executions at once
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    slots: u32,
+    /// The most rows of history; of waiting executions and cron tasks too, as far as 1000000
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    up_to: u32,
+    /// Executions that are run for each point
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    tasks: u32,
+    /// Cron tasks that are due in each tick
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    due: u32,
+    /// How often each point is measured; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Draw the curves into this file (SVG)
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitingArguments {
+    /// A component that requests the `url` of its parameters [default: an embedded http_request]
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Further parameters, JSON
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
+    params: Value,
+    /// Where to make the database [default: a file in a temporary directory]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// So many wait at once
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    slots: u32,
+    /// Runs that compute, alone and beside them
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    loops: u32,
+    /// Rounds of a loop each of these goes
+    #[arg(long, value_name = "N", default_value_t = 100_000_000)]
+    iterations: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuestArguments {
+    /// The component [default: an embedded hello]
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Its parameters, JSON
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
+    params: Value,
+    /// Runs, one after another
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+    /// How often its code is loaded from disk
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    loads: u32,
+    /// Rounds of the loop that metering is measured on
+    #[arg(long, value_name = "N", default_value_t = 20_000_000)]
+    iterations: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostArguments {
+    /// The component to register, with parameters {} [default: an embedded hello]
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Plugins that are registered: the component, again and again under other digests
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    plugins: u32,
+    /// How often the server is started; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    starts: u32,
+    /// For so many seconds it is watched at rest
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    idle: u32,
+}
+
+#[derive(Debug, Args)]
 struct CommonArguments {
     /// The component to run, with parameters {} [default: an embedded hello]
     #[arg(long, value_name = "FILE")]
@@ -94,37 +192,28 @@ impl From<BenchError> for Failure {
     }
 }
 
+/// JSON of parameters.
+fn object(text: &str) -> Result<Value, String> {
+    match horarium_model::json::parse(text.as_bytes()) {
+        Ok(Value::Object(members)) => Ok(Value::Object(members)),
+        Ok(_) => Err("parameters are an object, such as {\"n\": 5}".to_owned()),
+        Err(problem) => Err(problem.to_string()),
+    }
+}
+
+/// A component by itself, on a database in a temporary directory.
+fn alone(plugin: Option<PathBuf>, slots: u32) -> Options {
+    Options {
+        plugin,
+        database_url: None,
+        slots,
+    }
+}
+
 pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
     let bar = bar();
     let progress = |what: String| bar.set_message(what);
-    let (document, human): (Value, fn(&Value) -> String) = match verb {
-        Verb::Drain(arguments) => {
-            let options = DrainOptions {
-                common: arguments.common.options(arguments.slots),
-                tasks: arguments.tasks as usize,
-                runs: arguments.runs as usize,
-            };
-            (bench::drain(&options, &progress)?, render_drain)
-        }
-        Verb::Latency(arguments) => {
-            let slots = arguments.slots.unwrap_or(8 * bench::cores());
-            let options = LatencyOptions {
-                common: arguments.common.options(slots),
-                tasks: arguments.tasks as usize,
-            };
-            (bench::latency(&options, &progress)?, render_latency)
-        }
-        Verb::Schedule(arguments) => {
-            let slots = arguments.slots.unwrap_or(8 * bench::cores());
-            let options = ScheduleOptions {
-                common: arguments.common.options(slots),
-                configs: arguments.configs as usize,
-                due_per_second: arguments.due_per_second as usize,
-                seconds: arguments.seconds as usize,
-            };
-            (bench::schedule(&options, &progress)?, render_schedule)
-        }
-    };
+    let (document, human) = measure(verb, &progress)?;
     bar.finish_and_clear();
     if global.json {
         print(&format!("{document}\n"))?;
@@ -134,168 +223,111 @@ pub(crate) fn run(global: &Global, verb: Verb) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn render_drain(figures: &Value) -> String {
-    let style = Style::of_stdout();
-    let number = |key: &str| figures[key].as_f64().unwrap_or(0.0);
-    let rate = |key: &str| format!("{:>10.0} a second", number(key));
-    let mut facts = Facts::default();
-    facts
-        .add("plain engine", rate("plain_per_second"))
-        .add(
-            "our sandbox",
-            format!(
-                "{}, {:.2} x plain",
-                rate("bare_per_second"),
-                number("bare_over_plain")
-            ),
-        )
-        .add("enqueue", rate("enqueue_per_second"))
-        .add(
-            "by single calls",
-            format!(
-                "{}, {} clients of REST",
-                rate("enqueue_single_per_second"),
-                figures["enqueue_clients"]
-            ),
-        )
-        .add(
-            "by one call",
-            format!(
-                "{}, {} of REST",
-                rate("enqueue_batch_per_second"),
-                figures["enqueue_batch"]
-            ),
-        )
-        .add(
-            "drain",
-            format!(
-                "{}, {:.2} x plain",
-                rate("drain_per_second"),
-                number("drain_over_plain")
-            ),
-        )
-        .add(
-            "overhead",
-            format!("{:>10.1} µs of a core an execution", number("overhead_us")),
-        )
-        .add(
-            "measured",
-            format!(
-                "{} executions, {} cores, {} slots, {}, medians of {}",
-                figures["tasks"],
-                figures["workers"],
-                figures["slots"],
-                figures["store"].as_str().unwrap_or_default(),
-                figures["runs"].as_array().map_or(0, Vec::len)
-            ),
-        );
-    facts.render(style) + &warning(figures, style)
+/// What was measured, and how people see it.
+type Measured = (Value, fn(&Value) -> String);
+
+fn measure(verb: Verb, progress: &dyn Fn(String)) -> Result<Measured, Failure> {
+    let few = || 8 * bench::cores();
+    Ok(match verb {
+        Verb::Drain(arguments) => {
+            let options = DrainOptions {
+                common: arguments.common.options(arguments.slots),
+                tasks: arguments.tasks as usize,
+                runs: arguments.runs as usize,
+                parameters_bytes: arguments.parameters_bytes.map(|bytes| bytes as usize),
+            };
+            (bench::drain(&options, progress)?, figures::drain)
+        }
+        Verb::Latency(arguments) => {
+            let options = LatencyOptions {
+                common: arguments
+                    .common
+                    .options(arguments.slots.unwrap_or_else(few)),
+                tasks: arguments.tasks as usize,
+            };
+            (bench::latency(&options, progress)?, figures::latency)
+        }
+        Verb::Schedule(arguments) => {
+            let options = ScheduleOptions {
+                common: arguments
+                    .common
+                    .options(arguments.slots.unwrap_or_else(few)),
+                configs: arguments.configs as usize,
+                due_per_second: arguments.due_per_second as usize,
+                seconds: arguments.seconds as usize,
+            };
+            (bench::schedule(&options, progress)?, figures::schedule)
+        }
+        Verb::Growth(arguments) => (growth(arguments, progress)?, figures::growth),
+        Verb::Waiting(arguments) => {
+            let options = WaitingOptions {
+                common: Options {
+                    database_url: arguments.database_url,
+                    ..alone(arguments.plugin, arguments.slots)
+                },
+                parameters: arguments.params,
+                loops: arguments.loops as usize,
+                iterations: arguments.iterations,
+            };
+            (bench::waiting(&options, progress)?, figures::waiting)
+        }
+        Verb::Guest(arguments) => {
+            let options = GuestOptions {
+                common: alone(arguments.plugin, few()),
+                parameters: arguments.params,
+                runs: arguments.runs as usize,
+                loads: arguments.loads as usize,
+                iterations: arguments.iterations,
+            };
+            (bench::guest(&options, progress)?, figures::guest)
+        }
+        Verb::Host(arguments) => {
+            let options = HostOptions {
+                common: alone(arguments.plugin, few()),
+                plugins: arguments.plugins as usize,
+                starts: arguments.starts as usize,
+                idle: Duration::from_secs(arguments.idle.into()),
+            };
+            (bench::host(&options, progress)?, figures::host)
+        }
+    })
 }
 
-fn render_latency(figures: &Value) -> String {
-    let style = Style::of_stdout();
-    let spread = |key: &str| {
-        let figure = |share: &str| figures[key][share].as_f64().unwrap_or(0.0);
-        format!("p50 {:.2} ms, p99 {:.2} ms", figure("p50"), figure("p99"))
+fn growth(arguments: GrowthArguments, progress: &dyn Fn(String)) -> Result<Value, Failure> {
+    let refused = |path: &Path, error: std::io::Error| {
+        Failure::refused(format!("{}: {error}", path.display()))
     };
-    let mut facts = Facts::default();
-    facts
-        .add("started after", spread("start_ms"))
-        .add("recorded after", spread("recorded_ms"));
-    if figures["pickup_other_ms"].is_object() {
-        facts.add("on another host", spread("pickup_other_ms"));
-    }
-    facts.add(
-        "measured",
-        format!("{} triggers on an idle host", figures["tasks"]),
-    );
-    facts.render(style) + &warning(figures, style)
-}
-
-fn render_schedule(figures: &Value) -> String {
-    let style = Style::of_stdout();
-    let spread = |key: &str| {
-        let figure = |share: &str| figures[key][share].as_f64().unwrap_or(0.0);
-        format!(
-            "p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms",
-            figure("p50"),
-            figure("p99"),
-            figure("max")
-        )
+    // Known before minutes of measuring.
+    let picture = match arguments.picture {
+        Some(path) => match File::create(&path) {
+            Ok(file) => Some((path, file)),
+            Err(error) => return Err(refused(&path, error)),
+        },
+        None => None,
     };
-    let mut facts = Facts::default();
-    facts
-        .add(
-            "fired",
-            format!(
-                "{} of {} slots, {} doubled, {} missed",
-                figures["fired"], figures["due"], figures["doubled"], figures["missed"]
-            ),
-        )
-        .add("enqueued after", spread("lateness_ms"))
-        .add("started after", spread("started_ms"))
-        .add(
-            "measured",
-            format!(
-                "{} cron tasks, {} due each second for {} s, {}",
-                figures["configs"],
-                figures["due_per_second"],
-                figures["seconds"],
-                figures["store"].as_str().unwrap_or_default()
-            ),
-        );
-    facts.render(style) + &warning(figures, style)
-}
-
-/// Figures of a debug build say little.
-fn warning(figures: &Value, style: Style) -> String {
-    if figures["optimised"] == false {
-        let text =
-            "This build is not optimised: its figures say little. Use cargo build --release.";
-        format!("{}\n", style.paint(Paint::Warning, text))
-    } else {
-        String::new()
+    let options = GrowthOptions {
+        common: arguments.common.options(arguments.slots),
+        up_to: arguments.up_to as usize,
+        tasks: arguments.tasks as usize,
+        due: arguments.due as usize,
+        rounds: arguments.rounds as usize,
+    };
+    let document = bench::growth(&options, progress)?;
+    if let Some((path, mut file)) = picture {
+        let written = file.write_all(bench::picture(&document).as_bytes());
+        written.map_err(|error| refused(&path, error))?;
     }
+    Ok(document)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn figures_are_shown_against_plain() {
-        let figures = json!({"plain_per_second": 15_000.0, "bare_per_second": 60_000.0, "bare_over_plain": 4.0,
-            "enqueue_per_second": 40_000.0, "enqueue_single_per_second": 5_500.0, "enqueue_clients": 16,
-            "enqueue_batch_per_second": 90_000.0, "enqueue_batch": 10_000, "drain_per_second": 12_000.0, "drain_over_plain": 0.8,
-            "overhead_us": 133.33, "tasks": 10, "workers": 2, "slots": 16, "store": "sqlite", "runs": [{}],
-            "optimised": true});
-        let text = render_drain(&figures);
-        for part in [
-            "15000 a second",
-            "4.00 x plain",
-            "5500 a second, 16 clients",
-            "90000 a second, 10000 of REST",
-            "0.80 x plain",
-            "133.3 µs",
-            "medians of 1",
-        ] {
-            assert!(text.contains(part), "{part} not in\n{text}");
-        }
-        assert!(!text.contains("not optimised"));
-        let spread = json!({"p50": 3.0, "p99": 9.5, "max": 12.25});
-        let figures = json!({"due": 30_000, "fired": 29_999, "doubled": 0, "missed": 1, "lateness_ms": spread,
-            "started_ms": spread, "configs": 100_000, "due_per_second": 1000, "seconds": 30, "store": "sqlite"});
-        let text = render_schedule(&figures);
-        for part in [
-            "29999 of 30000 slots, 0 doubled, 1 missed",
-            "at most 12.25 ms",
-        ] {
-            assert!(text.contains(part), "{part} not in\n{text}");
-        }
-        let figures = json!({"start_ms": {"p50": 0.5, "p99": 2.0}, "recorded_ms": {"p50": 1.0, "p99": 4.0},
-            "tasks": 300, "optimised": false});
-        let text = render_latency(&figures);
-        assert!(text.contains("p50 0.50 ms, p99 2.00 ms") && text.contains("not optimised"));
+    fn parameters_are_an_object() {
+        assert_eq!(object("{\"n\": 5}"), Ok(serde_json::json!({"n": 5})));
+        assert!(object("5").is_err_and(|text| text.contains("an object")));
+        assert!(object("{").is_err());
     }
 }

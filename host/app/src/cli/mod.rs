@@ -4,6 +4,7 @@
 mod apply_file;
 mod audit;
 mod bench;
+mod bench_figures;
 mod completions;
 mod db;
 mod db_backup;

@@ -201,7 +201,14 @@ fn push_half(
         Half::Live => sql::LIST_LIVE,
         Half::Ended => sql::LIST_ENDED,
     });
-    query.push(" WHERE l.tenant_id = ").push_bind(tenant);
+    let is_trouble = half == Half::Ended && filter.is_of_trouble();
+    // History is read from the newest id down. Without statistics an index that begins with the tenant looks better, and
+    // all of its rows would be sorted for a page; only that of what went wrong is in the order of ids.
+    query.push(match half {
+        Half::Ended if !is_trouble => " WHERE +l.tenant_id = ",
+        _ => " WHERE l.tenant_id = ",
+    });
+    query.push_bind(tenant);
     query.push(" AND l.id < ").push_bind(before);
     if half == Half::Ended {
         query.push(" AND c.delete_history IS NOT 1");
@@ -233,7 +240,7 @@ fn push_half(
         });
         query.push_bind(text.to_ascii_lowercase()).push(") > 0");
     }
-    if half == Half::Ended && filter.is_of_trouble() {
+    if is_trouble {
         // Said in the words of the partial index of what went wrong, so that it is used.
         query.push(" AND l.state <> 'succeeded'");
     }

@@ -85,7 +85,11 @@ async fn hot_statements_use_their_indexes() {
 
 async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
     let page = format!(
-        "{} WHERE l.tenant_id = 1 AND l.id < 150000 ORDER BY l.id DESC LIMIT 51",
+        "{} WHERE +l.tenant_id = 1 AND l.id < 150000 ORDER BY l.id DESC LIMIT 51",
+        sql::LIST_ENDED
+    );
+    let of_task = format!(
+        "{} WHERE +l.tenant_id = 1 AND l.id < 150000 AND l.config_id = 7 AND c.id IS NOT NULL ORDER BY l.id DESC LIMIT 51",
         sql::LIST_ENDED
     );
     let trouble = format!(
@@ -124,7 +128,12 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         ("show", sql::EXECUTION, "task_executions_task"),
         ("show", sql::EXECUTION, "live_executions_task"),
         ("cancel", sql::FIND_LIVE, "live_executions_task"),
-        ("list", page.as_str(), "INTEGER PRIMARY KEY"),
+        ("list", page.as_str(), "l USING INTEGER PRIMARY KEY"),
+        (
+            "list",
+            of_task.as_str(),
+            "l USING INDEX task_executions_config",
+        ),
         ("trouble", trouble.as_str(), "task_executions_trouble"),
         ("news", sql::NEWS_RUNNING, "live_executions_running"),
         ("news", sql::NEWS_LIVE, "INTEGER PRIMARY KEY"),
