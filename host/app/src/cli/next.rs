@@ -80,7 +80,11 @@ pub(super) fn after(verb: &Verb) -> Next {
         Verb::Bench(verb) => match verb {
             bench::Verb::Drain(_) => Works("horarium bench latency"),
             bench::Verb::Latency(_) => Works("horarium bench schedule"),
-            bench::Verb::Schedule(_) => Works("horarium serve --slots N"),
+            bench::Verb::Schedule(_) => Works("horarium bench growth --picture growth.svg"),
+            bench::Verb::Growth(_) => Works("horarium bench waiting"),
+            bench::Verb::Waiting(_) => Works("horarium bench guest --plugin FILE"),
+            bench::Verb::Guest(_) => Works("horarium bench host"),
+            bench::Verb::Host(_) => Works("horarium serve --slots N"),
         },
         Verb::Doctor(_) => Shows("horarium serve, or horarium plugin list"),
     }
