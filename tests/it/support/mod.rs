@@ -7,6 +7,7 @@ mod wait;
 mod world;
 
 pub(crate) use host::{Host, HostBuilder, Reply};
+pub(crate) use process::Memory;
 pub(crate) use shell::{Output, binary, horarium, horarium_as, horarium_fed};
 pub(crate) use wait::until;
 pub(crate) use world::World;
