@@ -49,12 +49,7 @@ async fn a_client_that_never_ends_its_head_is_sent_away() {
 #[tokio::test]
 async fn a_client_that_says_nothing_or_not_what_it_speaks_is_sent_away() {
     let folder = tempfile::tempdir().expect("a folder");
-    let trusted = certificate(folder.path(), "one.example");
-    let (cert, key) = (
-        folder.path().join("cert.pem"),
-        folder.path().join("key.pem"),
-    );
-    let tls = Arc::new(Tls::load(&cert, &key).expect("loads"));
+    let (tls, trusted) = tls_for(folder.path(), "one.example");
     let patience = Duration::from_millis(300);
     let (plain, _shutdown, _serving) = start(patience).await;
     let (secure, _also, _too) = start_with(patience, Some(tls)).await;
@@ -190,6 +185,13 @@ async fn who_comes_when_all_places_are_taken_is_told_so() {
     serving.await.expect("no panic");
 }
 
+/// A server's side of TLS with a certificate for `name` in a folder, and what a client trusts.
+fn tls_for(folder: &std::path::Path, name: &str) -> (Arc<Tls>, Arc<rustls::ClientConfig>) {
+    let trusted = certificate(folder, name);
+    let tls = Tls::load(&folder.join("cert.pem"), &folder.join("key.pem"));
+    (Arc::new(tls.expect("loads")), trusted)
+}
+
 /// A certificate for `name` in a folder, written over the one before; returns what a client trusts.
 fn certificate(folder: &std::path::Path, name: &str) -> Arc<rustls::ClientConfig> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("made");
@@ -225,12 +227,7 @@ async fn ask(
 #[tokio::test]
 async fn tls_is_spoken_and_follows_its_files() {
     let folder = tempfile::tempdir().expect("a folder");
-    let first = certificate(folder.path(), "one.example");
-    let (cert, key) = (
-        folder.path().join("cert.pem"),
-        folder.path().join("key.pem"),
-    );
-    let tls = Arc::new(Tls::load(&cert, &key).expect("loads"));
+    let (tls, first) = tls_for(folder.path(), "one.example");
     let serving = start_with(Duration::from_secs(60), Some(tls.clone())).await;
     let (address, shutdown, serving) = serving;
     let answer = ask(address, &first, "one.example").await.expect("answered");
