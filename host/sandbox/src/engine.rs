@@ -25,8 +25,9 @@ const INSTANCES_PER_SLOT: u32 = 64;
 const TABLES_PER_SLOT: u32 = 64;
 /// Free memories that keep up to 2 MiB resident each: 128 MiB for the whole host.
 const WARM_MEMORIES: u32 = 64;
-/// Address space of one memory slot, guards included.
-const MEMORY_SLOT_BITS: u32 = 32;
+/// Address space of one memory slot: 4 GiB, and the guard behind it.
+const MEMORY_SLOT_BYTES: u64 = (4 << 30) + GUARD_BYTES;
+const GUARD_BYTES: u64 = 32 << 20;
 /// The pool never reserves more than this much address space (64 TiB of the 128 there are).
 const MAX_RESERVED_BITS: u32 = 46;
 
@@ -112,6 +113,7 @@ fn config(profile: CodeProfile) -> Config {
         .relaxed_simd_deterministic(true)
         .parallel_compilation(true)
         .memory_init_cow(true)
+        .memory_guard_size(GUARD_BYTES)
         .max_wasm_stack(512 << 10)
         .async_stack_size(2 << 20)
         // Set, because the default asks an environment variable. Function names come from the name
@@ -160,13 +162,16 @@ fn pool_slots(slots: usize) -> u32 {
 }
 
 fn pool_memories(slots: u32) -> u32 {
-    let most = 1_u32 << (MAX_RESERVED_BITS - MEMORY_SLOT_BITS);
+    let most = (1_u64 << MAX_RESERVED_BITS) / MEMORY_SLOT_BYTES;
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
     (slots.saturating_mul(MEMORIES_PER_SLOT)).min(most.max(slots))
 }
 
 fn pool_bits(slots: usize) -> u32 {
     let memories = pool_memories(pool_slots(slots));
-    MEMORY_SLOT_BITS + 1 + memories.next_power_of_two().trailing_zeros()
+    (u64::from(memories) * MEMORY_SLOT_BYTES)
+        .next_power_of_two()
+        .trailing_zeros()
 }
 
 /// Whether 2^`bits` bytes of address space can be reserved, found out by reserving them.
@@ -239,6 +244,17 @@ mod tests {
         assert!(auto.pooling || auto.fallback.is_some());
         let off = HostEngine::for_runs(Pooling::Off, 2).expect("an engine");
         assert!(!off.pooling && off.fallback.is_none());
+    }
+
+    #[test]
+    fn a_pool_of_thousands_fits_where_one_of_a_hundred_does() {
+        assert_eq!(pool_bits(2000), MAX_RESERVED_BITS);
+        if address_space_allows(MAX_RESERVED_BITS) {
+            for slots in [256, 512, 2000] {
+                let host = HostEngine::for_runs(Pooling::Auto, slots).expect("an engine");
+                assert!(host.pooling, "{slots}: {:?}", host.fallback);
+            }
+        }
     }
 
     #[test]
