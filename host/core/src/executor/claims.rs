@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Most executions taken by one claim.
-const CLAIM_BATCH: u32 = 256;
+const CLAIM_BATCH: u32 = 1024;
 /// The longest wait between two claims of an idle host. The heartbeat, which asks whether anything is available,
 /// makes up for lost hints.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Most ends in one call.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 /// How often the store may refuse ends as it never should before they are recorded apart.
