@@ -12,6 +12,7 @@ mod lists;
 mod openapi;
 mod plugins;
 mod secrets;
+mod shared;
 mod sockets;
 mod tasks;
 mod tokens;
