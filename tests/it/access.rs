@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// `horarium LINE --json` with a token, from anywhere.
-fn with(host: &Host, token: &str, line: &str) -> Output {
+pub(crate) fn with(host: &Host, token: &str, line: &str) -> Output {
     horarium_as(token, &format!("{line} --json --url {}", host.url()))
 }
 

@@ -36,6 +36,7 @@ mod parameters;
 mod plugin_versions;
 mod retries;
 mod secrets;
+mod shared;
 mod soak;
 mod start_stop;
 mod steering;

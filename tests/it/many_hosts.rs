@@ -27,7 +27,7 @@ pub(crate) fn member(name: &str, url: &str, slots: &str) -> HostBuilder {
         .setting("database.migrate", "true")
 }
 
-fn loads(host: &Host, task_type: &str) {
+pub(crate) fn loads(host: &Host, task_type: &str) {
     until("every host has loaded it", || {
         let hosts = items(&host.get("/v1/hosts").is(200).json());
         let loaded = |h: &Value| {

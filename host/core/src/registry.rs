@@ -3,12 +3,12 @@
 
 use crate::clock::Clock;
 use crate::runner::{ComponentSource, Runner};
-use crate::store::{Store, StoreResult};
+use crate::store::{Store, StoreResult, every_tenant};
 use crate::wake::Wakes;
 use arc_swap::ArcSwap;
 use futures_util::StreamExt;
-use horarium_model::TenantId;
 use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
+use horarium_model::{HOST_TENANT_ID, TenantId};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,14 +37,32 @@ pub struct Registry {
 
 #[derive(Default)]
 struct View {
-    types: Arc<HashMap<TypeKey, TypeView>>,
-    versions: Arc<HashMap<(TypeKey, String), Arc<PluginVersion>>>,
-    claimable: Arc<[TypeKey]>,
-    /// The versions behind `claimable`, in the same order.
-    claimable_versions: Arc<[Arc<PluginVersion>]>,
+    catalog: Arc<Known>,
+    claimable: Claimable,
 }
 
+/// What the catalog holds.
+#[derive(Default)]
+struct Known {
+    /// By owner and name.
+    types: HashMap<TypeKey, TypeView>,
+    versions: HashMap<(TypeKey, String), Arc<PluginVersion>>,
+    /// Whose executions may be of a shared type.
+    tenants: Vec<TenantId>,
+}
+
+/// A tenant and a name.
 type TypeKey = (TenantId, String);
+
+/// What a host may claim: enabled types with an active version that could be loaded. A shared type is there once for
+/// each tenant.
+#[derive(Clone, Default)]
+pub struct Claimable {
+    /// Tenants and types.
+    pub types: Arc<[(TenantId, String)]>,
+    /// The versions that run of them, in the same order.
+    pub versions: Arc<[Arc<PluginVersion>]>,
+}
 
 struct TypeView {
     row: TaskType,
@@ -100,8 +118,17 @@ impl Registry {
             };
             types.insert(key, view);
         }
+        let tenants = match types.keys().any(|(owner, _)| *owner == HOST_TENANT_ID) {
+            true => every_tenant(&*self.store).await?,
+            false => Vec::new(),
+        };
+        let catalog = Known {
+            types,
+            versions,
+            tenants: tenants.into_iter().map(|tenant| tenant.id).collect(),
+        };
         let prepared = self.prepared();
-        self.publish(Arc::new(types), Arc::new(versions), &prepared);
+        self.publish(Arc::new(catalog), &prepared);
         drop(prepared);
         self.epoch.store(epoch, Ordering::Relaxed);
         self.changed.notify_one();
@@ -120,31 +147,17 @@ impl Registry {
     }
 
     /// Shows a catalog with what of it may be claimed here.
-    fn publish(
-        &self,
-        types: Arc<HashMap<TypeKey, TypeView>>,
-        versions: Arc<HashMap<(TypeKey, String), Arc<PluginVersion>>>,
-        prepared: &HashSet<String>,
-    ) {
-        let loaded = |view: &TypeView| {
-            let active = view.active.as_ref();
-            !view.row.disabled && active.is_some_and(|v| prepared.contains(&v.digest))
-        };
-        let mut claimable: Vec<TypeKey> = types
-            .iter()
-            .filter(|(_, view)| loaded(view))
-            .map(|(key, _)| key.clone())
-            .collect();
-        claimable.sort_unstable();
-        let active = claimable
-            .iter()
-            .filter_map(|key| types.get(key)?.active.clone());
-        let claimable_versions = active.collect();
+    fn publish(&self, catalog: Arc<Known>, prepared: &HashSet<String>) {
+        let loaded = |version: &PluginVersion| prepared.contains(&version.digest);
+        let mut claimable: Vec<(TypeKey, Arc<PluginVersion>)> = catalog.running(loaded).collect();
+        claimable.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let (types, versions): (Vec<_>, Vec<_>) = claimable.into_iter().unzip();
         self.view.store(Arc::new(View {
-            types,
-            versions,
-            claimable: claimable.into(),
-            claimable_versions,
+            catalog,
+            claimable: Claimable {
+                types: types.into(),
+                versions: versions.into(),
+            },
         }));
     }
 
@@ -173,7 +186,7 @@ impl Registry {
     pub async fn prepare_missing(&self, wakes: &Wakes) -> bool {
         let missing: Vec<Arc<PluginVersion>> = {
             let (view, prepared) = (self.view.load(), self.prepared());
-            let active = view.types.values().filter(|t| !t.row.disabled);
+            let active = view.catalog.types.values().filter(|t| !t.row.disabled);
             let active = active.filter_map(|t| t.active.clone());
             active.filter(|v| !prepared.contains(&v.digest)).collect()
         };
@@ -204,7 +217,7 @@ impl Registry {
         let mut prepared = self.prepared();
         prepared.insert(version.digest.clone());
         let view = self.view.load_full();
-        self.publish(view.types.clone(), view.versions.clone(), &prepared);
+        self.publish(view.catalog.clone(), &prepared);
         true
     }
 
@@ -223,34 +236,22 @@ impl Registry {
         })
     }
 
-    /// A registered type.
+    /// A registered type: the tenant's own, or one that the host shares.
     pub fn task_type(&self, tenant: TenantId, name: &str) -> Option<TaskType> {
-        self.view
-            .load()
-            .types
-            .get(&(tenant, name.to_owned()))
-            .map(|t| t.row.clone())
+        let view = self.view.load();
+        view.catalog.of(tenant, name).map(|t| t.row.clone())
     }
 
-    /// The names registered for a tenant, for hints.
+    /// The names that a tenant may use, for hints.
     pub fn names(&self, tenant: TenantId) -> Vec<String> {
-        self.view
-            .load()
-            .types
-            .keys()
-            .filter(|(t, _)| *t == tenant)
-            .map(|(_, name)| name.clone())
-            .collect()
+        let view = self.view.load();
+        let seen = view.catalog.seen_by(tenant);
+        seen.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The version of a type that runs now.
     pub fn active(&self, tenant: TenantId, name: &str) -> Option<Arc<PluginVersion>> {
-        self.view
-            .load()
-            .types
-            .get(&(tenant, name.to_owned()))?
-            .active
-            .clone()
+        self.view.load().catalog.of(tenant, name)?.active.clone()
     }
 
     /// A ready version by its digest.
@@ -260,11 +261,10 @@ impl Registry {
         name: &str,
         digest: &str,
     ) -> Option<Arc<PluginVersion>> {
-        self.view
-            .load()
-            .versions
-            .get(&((tenant, name.to_owned()), digest.to_owned()))
-            .cloned()
+        let view = self.view.load();
+        let owner = view.catalog.of(tenant, name)?.row.tenant_id;
+        let key = ((owner, name.to_owned()), digest.to_owned());
+        view.catalog.versions.get(&key).cloned()
     }
 
     /// The version a config would run: its pin, else the active one.
@@ -282,19 +282,17 @@ impl Registry {
 
     /// Whether a type is held.
     pub fn is_disabled(&self, tenant: TenantId, name: &str) -> bool {
-        self.view
-            .load()
-            .types
-            .get(&(tenant, name.to_owned()))
+        let view = self.view.load();
+        view.catalog
+            .of(tenant, name)
             .is_some_and(|t| t.row.disabled)
     }
 
     /// Whether an operator set anything for a type: what it is stands in the store alone.
     pub fn is_configured(&self, tenant: TenantId, name: &str) -> bool {
-        self.view
-            .load()
-            .types
-            .get(&(tenant, name.to_owned()))
+        let view = self.view.load();
+        view.catalog
+            .of(tenant, name)
             .is_some_and(|t| t.is_configured)
     }
 
@@ -303,36 +301,62 @@ impl Registry {
         let view = self.view.load();
         let uses =
             |version: &PluginVersion| version.grants.iter().any(|g| g.secret() == Some(secret));
-        let mut names: Vec<String> = view
-            .types
-            .iter()
-            .filter(|((t, _), view)| *t == tenant && view.active.as_deref().is_some_and(uses))
-            .map(|((_, name), _)| name.clone())
+        let seen = view.catalog.seen_by(tenant);
+        let mut names: Vec<String> = seen
+            .filter(|(_, view)| view.active.as_deref().is_some_and(uses))
+            .map(|(name, _)| name.to_owned())
             .collect();
         names.sort_unstable();
         names
     }
 
-    /// The types this host may claim: enabled, with an active version that could be loaded.
-    pub fn claimable(&self) -> Arc<[TypeKey]> {
+    /// What this host may claim.
+    pub fn claimable(&self) -> Claimable {
         self.view.load().claimable.clone()
     }
 
-    /// The types that some host may claim: enabled, with an active version.
+    /// Whose executions of which types some host may claim: enabled, with an active version.
     pub fn enabled(&self) -> Vec<TypeKey> {
         let view = self.view.load();
-        let enabled = |view: &TypeView| !view.row.disabled && view.active.is_some();
-        let types = view.types.iter().filter(|(_, view)| enabled(view));
-        types.map(|(key, _)| key.clone()).collect()
-    }
-
-    /// The versions that run of the types this host may claim.
-    pub fn claimable_versions(&self) -> Arc<[Arc<PluginVersion>]> {
-        self.view.load().claimable_versions.clone()
+        view.catalog.running(|_| true).map(|(key, _)| key).collect()
     }
 
     /// The runner that was given.
     pub fn runner(&self) -> &Arc<dyn Runner> {
         &self.runner
+    }
+}
+
+impl Known {
+    /// A type by its name, which is the tenant's own or one of the host's, never both.
+    fn of(&self, tenant: TenantId, name: &str) -> Option<&TypeView> {
+        let own = self.types.get(&(tenant, name.to_owned()));
+        own.or_else(|| self.types.get(&(HOST_TENANT_ID, name.to_owned())))
+    }
+
+    /// The types that a tenant may use, in no order.
+    fn seen_by(&self, tenant: TenantId) -> impl Iterator<Item = (&str, &TypeView)> {
+        let types = self.types.iter();
+        types
+            .filter(move |((owner, _), _)| [tenant, HOST_TENANT_ID].contains(owner))
+            .map(|((_, name), view)| (name.as_str(), view))
+    }
+
+    /// The enabled types with the versions that run of them, in no order: a shared type once for each tenant.
+    fn running(
+        &self,
+        wanted: impl Fn(&PluginVersion) -> bool,
+    ) -> impl Iterator<Item = (TypeKey, Arc<PluginVersion>)> {
+        let enabled = self.types.iter().filter(|(_, view)| !view.row.disabled);
+        let active = enabled.filter_map(|(key, view)| Some((key, view.active.as_ref()?)));
+        let wanted = active.filter(move |(_, version)| wanted(version));
+        wanted.flat_map(|((owner, name), version)| {
+            let whose = match *owner {
+                HOST_TENANT_ID => &self.tenants[..],
+                _ => std::slice::from_ref(owner),
+            };
+            let lane = |tenant: &TenantId| ((*tenant, name.clone()), version.clone());
+            whose.iter().map(lane)
+        })
     }
 }

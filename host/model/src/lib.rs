@@ -55,3 +55,5 @@ pub type TaskId = uuid::Uuid;
 pub const DEFAULT_TENANT: &str = "default";
 /// Row id of [`DEFAULT_TENANT`].
 pub const DEFAULT_TENANT_ID: TenantId = 1;
+/// Owner of the task types that the host shares with every tenant. No tenant has this id, and nothing runs as it.
+pub const HOST_TENANT_ID: TenantId = 0;

@@ -8,7 +8,7 @@ use crate::limits::LimitOverrides;
 use crate::problem::Invalid;
 use crate::program::ProgramInput;
 use crate::schedule::wire_time;
-use crate::{TenantId, Timestamp};
+use crate::{HOST_TENANT_ID, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,10 +82,27 @@ impl std::str::FromStr for VersionState {
     }
 }
 
+/// An owner on the wire: null is the host, which shares what it owns with every tenant.
+mod owner {
+    use super::{HOST_TENANT_ID, TenantId};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(owner: &TenantId, to: S) -> Result<S::Ok, S::Error> {
+        let tenant = Some(*owner).filter(|owner| *owner != HOST_TENANT_ID);
+        tenant.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TenantId, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(HOST_TENANT_ID))
+    }
+}
+
 /// One version of a plugin; its digest is its identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PluginVersion {
-    /// Owner.
+    /// Owner; null for the host, which shares it with every tenant.
+    #[serde(with = "owner")]
+    #[schemars(with = "Option<TenantId>")]
     pub tenant_id: TenantId,
     /// The name it is registered under.
     pub task_type: String,
@@ -126,7 +143,7 @@ impl PluginVersion {
     }
 }
 
-/// Bounds on all executions of a type together (rule E3).
+/// Bounds on all executions of a type together (rule E3); of a shared type, on those of each tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TypeConcurrency {
     /// How many run at once, over all hosts.
@@ -227,7 +244,9 @@ impl Breaker {
 /// A registered name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskType {
-    /// Owner.
+    /// Owner; null for the host, which shares it with every tenant.
+    #[serde(with = "owner")]
+    #[schemars(with = "Option<TenantId>")]
     pub tenant_id: TenantId,
     /// The name.
     pub task_type: String,
@@ -237,9 +256,9 @@ pub struct TaskType {
     pub previous_digest: Option<String>,
     /// While true nothing of it is claimed and slots are skipped.
     pub disabled: bool,
-    /// How many of the type run and wait.
+    /// How many of the type run and wait; of a shared type, of each tenant.
     pub concurrency: TypeConcurrency,
-    /// What holds it because it kept failing; null while nothing does.
+    /// What holds it because it kept failing; null while nothing does. Of a shared type it is the asking tenant's.
     pub breaker: Option<Breaker>,
     /// When the name was first registered.
     #[serde(with = "wire_time")]
@@ -252,10 +271,38 @@ pub struct TaskType {
 }
 
 impl TaskType {
+    /// Whether the host shares it with every tenant.
+    pub fn is_shared(&self) -> bool {
+        self.tenant_id == HOST_TENANT_ID
+    }
+
     /// Another version is the one that runs.
     pub fn activate(&mut self, digest: &str) {
         if self.active_digest.as_deref() != Some(digest) {
             self.previous_digest = self.active_digest.replace(digest.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Owned {
+        #[serde(with = "owner")]
+        tenant_id: TenantId,
+    }
+
+    #[test]
+    fn the_hosts_own_is_nobodys_on_the_wire() {
+        for (tenant_id, text) in [
+            (HOST_TENANT_ID, r#"{"tenant_id":null}"#),
+            (7, r#"{"tenant_id":7}"#),
+        ] {
+            let owned = Owned { tenant_id };
+            assert_eq!(serde_json::to_string(&owned).ok().as_deref(), Some(text));
+            assert_eq!(serde_json::from_str::<Owned>(text).ok(), Some(owned));
         }
     }
 }

@@ -5,10 +5,11 @@ use horarium_core::store::conformance::differential::compare;
 use horarium_core::store::conformance::{self, Lab, at};
 use horarium_core::store::memory::MemoryStore;
 use horarium_core::store::{
-    EnqueueReceipt, ExecutionFilter, History, Page, Queue, Store, StoreError,
+    Catalog, EnqueueReceipt, ExecutionFilter, History, Page, Queue, Store, StoreError,
 };
-use horarium_model::DEFAULT_TENANT_ID;
 use horarium_model::execution::{Execution, State};
+use horarium_model::task_type::PluginVersion;
+use horarium_model::{DEFAULT_TENANT_ID, HOST_TENANT_ID};
 use horarium_store::testing::Cluster;
 use horarium_store::{
     CopyPlace, CopyReport, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, copy,
@@ -101,6 +102,13 @@ async fn busy_file(path: &Path, operations: usize) {
     let store = Arc::new(open(path).await);
     let same = compare(&ops, Arc::new(MemoryStore::new()), store.clone()).await;
     same.expect("both answer alike");
+    // What is shared has no tenant.
+    let shared = PluginVersion {
+        tenant_id: HOST_TENANT_ID,
+        ..conformance::version("shared", b"shared")
+    };
+    let shared = store.add_version(at(0), shared, b"shared".to_vec()).await;
+    shared.expect("registered");
     store.close().await.expect("closes");
 }
 

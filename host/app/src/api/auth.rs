@@ -3,19 +3,20 @@
 use super::error::{ApiError, RequestId};
 use super::routes::{self, Needs, Route};
 use super::{ApiState, Peer};
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use horarium_core::access::{Caller, Denied};
+use horarium_core::service::ServiceResult;
 use horarium_core::service::tenants::no_such;
 use horarium_core::store::AuditEntry;
 use horarium_model::access::Permission;
 use horarium_model::text::one_line;
-use horarium_model::{DEFAULT_TENANT, TenantId};
+use horarium_model::{DEFAULT_TENANT, HOST_TENANT_ID, TenantId};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
 
 /// Longest path kept in the audit log.
@@ -41,6 +42,48 @@ impl AdminToken {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tenant(pub(super) TenantId);
 
+/// Whose task type a request is about: the tenant's, or the host's when that is shared with every tenant. Changes of those
+/// are a host-admin's alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner(pub(super) TenantId);
+
+impl FromRequestParts<Arc<ApiState>> for Owner {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, ApiError> {
+        let Tenant(tenant) = Tenant::from_request_parts(parts, state).await?;
+        let Asking(caller) = Asking::from_request_parts(parts, state).await?;
+        let meant = Meant::from_request_parts(parts, state).await?;
+        let named = RawPathParams::from_request_parts(parts, state).await;
+        let named = named.map_err(|error| ApiError::bad_request(error.body_text()))?;
+        let name = named.iter().find(|(key, _)| *key == "type");
+        let name = name.map_or("", |(_, name)| name);
+        let plugins = &state.services.plugins;
+        let owner = match parts.method {
+            Method::GET => plugins.judged_for(&caller, tenant, name).await?,
+            _ => meant.is(plugins.owner(&caller, tenant, name).await)?,
+        };
+        Ok(Self(owner))
+    }
+}
+
+/// Whether a request turned out to change what the host shares, once that is known, for the audit log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meant(Arc<OnceLock<()>>);
+
+impl Meant {
+    /// Notes whose type it is.
+    pub(super) fn is(&self, owner: ServiceResult<TenantId>) -> ServiceResult<TenantId> {
+        if let Ok(HOST_TENANT_ID) = &owner {
+            self.0.get_or_init(|| ());
+        }
+        owner
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(super) struct Asking(pub(super) Caller);
@@ -60,7 +103,7 @@ macro_rules! left_by_check {
         })*
     };
 }
-left_by_check!(Tenant, Asking);
+left_by_check!(Tenant, Asking, Meant);
 
 /// Lets a request through that needs no token, or whose token may do it.
 pub(super) async fn check(
@@ -95,6 +138,8 @@ async fn attend(state: &ApiState, mut request: Request, next: Next) -> Result<Re
     if let Some(tenant) = tenant {
         request.extensions_mut().insert(Tenant(tenant));
     }
+    let meant = Meant::default();
+    request.extensions_mut().insert(meant.clone());
     let note = Note::of(state, &caller, route, tenant, &request);
     let needs = route.needs.permission();
     if let Some(missing) = needs.filter(|needs| !caller.may(*needs)) {
@@ -105,14 +150,18 @@ async fn attend(state: &ApiState, mut request: Request, next: Next) -> Result<Re
         return Err(forbidden(&caller, missing));
     }
     let response = next.run(request).await;
-    let did = !response.status().is_client_error()
-        && !response.status().is_server_error()
+    let status = response.status();
+    let did = !status.is_client_error()
+        && !status.is_server_error()
         && response.extensions().get::<ChangedNothing>().is_none();
     // What is declared may need more leave than the route.
-    if let Some(note) = note
-        && (did || response.status() == StatusCode::FORBIDDEN)
+    if let Some(mut note) = note
+        && (did || status == StatusCode::FORBIDDEN)
     {
-        note.keep(state, response.status().as_u16()).await;
+        if meant.0.get().is_some() {
+            note.entry.tenant_id = None;
+        }
+        note.keep(state, status.as_u16()).await;
     }
     Ok(response)
 }

@@ -195,6 +195,7 @@ impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::NotFound(detail) => Self::not_found(detail),
+            ServiceError::Forbidden(detail) => Self::forbidden(detail),
             ServiceError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             ServiceError::VersionMismatch(detail) => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)

@@ -1,7 +1,7 @@
 //! `/v1/task-types/{type}/config`: settings an operator gives a task type. Not secret.
 
 use super::ApiState;
-use super::auth::Tenant;
+use super::auth::{Owner, Tenant};
 use super::body::{NoBody, PlainJson};
 use super::error::ApiError;
 use super::query::NoParams;
@@ -31,7 +31,7 @@ pub(super) async fn list(
 
 pub(super) async fn set(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path((name, key)): Path<(String, String)>,
     _: NoParams,
     PlainJson(body): PlainJson,
@@ -39,7 +39,7 @@ pub(super) async fn set(
     let value = Fields::read(&body, "", value)?;
     let plugins = &api.services.plugins;
     plugins
-        .set_config(tenant, &name, &key, value.clone())
+        .set_config(owner, &name, &key, value.clone())
         .await?;
     Ok(Json(json!({ "key": key, "value": value })).into_response())
 }
@@ -54,12 +54,12 @@ pub(super) fn value(fields: &mut Fields<'_>) -> String {
 
 pub(super) async fn unset(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path((name, key)): Path<(String, String)>,
     _: NoParams,
     _: NoBody,
 ) -> Result<Response, ApiError> {
     let plugins = &api.services.plugins;
-    plugins.unset_config(tenant, &name, &key).await?;
+    plugins.unset_config(owner, &name, &key).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

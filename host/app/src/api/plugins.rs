@@ -1,6 +1,6 @@
 //! `/v1/task-types`.
 
-use super::auth::Tenant;
+use super::auth::{Asking, Meant, Owner, Tenant};
 use super::body::{NoBody, PlainJson, document, media_type, read};
 use super::error::ApiError;
 use super::query::{NoParams, Params};
@@ -106,20 +106,30 @@ fn version_json(version: &PluginVersion, active: Option<&str>) -> Result<Value, 
 pub(super) async fn register(
     State(api): Api,
     Tenant(tenant): Tenant,
+    Asking(caller): Asking,
+    meant: Meant,
     Path(name): Path<String>,
-    _: NoParams,
+    mut params: Params,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let shared = register_query(&mut params);
+    params.finish()?;
+    let plugins = &api.services.plugins;
+    let owner = meant.is(plugins.registrant(&caller, tenant, &name, shared).await)?;
     let permit = api.uploads.0.clone().acquire_owned().await;
     let (bytes, wish) = upload(request).await?;
-    let plugins = &api.services.plugins;
-    let version = plugins.register(tenant, &name, bytes, wish).await?;
+    let version = plugins.register(owner, &name, bytes, wish).await?;
     drop(permit);
     // It may have become ready or active meanwhile.
-    let active = plugins.show(tenant, &name).await?.active_digest;
-    let version = plugins.version(tenant, &name, &version.digest).await?;
+    let active = plugins.show(owner, &name).await?.active_digest;
+    let version = plugins.version(owner, &name, &version.digest).await?;
     let body = version_json(&version, active.as_deref())?;
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+}
+
+/// Whether the type is shared with every tenant.
+pub(super) fn register_query(params: &mut Params) -> bool {
+    params.boolean("shared").unwrap_or(false)
 }
 
 /// The component and what is wished with it, from multipart or from bare bytes.
@@ -196,17 +206,13 @@ async fn parts_of(mut form: Multipart) -> Result<(Vec<u8>, Registration), ApiErr
 
 pub(super) async fn activate(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
     let digest = Fields::read(&body, "", read_digest)?;
-    let active = api
-        .services
-        .plugins
-        .activate(tenant, &name, &digest)
-        .await?;
+    let active = api.services.plugins.activate(owner, &name, &digest).await?;
     Ok(Json(resource(&active)?).into_response())
 }
 
@@ -220,18 +226,18 @@ pub(super) fn read_digest(fields: &mut Fields<'_>) -> String {
 
 pub(super) async fn rollback(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     _: NoParams,
     _: NoBody,
 ) -> Result<Response, ApiError> {
-    let active = api.services.plugins.rollback(tenant, &name).await?;
+    let active = api.services.plugins.rollback(owner, &name).await?;
     Ok(Json(resource(&active)?).into_response())
 }
 
 pub(super) async fn diff(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
@@ -239,7 +245,7 @@ pub(super) async fn diff(
     params.finish()?;
     let plugins = &api.services.plugins;
     let diff = plugins
-        .diff(tenant, &name, from.as_deref(), to.as_deref())
+        .diff(owner, &name, from.as_deref(), to.as_deref())
         .await?;
     Ok(Json(diff.to_json()).into_response())
 }
@@ -253,7 +259,7 @@ pub(super) fn diff_query(params: &mut Params) -> (Option<String>, Option<String>
 
 pub(super) async fn remove(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     mut params: Params,
     _: NoBody,
@@ -261,7 +267,7 @@ pub(super) async fn remove(
     let cancel_waiting = remove_query(&mut params);
     params.finish()?;
     let plugins = &api.services.plugins;
-    let cancelled = plugins.remove(tenant, &name, cancel_waiting).await?;
+    let cancelled = plugins.remove(owner, &name, cancel_waiting).await?;
     Ok(Json(json!({ "task_type": name, "cancelled": cancelled })).into_response())
 }
 
@@ -275,7 +281,7 @@ pub(super) fn read_disabled(fields: &mut Fields<'_>) -> bool {
 
 pub(super) async fn disable(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     _: NoParams,
     PlainJson(body): PlainJson,
@@ -284,19 +290,19 @@ pub(super) async fn disable(
     let changed = api
         .services
         .plugins
-        .set_disabled(tenant, &name, disabled)
+        .set_disabled(owner, &name, disabled)
         .await?;
     Ok(Json(resource(&changed)?).into_response())
 }
 
 pub(super) async fn update(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let changed = api.services.plugins.update(tenant, &name, &body).await?;
+    let changed = api.services.plugins.update(owner, &name, &body).await?;
     Ok(Json(resource(&changed)?).into_response())
 }
 
@@ -323,27 +329,23 @@ pub(super) async fn grants(
 
 pub(super) async fn set_grants(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
-    let grants = api
-        .services
-        .plugins
-        .set_grants(tenant, &name, &body)
-        .await?;
+    let grants = api.services.plugins.set_grants(owner, &name, &body).await?;
     Ok(Json(json!({ "grants": grants })).into_response())
 }
 
 pub(super) async fn change_grants(
     State(api): Api,
-    Tenant(tenant): Tenant,
+    Owner(owner): Owner,
     Path(name): Path<String>,
     _: NoParams,
     PlainJson(body): PlainJson,
 ) -> Result<Response, ApiError> {
     let plugins = &api.services.plugins;
-    let grants = plugins.change_grants(tenant, &name, &body).await?;
+    let grants = plugins.change_grants(owner, &name, &body).await?;
     Ok(Json(json!({ "grants": grants })).into_response())
 }

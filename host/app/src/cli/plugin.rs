@@ -156,6 +156,7 @@ fn types(items: &[Value]) -> Table {
     let mut table = Table::new(&[
         "TYPE",
         "STATE",
+        "SHARED",
         "ACTIVE VERSION",
         "CHANGED",
         "AT ONCE+>",
@@ -176,6 +177,7 @@ fn types(items: &[Value]) -> Table {
         table.row(vec![
             text_of(item, "task_type").into(),
             Cell::painted(paint, state),
+            if is_shared(item) { "yes" } else { "" }.into(),
             short(&text_of(item, "active_digest")).into(),
             changed.unwrap_or_default().into(),
             text_of(&item["concurrency"], "max").into(),
@@ -184,6 +186,11 @@ fn types(items: &[Value]) -> Table {
         ]);
     }
     table
+}
+
+/// Whether the host shares a type with every tenant.
+pub(crate) fn is_shared(task_type: &Value) -> bool {
+    task_type.get("tenant_id").is_some_and(Value::is_null)
 }
 
 /// The start of a digest that tells versions apart.
@@ -210,8 +217,13 @@ fn show(remote: &Remote, arguments: &ShowArguments) -> Outcome {
     let style = Style::of_stdout();
     let active = task_type["active_digest"].as_str().unwrap_or_default();
     let mut text = format!(
-        "{}{}\n\n",
+        "{}{}{}\n\n",
         style.paint(Paint::Bold, name),
+        if is_shared(&task_type) {
+            ", shared by the host with every tenant"
+        } else {
+            ""
+        },
         if task_type["disabled"] == true {
             style.paint(Paint::Warning, " (disabled)")
         } else {

@@ -1,7 +1,7 @@
 //! `plugin register`: upload, then wait until the version is ready or has failed.
 
 use super::failure::{Exit, Failure, Outcome};
-use super::plugin::{describe, path};
+use super::plugin::{describe, is_shared, path};
 use super::render::{Paint, Style, text_of};
 use super::task_trigger::bar;
 use super::{Remote, print, values};
@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Keep it beside the version that runs
     #[arg(long)]
     no_activate: bool,
+    /// Share it with every tenant, as a host-admin
+    #[arg(long)]
+    shared: bool,
 }
 
 /// What of the parameters a WASI program is started with.
@@ -80,7 +83,11 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
     let options = options(arguments)?;
     let component = read_component(&arguments.file)?;
     let name = &arguments.task_type;
-    let (answer, version) = upload(remote, name, &component, &options)?;
+    let rest = match arguments.shared {
+        true => "/versions?shared=true",
+        false => "/versions",
+    };
+    let (answer, version) = upload(remote, name, rest, &component, &options)?;
     let failed = version["state"] != "ready";
     if remote.json {
         print(&format!("{}\n", answer.text.trim_end()))?;
@@ -102,6 +109,7 @@ pub(crate) fn run(remote: &Remote, arguments: &Arguments) -> Outcome {
 pub(crate) fn upload(
     remote: &Remote,
     name: &str,
+    rest: &str,
     component: &[u8],
     options: &Value,
 ) -> Result<(Answer, Value), Failure> {
@@ -115,7 +123,7 @@ pub(crate) fn upload(
             format!("{name}: checking {size}")
         });
     };
-    let to = path(name, "/versions");
+    let to = path(name, rest);
     let answer = remote.client.upload(&to, component, options, &mut sent)?;
     bar.set_message(format!("{name}: compiling {size}"));
     let finished = wait_until_finished(remote, name, answer)?;
@@ -192,7 +200,9 @@ fn report(remote: &Remote, name: &str, version: &Value) -> Result<String, Failur
     let style = Style::of_stdout();
     let task_type = remote.client.get(&path(name, ""), &Vec::new())?.json()?;
     let active = task_type["active_digest"] == version["digest"];
-    let word = if active {
+    let word = if active && is_shared(&task_type) {
+        "is ready and active, for every tenant"
+    } else if active {
         "is ready and active"
     } else {
         "is ready, another version stays active"

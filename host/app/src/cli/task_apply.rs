@@ -123,7 +123,7 @@ fn register(remote: &Remote, plugin: &Value, file: &std::path::Path) -> Result<(
         // Without, a version has the grants of the active one.
         options.entry("grants").or_insert_with(|| json!([]));
     }
-    let (_, version) = upload(remote, &name, &component, &options)?;
+    let (_, version) = upload(remote, &name, "/versions", &component, &options)?;
     if version["state"] == "ready" {
         return Ok(());
     }

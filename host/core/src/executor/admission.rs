@@ -27,15 +27,20 @@ pub(super) struct Seat {
 pub(super) fn room(executor: &Executor, permits: Vec<OwnedSemaphorePermit>) -> Option<Room> {
     let registry = &executor.parts.registry;
     let budget = &executor.settings.memory;
-    let versions = registry.claimable_versions();
+    let claimable = registry.claimable();
     let expected = |version: &PluginVersion| expected(executor, version);
     let free = budget.free();
-    let fitting: Vec<&Arc<PluginVersion>> =
-        versions.iter().filter(|v| expected(v) <= free).collect();
-    if fitting.is_empty() && !versions.is_empty() {
+    let memory = claimable.versions.iter().map(|v| expected(v));
+    let fitting: Vec<(&(TenantId, String), u64)> = claimable
+        .types
+        .iter()
+        .zip(memory)
+        .filter(|(_, bytes)| *bytes <= free)
+        .collect();
+    if fitting.is_empty() && !claimable.types.is_empty() {
         return None;
     }
-    let share = fitting.iter().map(|v| expected(v)).max().unwrap_or(0);
+    let share = fitting.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
     let most = match share {
         0 => permits.len(),
         share => usize::try_from(free / share).unwrap_or(usize::MAX),
@@ -52,13 +57,10 @@ pub(super) fn room(executor: &Executor, permits: Vec<OwnedSemaphorePermit>) -> O
             None => return None,
         }
     };
-    let all = fitting.len() == versions.len();
+    let all = fitting.len() == claimable.types.len();
     let types = match all {
-        true => registry.claimable(),
-        false => fitting
-            .iter()
-            .map(|v| (v.tenant_id, v.task_type.clone()))
-            .collect(),
+        true => claimable.types.clone(),
+        false => fitting.into_iter().map(|(lane, _)| lane.clone()).collect(),
     };
     Some(Room {
         partial: !all || permits.len() < slots,

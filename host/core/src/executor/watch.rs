@@ -158,7 +158,7 @@ async fn describe(executor: &Executor, incarnation: i64, known: &mut Known) -> S
 
 /// What a host tells of itself.
 pub(super) fn facts(parts: &Parts, settings: &ExecutorSettings) -> HostFacts {
-    let loaded = parts.registry.claimable();
+    let loaded = parts.registry.claimable().types;
     let mut loaded: Vec<String> = loaded.iter().map(|(_, name)| name.clone()).collect();
     loaded.sort_unstable();
     loaded.dedup();

@@ -4,11 +4,11 @@
 use super::{Plugins, ServiceResult};
 use crate::runner::PendingCompile;
 use crate::store::{ConfigFilter, FinishVersion, Page};
-use horarium_model::ConfigId;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::grant::{Grant, HttpGrant};
 use horarium_model::task_type::PluginVersion;
 use horarium_model::text::one_line;
+use horarium_model::{ConfigId, HOST_TENANT_ID, TenantId};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -62,7 +62,7 @@ impl Plugins {
             format!("asks for `{asked}`, which is not granted; to allow it add --grant '{asked}'")
         }));
         let mut activate = version.activate;
-        if activate && let Some(obstacle) = self.obstacle(&version).await? {
+        if activate && let Some(obstacle) = self.told_obstacle(&version).await? {
             activate = false;
             warnings.push(format!(
                 "not made active: {obstacle}; `plugin activate {} {}` does it all the same",
@@ -130,26 +130,70 @@ impl Plugins {
     }
 
     /// Why a ready version is not made active by itself: it asks for more than the active one was
-    /// granted, or a task of the type would no longer fit. The first version has no obstacle.
-    pub(super) async fn obstacle(&self, version: &PluginVersion) -> ServiceResult<Option<String>> {
-        let (tenant, name) = (version.tenant_id, &version.task_type);
-        if let Some(active) = self.cx.registry.active(tenant, name)
-            && active.digest != version.digest
-        {
-            let more = asked(version).find(|asked| !covered(asked, &active.grants));
-            if let Some(more) = more {
-                return Ok(Some(format!(
-                    "it asks for `{more}`, which the active version was not granted"
-                )));
-            }
+    /// granted, or a task of the type, of those of `whose`, would no longer fit. The first version has no obstacle.
+    pub(super) async fn obstacle(
+        &self,
+        version: &PluginVersion,
+        whose: TenantId,
+    ) -> ServiceResult<Option<String>> {
+        match self.asks_for_more_than_active(version) {
+            Some(more) => Ok(Some(more)),
+            None => self.broken_config(version, whose, &HashSet::new()).await,
         }
-        self.broken_config(version, &HashSet::new()).await
     }
 
-    /// The first config of the type, not pinned elsewhere and none of `except`, whose parameters the version refuses.
+    /// The obstacle in words that all who see the version may read: of a shared one they name nobody's task.
+    async fn told_obstacle(&self, version: &PluginVersion) -> ServiceResult<Option<String>> {
+        if version.tenant_id != HOST_TENANT_ID {
+            return self.obstacle(version, version.tenant_id).await;
+        }
+        if let Some(more) = self.asks_for_more_than_active(version) {
+            return Ok(Some(more));
+        }
+        let broken = self
+            .broken_config(version, HOST_TENANT_ID, &HashSet::new())
+            .await?;
+        Ok(broken.map(|_| {
+            let name = &version.task_type;
+            format!("it would break a task (`plugin diff {name}` tells a host-admin which)")
+        }))
+    }
+
+    fn asks_for_more_than_active(&self, version: &PluginVersion) -> Option<String> {
+        let active = self
+            .cx
+            .registry
+            .active(version.tenant_id, &version.task_type)
+            .filter(|active| active.digest != version.digest)?;
+        let more = asked(version).find(|asked| !covered(asked, &active.grants))?;
+        Some(format!(
+            "it asks for `{more}`, which the active version was not granted"
+        ))
+    }
+
+    /// The first config of the type, not pinned elsewhere and none of `except`, whose parameters the version refuses;
+    /// of the tenant, or of all if `whose` is the host.
     pub(super) async fn broken_config(
         &self,
         version: &PluginVersion,
+        whose: TenantId,
+        except: &HashSet<ConfigId>,
+    ) -> ServiceResult<Option<String>> {
+        for (tenant, name) in self.users(whose).await? {
+            if let Some(broken) = self.broken_config_of(version, tenant, except).await? {
+                return Ok(Some(match name {
+                    Some(name) => format!("it would break tenant `{name}`'s {broken}"),
+                    None => format!("it would break {broken}"),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn broken_config_of(
+        &self,
+        version: &PluginVersion,
+        tenant: TenantId,
         except: &HashSet<ConfigId>,
     ) -> ServiceResult<Option<String>> {
         let filter = ConfigFilter {
@@ -158,11 +202,7 @@ impl Plugins {
         };
         let mut page = Page::first(CONFIG_PAGE);
         loop {
-            let listing = self
-                .cx
-                .store
-                .configs(version.tenant_id, &filter, &page)
-                .await?;
+            let listing = self.cx.store.configs(tenant, &filter, &page).await?;
             for config in listing.items {
                 if config.spec.plugin_version.is_some() || except.contains(&config.id) {
                     continue;
@@ -173,7 +213,7 @@ impl Plugins {
                     .await;
                 if let Err(invalid) = checked {
                     return Ok(Some(format!(
-                        "it would break task {} (`{}`): {invalid}",
+                        "task {} (`{}`): {invalid}",
                         config.id,
                         one_line(&config.spec.name, 60)
                     )));

@@ -13,6 +13,7 @@ mod import;
 mod logs;
 mod next;
 mod once;
+mod owner;
 mod parameters;
 mod plugin_config;
 mod plugin_versions;
@@ -195,6 +196,9 @@ pub enum ServiceError {
     /// No such thing in this tenant.
     #[error("{0}")]
     NotFound(String),
+    /// It is not the caller's to change.
+    #[error("{0}")]
+    Forbidden(String),
     /// It stands in a state that forbids this.
     #[error("{0}")]
     Conflict(String),

@@ -98,7 +98,7 @@ impl Plugins {
         };
         let obstacle = match (active == Some(to.digest.as_str()), to.state) {
             (true, _) => None,
-            (false, VersionState::Ready) => self.obstacle(to).await?,
+            (false, VersionState::Ready) => self.obstacle(to, tenant).await?,
             (false, state) => Some(format!("it is {}", state.as_str())),
         };
         Ok(VersionDiff {
@@ -131,15 +131,28 @@ impl Plugins {
         Ok(cancelled)
     }
 
-    async fn cancel_waiting(&self, tenant: TenantId, name: &str) -> ServiceResult<u64> {
+    async fn cancel_waiting(&self, owner: TenantId, name: &str) -> ServiceResult<u64> {
         let filter = ConfigFilter {
             task_type: Some(name.to_owned()),
             ..ConfigFilter::default()
         };
         let page = Page::first(Page::MAX);
-        let tasks = self.cx.store.configs(tenant, &filter, &page).await?;
+        let users = self.users(owner).await?;
+        let mut tasks = 0;
+        for (tenant, _) in &users {
+            let named = self.cx.store.configs(*tenant, &filter, &page).await?;
+            tasks += named.items.len() as u64;
+        }
         // Nothing is cancelled for a removal that is refused anyway.
-        rules::refuse_used_type(name, tasks.items.len() as u64, 0, 0)?;
+        rules::refuse_used_type(name, tasks, 0, 0)?;
+        let mut cancelled = 0;
+        for (tenant, _) in users {
+            cancelled += self.cancel_waiting_of(tenant, name).await?;
+        }
+        Ok(cancelled)
+    }
+
+    async fn cancel_waiting_of(&self, tenant: TenantId, name: &str) -> ServiceResult<u64> {
         let mut request = BulkRequest::of(ExecutionFilter {
             task_type: Some(name.to_owned()),
             states: vec![State::Scheduled, State::Available, State::Retryable],

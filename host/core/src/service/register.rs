@@ -111,7 +111,9 @@ impl Plugins {
             .registry
             .active(version.tenant_id, &version.task_type);
         if active.is_some_and(|active| active.digest == version.digest)
-            && let Some(obstacle) = self.broken_config(version, &HashSet::new()).await?
+            && let Some(obstacle) = self
+                .broken_config(version, version.tenant_id, &HashSet::new())
+                .await?
         {
             return Err(ServiceError::Conflict(format!(
                 "these bytes run already, and described so {obstacle}; nothing was changed"
@@ -162,7 +164,7 @@ impl Plugins {
         if grant_asked {
             self.grant_what_it_asks(version).await?;
         }
-        if activate && self.obstacle(version).await?.is_none() {
+        if activate && self.obstacle(version, version.tenant_id).await?.is_none() {
             self.cx
                 .store
                 .activate_version(

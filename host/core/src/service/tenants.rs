@@ -28,6 +28,8 @@ impl Tenants {
         let weight = weight.unwrap_or(1) as u32;
         let tenant = self.0.store.create_tenant(now, &name, weight).await?;
         self.0.wakes.access.changed();
+        // What the host shares may be claimed for it.
+        self.0.registry.refresh().await?;
         Ok(tenant)
     }
 

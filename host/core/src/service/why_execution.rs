@@ -75,7 +75,13 @@ impl Executions {
         }
         let name = &shown.task_type;
         if cx.registry.is_disabled(tenant, name) {
-            let message = format!("`{name}` is disabled; `plugin disable {name} --undo` frees it");
+            let shared = cx.registry.task_type(tenant, name);
+            let message = match shared.is_some_and(|of_type| of_type.is_shared()) {
+                true => format!(
+                    "`{name}`, which the host shares, is disabled until a host-admin frees it"
+                ),
+                false => format!("`{name}` is disabled; `plugin disable {name} --undo` frees it"),
+            };
             return Ok(Why::new(shown.state, "type_disabled", message));
         }
         let hosts = cx.store.hosts().await?;

@@ -232,6 +232,7 @@ async fn live_through(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
         // What a crowd wants must be less than what there is, else its backlog grows for ever.
         slots: rng.random_range(if is_crowded(seed) { 4..12 } else { 1..12 }),
         longest: Duration::from_secs(rng.random_range(1..if is_crowded(seed) { 90 } else { 240 })),
+        shared: seed % 16 > 7,
         checking: Duration::from_millis(if seed % 5 == 3 { 200 } else { 0 }),
         faults,
         mutation,

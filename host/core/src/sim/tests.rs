@@ -138,6 +138,7 @@ async fn quiet_world(checking: Duration) -> World {
         slots: 1,
         longest: Duration::from_millis(1),
         checking,
+        shared: false,
         faults: FaultPlan::NONE,
         mutation: None,
     };

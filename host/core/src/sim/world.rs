@@ -22,7 +22,8 @@ use horarium_model::descriptor::Descriptor;
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, TypeConcurrency, VersionState};
 use horarium_model::{
-    ConfigId, DEFAULT_TENANT_ID, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp, Trigger,
+    ConfigId, DEFAULT_TENANT_ID, HOST_TENANT_ID, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
+    Trigger,
 };
 use serde_json::Value;
 use std::collections::HashSet;
@@ -42,6 +43,8 @@ pub struct Scenario {
     pub longest: Duration,
     /// How long a look at parameters takes, as with a schema that is judged in a child process.
     pub checking: Duration,
+    /// Whether the host shares the plugin that all have, or each registered it.
+    pub shared: bool,
     /// How the store fails.
     pub faults: FaultPlan,
     /// The rule that the store breaks, to see whether that is noticed.
@@ -104,7 +107,11 @@ impl World {
             Arc::clone(&rules),
             Arc::clone(&testimony),
         ));
-        register(&store, begun, DEFAULT_TENANT_ID, TYPE).await?;
+        let owner = match scenario.shared {
+            true => HOST_TENANT_ID,
+            false => DEFAULT_TENANT_ID,
+        };
+        register(&store, begun, owner, TYPE).await?;
         let services = operator(way.clone(), clock.clone()).await?;
         Ok(Self {
             store,
@@ -124,7 +131,7 @@ impl World {
         })
     }
 
-    /// Registers a type for a tenant, with bounds for both.
+    /// Registers a type for a tenant, unless it is the shared one, with bounds for both.
     ///
     /// # Errors
     /// The store's.
@@ -137,7 +144,9 @@ impl World {
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
         self.store.admit(tenant);
-        register(&self.store, now, tenant, task_type).await?;
+        if !(self.scenario.shared && task_type == TYPE) {
+            register(&self.store, now, tenant, task_type).await?;
+        }
         self.way.set_tenant_bounds(tenant, bounds).await?;
         self.lay_down(|rules| rules.set_tenant(tenant, bounds));
         if concurrency == TypeConcurrency::default() {

@@ -5,6 +5,23 @@ use horarium_model::access::{Permission, Role};
 use horarium_model::{TenantId, Timestamp};
 use std::sync::Arc;
 
+/// All tenants, in the order of their ids.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn every_tenant(store: &dyn super::Store) -> StoreResult<Vec<Tenant>> {
+    let mut page = Page::first(Page::MAX);
+    let mut all = Vec::new();
+    loop {
+        let listing = store.tenants(&page).await?;
+        all.extend(listing.items);
+        match listing.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(all),
+        }
+    }
+}
+
 /// Row id of a token.
 pub type TokenId = i64;
 
@@ -12,7 +29,7 @@ pub type TokenId = i64;
 /// the heartbeat brings to every host.
 #[async_trait::async_trait]
 pub trait Access: Send + Sync + 'static {
-    /// A new tenant without bounds.
+    /// A new tenant without bounds. The catalog's epoch rises too: it may use what the host shares.
     ///
     /// # Errors
     /// `Conflict` when the name is taken.

@@ -13,6 +13,10 @@ use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
 /// What operators write.
+///
+/// Task types have an owner: a tenant, or the host ([`horarium_model::HOST_TENANT_ID`]), which shares them with every
+/// tenant; one name, never both. Reading for a tenant finds its own and the shared ones; what changes a type takes its
+/// owner as `tenant`, and for a tenant does not find a shared one.
 #[async_trait::async_trait]
 pub trait Catalog: Send + Sync + 'static {
     /// The row id of a tenant, by name.
@@ -120,6 +124,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Registers a version: creates the name if it is new, keeps the bytes, state `compiling`. A version
     /// that exists and is not `failed` is returned as it is (its grants and its program's input replaced by these).
+    ///
+    /// # Errors
+    /// `Conflict` when a tenant's version has a name that the host shares, or the host's one that a tenant uses.
     async fn add_version(
         &self,
         now: Timestamp,
@@ -152,7 +159,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// Forgets a type with its versions, settings and breaker (rule E1). Its history stays.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` while tasks name it or executions of it have not ended.
+    /// `NotFound`; `Conflict` while tasks name it or executions of it have not ended, of any tenant if it is shared.
     async fn remove_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<()>;
 
     /// Holds or frees a type.
@@ -167,9 +174,9 @@ pub trait Catalog: Send + Sync + 'static {
         disabled: bool,
     ) -> StoreResult<TaskType>;
 
-    /// Changes the bounds on all executions of a type together (rule E3), each by itself: of two changes at once none
-    /// is lost. They hold for the claims and
-    /// enqueues that begin later; what runs or waits already stays.
+    /// Changes the bounds on all executions of a type together, of a shared one in each tenant (rule E3), each by itself:
+    /// of two changes at once none is lost. They hold for the claims and enqueues that begin later; what runs or waits
+    /// already stays.
     ///
     /// # Errors
     /// `NotFound`.
@@ -181,7 +188,7 @@ pub trait Catalog: Send + Sync + 'static {
         change: TypeConcurrencyChange,
     ) -> StoreResult<TaskType>;
 
-    /// Closes the breaker of a type and forgets its failures.
+    /// Closes the breaker of a type, the tenant's own or a shared one, for this tenant and forgets its failures.
     ///
     /// # Errors
     /// `NotFound`.
@@ -198,10 +205,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// `NotFound`.
     async fn set_tenant_bounds(&self, tenant: TenantId, bounds: TenantBounds) -> StoreResult<()>;
 
-    /// One type.
+    /// One type, the tenant's own or a shared one. Its breaker is the tenant's.
     async fn task_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<Option<TaskType>>;
 
-    /// Types of a tenant in the order of their names; `page.after` counts names already seen.
+    /// Types of a tenant and shared ones in the order of their names; `page.after` counts names already seen.
     async fn task_types(&self, tenant: TenantId, page: &Page) -> StoreResult<Listing<TaskType>>;
 
     /// Every type of every tenant, for the registry.

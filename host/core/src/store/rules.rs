@@ -540,6 +540,35 @@ pub fn no_type(task_type: &str) -> String {
     format!("no plugin is registered as `{task_type}`")
 }
 
+/// The sentence of a tenant's plugin whose name the host shares.
+pub fn name_is_shared(task_type: &str) -> String {
+    format!("`{task_type}` is a plugin that the host shares with every tenant; take another name")
+}
+
+/// A name that some tenant uses cannot be shared.
+///
+/// # Errors
+/// `Conflict` naming those tenants, which a host-admin may know.
+pub fn refuse_taken_name(task_type: &str, tenants: &[String]) -> StoreResult<()> {
+    let named: Vec<String> = tenants
+        .iter()
+        .take(5)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = match tenants.len().saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match named[..] {
+        [] => Ok(()),
+        _ => Err(StoreError::Conflict(format!(
+            "`{task_type}` is a plugin of its own for {}{more}; a name is a tenant's or shared, never both: \
+             remove it there first, or share it under another name",
+            named.join(", ")
+        ))),
+    }
+}
+
 /// A type is removed only when nothing of it can start or end any more.
 ///
 /// # Errors

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 /// What operators give plugins.
 #[async_trait::async_trait]
 pub trait Vault: Send + Sync + 'static {
-    /// What an operator set for a task type, by key.
+    /// What an operator set for a task type, the tenant's own or a shared one, by key.
     async fn plugin_config(
         &self,
         tenant: TenantId,
         task_type: &str,
     ) -> StoreResult<BTreeMap<String, String>>;
 
-    /// Sets a key of a task type, or unsets it with none.
+    /// Sets a key of a task type of this owner, or unsets it with none.
     ///
     /// # Errors
     /// `NotFound` when no such type is registered.

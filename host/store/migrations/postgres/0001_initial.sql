@@ -6,7 +6,7 @@
 -- live_executions (id), type_breakers, run_keys (tenant_id, run_key), usage_days (by its key), meta. Whoever holds one of those after
 -- live_executions takes further live_executions only with SKIP LOCKED. Who learns late of something that comes
 -- before (a chain) tries it with SKIP LOCKED; if somebody has it, the transaction is run anew and takes it first.
--- hosts are never locked beside anything else.
+-- hosts are never locked beside anything else. The advisory lock of a name that is registered comes before them all.
 
 -- The database's clock: what leases are measured by.
 CREATE FUNCTION database_now() RETURNS bigint LANGUAGE sql VOLATILE
@@ -170,6 +170,7 @@ CREATE TABLE task_state (
     PRIMARY KEY (config_id, key)
 );
 
+-- Of tenant 0: shared by the host with every tenant. A name is a tenant's or the host's, never both.
 CREATE TABLE task_types (
     tenant_id bigint NOT NULL,
     task_type text COLLATE "C" NOT NULL,

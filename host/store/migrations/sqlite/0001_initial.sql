@@ -154,6 +154,7 @@ CREATE TABLE task_state (
 );
 CREATE UNIQUE INDEX task_state_key ON task_state (config_id, key);
 
+-- Of tenant 0: shared by the host with every tenant. A name is a tenant's or the host's, never both.
 CREATE TABLE task_types (
     tenant_id INTEGER NOT NULL,
     task_type TEXT NOT NULL,

@@ -243,6 +243,7 @@ async fn create_tenant(tx: &mut Tx, now: Timestamp, name: &str, weight: u32) -> 
     };
     // Or with the id.
     let id = id.ok_or(Fault::Again)?;
+    bump_epoch(tx).await?;
     bump(tx).await?;
     tenant_by_id(tx.connection(), id).await
 }

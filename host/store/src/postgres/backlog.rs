@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 pub(super) struct Caps {
     /// Configs with a cap of their own; their schedules are locked before.
     configs: Vec<i64>,
-    /// Tenant, type, what of the type may wait, what of the tenant.
-    rows: Vec<(i64, String, Option<i64>, Option<i64>)>,
+    rows: Vec<Row>,
 }
+
+/// Tenant, type, what of the type may wait, what of the tenant, whether the type is shared.
+type Row = (i64, String, Option<i64>, Option<i64>, bool);
 
 /// Reads the caps that concern these executions.
 pub(super) async fn caps<'a>(
@@ -42,11 +44,14 @@ impl Caps {
     /// Who is to be locked before it is counted what waits.
     pub(super) fn capped(&self) -> Capped {
         let mut capped = Capped::default();
-        for (tenant, task_type, of_type, of_tenant) in &self.rows {
-            capped.tenants.extend(of_tenant.map(|_| *tenant));
+        for (tenant, task_type, of_type, of_tenant, shared) in &self.rows {
+            // Of a shared type each tenant's are counted by themselves: its tenants do not wait for each other.
+            let by_tenant = of_tenant.is_some() || *shared && of_type.is_some();
+            capped.tenants.extend(by_tenant.then_some(*tenant));
+            let own = of_type.filter(|_| !shared);
             capped
                 .types
-                .extend(of_type.map(|_| (*tenant, task_type.clone())));
+                .extend(own.map(|_| (*tenant, task_type.clone())));
         }
         capped
     }
@@ -59,7 +64,7 @@ impl Caps {
         }
         let small = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
         let most = |cap: i64| cap.saturating_add(may_end.into());
-        for (tenant, task_type, of_type, of_tenant) in &self.rows {
+        for (tenant, task_type, of_type, of_tenant, _) in &self.rows {
             if let Some(cap) = *of_type {
                 let count: i64 = query_scalar(sql::WAITING_OF_TYPE)
                     .bind(tenant)

@@ -2,13 +2,14 @@
 
 use super::configs::bump_epoch;
 use super::jsonb;
-use super::plugins::existing_type;
+use super::plugins::one_type;
 use super::rows::Reader;
 use super::sql;
 use super::tx::{PgResult, Tx, query};
 use crate::columns::opt_micros;
 use crate::rows::breaker_row;
 use crate::settle::Breakers;
+use horarium_core::store::{StoreError, rules};
 use horarium_model::task_type::TaskType;
 use horarium_model::{TenantId, Timestamp};
 
@@ -73,7 +74,8 @@ pub(super) async fn reset(
     tenant: TenantId,
     task_type: &str,
 ) -> PgResult<TaskType> {
-    existing_type(tx, tenant, task_type).await?;
+    let reset = one_type(tx.connection(), tenant, task_type).await?;
+    let reset = reset.ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))?;
     query(sql::DROP_BREAKER)
         .bind(tenant)
         .bind(task_type)
@@ -81,5 +83,8 @@ pub(super) async fn reset(
         .await?;
     bump_epoch(tx).await?;
     tx.tidings.enqueued = true;
-    existing_type(tx, tenant, task_type).await
+    Ok(TaskType {
+        breaker: None,
+        ..reset
+    })
 }

@@ -202,7 +202,8 @@ async fn waiting(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<V
     Ok(found.into_iter().filter_map(place).copied().collect())
 }
 
-/// Locks the tenants, types and breakers of lanes, whichever of them exist, in order.
+/// Locks the tenants, types and breakers of lanes, whichever of them exist, in order. The row of a shared type is left
+/// to all: what bounds it is counted for each tenant, whose own row is locked.
 async fn lock(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<()> {
     let (tenants, names) = columns(lanes, places);
     query(sql::LOCK_TENANTS)

@@ -8,7 +8,7 @@ use horarium_core::store::{
     FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange, VersionState};
-use horarium_model::{TenantId, Timestamp};
+use horarium_model::{HOST_TENANT_ID, TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
 
 /// A version with its row id.
@@ -38,7 +38,7 @@ pub(super) async fn in_force(
         return Ok((false, false));
     };
     let uses_state = match pin.or(of_type.active_digest.as_deref()) {
-        Some(digest) => version(connection, tenant, task_type, digest)
+        Some(digest) => version(connection, of_type.tenant_id, task_type, digest)
             .await?
             .is_some_and(|(_, version)| version.uses_state()),
         None => false,
@@ -104,6 +104,7 @@ pub(super) async fn add_version(
     bytes: &[u8],
 ) -> PgResult<PluginVersion> {
     let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
+    lock_name(tx, tenant, task_type).await?;
     let limit = super::care::lock_tenant(tx, tenant, |quotas| quotas.plugins).await?;
     let made = query(sql::INSERT_TYPE)
         .bind(tenant)
@@ -139,6 +140,26 @@ pub(super) async fn add_version(
     }
     bump_epoch(tx).await?;
     written(tx, tenant, task_type, digest).await
+}
+
+/// A name is a tenant's or shared, never both: nobody makes it the other until the transaction ends.
+async fn lock_name(tx: &mut Tx, owner: TenantId, task_type: &str) -> PgResult<()> {
+    let statement = match owner {
+        HOST_TENANT_ID => sql::LOCK_NAME,
+        _ => sql::SHARE_NAME,
+    };
+    let locking = query(statement).bind(task_type);
+    locking.execute(tx.connection()).await?;
+    if owner == HOST_TENANT_ID {
+        let finding = query_scalar(sql::HOLDERS).bind(task_type);
+        let tenants: Vec<String> = finding.fetch_all(tx.connection()).await?;
+        return Ok(rules::refuse_taken_name(task_type, &tenants)?);
+    }
+    let asking = query(sql::HAS_TYPE).bind(HOST_TENANT_ID).bind(task_type);
+    match asking.fetch_optional(tx.connection()).await? {
+        Some(_) => Err(StoreError::Conflict(rules::name_is_shared(task_type)).into()),
+        None => Ok(()),
+    }
 }
 
 async fn insert_version(
@@ -251,7 +272,10 @@ pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> Pg
         .execute(tx.connection())
         .await?;
     existing_type(tx, tenant, task_type).await?;
-    let counting = query_as(sql::TYPE_USE).bind(tenant).bind(task_type);
+    let counting = match tenant {
+        HOST_TENANT_ID => query_as(sql::SHARED_TYPE_USE).bind(task_type),
+        _ => query_as(sql::TYPE_USE).bind(tenant).bind(task_type),
+    };
     let (tasks, waiting, running): (i64, i64, i64) = counting.fetch_one(tx.connection()).await?;
     let [tasks, waiting, running] = [tasks, waiting, running].map(i64::unsigned_abs);
     rules::refuse_used_type(task_type, tasks, waiting, running)?;
@@ -276,6 +300,10 @@ pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> Pg
             .bind(task_type)
             .execute(tx.connection())
             .await?;
+    }
+    if tenant == HOST_TENANT_ID {
+        let dropping = query(sql::DROP_SHARED_BREAKERS).bind(task_type);
+        dropping.execute(tx.connection()).await?;
     }
     for digest in &digests {
         query(sql::DROP_BYTES)
@@ -349,23 +377,33 @@ pub(super) async fn set_tenant_bounds(
     }
 }
 
-/// A type that must exist.
+/// A type that must exist, by its owner.
 pub(super) async fn existing_type(
     tx: &mut Tx,
-    tenant: TenantId,
+    owner: TenantId,
     task_type: &str,
 ) -> PgResult<TaskType> {
-    one_type(tx.connection(), tenant, task_type)
+    find_type(tx.connection(), sql::OWN_TYPE, owner, task_type)
         .await?
         .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)).into())
 }
 
+/// A type that a tenant may use: its own, or one that the host shares.
 pub(super) async fn one_type(
     connection: &mut PgConnection,
     tenant: TenantId,
     task_type: &str,
 ) -> PgResult<Option<TaskType>> {
-    let row = query(sql::TYPE)
+    find_type(connection, sql::TYPE, tenant, task_type).await
+}
+
+async fn find_type(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    tenant: TenantId,
+    task_type: &str,
+) -> PgResult<Option<TaskType>> {
+    let row = query(statement)
         .bind(tenant)
         .bind(task_type)
         .fetch_optional(connection)

@@ -87,13 +87,13 @@ macro_rules! versions {
     };
 }
 
-/// Registered names, each with its breaker if that is open.
+/// Registered names, each with the breaker of a tenant if that is open.
 macro_rules! types {
-    ($rest:literal) => {
+    ($asking:literal, $rest:literal) => {
         concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.previous_digest, y.disabled, y.max_running, y.backlog, \
          b.opened_at, b.failures, b.probe_at, b.pause_seconds, b.error_kind, b.error_message, \
          y.created_at, y.updated_at FROM task_types y LEFT JOIN type_breakers b \
-         ON b.tenant_id = y.tenant_id AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
+         ON b.tenant_id = ", $asking, " AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
     };
 }
 
@@ -216,7 +216,7 @@ statements! {
         (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.state = 'running'), t.max_running, \
         (SELECT k.full_at FROM run_keys k WHERE k.tenant_id = l.tenant_id AND k.run_key = l.rate_key), l.rate_count, l.rate_seconds \
         FROM live_executions l LEFT JOIN tenants t ON t.id = l.tenant_id \
-        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type WHERE l.tenant_id = $1 AND l.task_id = $2 \
+        LEFT JOIN task_types y ON y.tenant_id = ANY (ARRAY[0, l.tenant_id]) AND y.task_type = l.task_type WHERE l.tenant_id = $1 AND l.task_id = $2 \
         AND l.state IN ('scheduled', 'available', 'retryable')";
     QUEUE_COUNTS = "SELECT count(*) FILTER (WHERE state = 'scheduled'), \
         count(*) FILTER (WHERE state = 'available'), count(*) FILTER (WHERE state = 'running'), \
@@ -287,11 +287,13 @@ statements! {
         WHERE (SELECT 1 FROM task_executions e WHERE e.tenant_id = u.tenant_id \
             AND e.task_id = u.task_id AND e.completed_at >= $4 AND e.completed_at <= $5 LIMIT 1) IS NOT NULL";
 
-    /// Tenants and types: what may wait of those that are capped, by type and by tenant.
-    BACKLOG_CAPS = "SELECT u.tenant_id, u.task_type, y.backlog, t.backlog \
+    /// Tenants and types: what may wait of those that are capped, by type and by tenant, and whether the type is shared.
+    BACKLOG_CAPS = "SELECT u.tenant_id, u.task_type, coalesce(y.backlog, s.backlog), t.backlog, s.tenant_id IS NOT NULL \
         FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
         LEFT JOIN task_types y ON y.tenant_id = u.tenant_id AND y.task_type = u.task_type \
-        LEFT JOIN tenants t ON t.id = u.tenant_id WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL";
+        LEFT JOIN task_types s ON s.tenant_id = 0 AND s.task_type = u.task_type \
+        LEFT JOIN tenants t ON t.id = u.tenant_id \
+        WHERE y.backlog IS NOT NULL OR s.backlog IS NOT NULL OR t.backlog IS NOT NULL";
     /// `$3` no more than these are counted
     WAITING_OF_TYPE = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = $1 \
         AND l.task_type = $2 AND l.state IN ('scheduled', 'available', 'retryable') LIMIT $3) w";
@@ -347,16 +349,19 @@ statements! {
         WHERE config_id = $1 AND state = 'running' AND cancel_requested_at IS NULL RETURNING id, task_id";
 
     // ---- claim. `$1`, `$2` tenants and types
+    // A tenant's own types and shared ones are joined apart, so that a name that many tenants have costs no more.
     /// The places, from 0, of those that have a bound, and which.
-    LANE_BOUNDS = "SELECT u.place - 1, coalesce(t.weight, 1), t.max_running, y.max_running, b.probe_at, \
+    LANE_BOUNDS = "SELECT u.place - 1, coalesce(t.weight, 1), t.max_running, coalesce(y.max_running, s.max_running), b.probe_at, \
         EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running'), \
         coalesce(t.claim_quotas, false) \
         FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_type, place) \
         LEFT JOIN tenants t ON t.id = u.tenant_id \
         LEFT JOIN task_types y ON y.tenant_id = u.tenant_id AND y.task_type = u.task_type \
+        LEFT JOIN task_types s ON s.tenant_id = 0 AND s.task_type = u.task_type \
         LEFT JOIN type_breakers b ON b.tenant_id = u.tenant_id AND b.task_type = u.task_type \
             AND b.opened_at IS NOT NULL \
-        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
+        WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas \
+        OR y.max_running IS NOT NULL OR s.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
     /// `$1` tenants, `$2` day: their quotas, and what is used up and reserved
     QUOTAS_SPENT = "SELECT t.id, coalesce(t.quotas, '{}')::text, t.minute, t.minute_starts, u.fuel, u.log_bytes, r.fuel, r.memory, r.log \
         FROM tenants t CROSS JOIN LATERAL (SELECT coalesce(sum(d.fuel), 0)::bigint AS fuel, \
@@ -368,8 +373,8 @@ statements! {
     /// What runs of `$1` ask for: the limits of their plugins and their configs.
     ASKS = "SELECT l.id, v.limits::text, c.limits::text FROM live_executions l \
         LEFT JOIN task_configs c ON c.id = l.config_id \
-        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type \
-        LEFT JOIN plugin_versions v ON v.tenant_id = l.tenant_id AND v.task_type = l.task_type \
+        LEFT JOIN task_types y ON y.tenant_id = ANY (ARRAY[0, l.tenant_id]) AND y.task_type = l.task_type \
+        LEFT JOIN plugin_versions v ON v.tenant_id = y.tenant_id AND v.task_type = y.task_type \
             AND v.digest = coalesce(c.plugin_version, y.active_digest) WHERE l.id = ANY ($1)";
     /// ids, fuel, memory, log
     RESERVE = "UPDATE live_executions l SET fuel_reserved = u.fuel, memory_reserved = u.memory, log_reserved = u.log \
@@ -686,7 +691,7 @@ statements! {
         WHERE c.id = $1 AND r.tenant_id = c.tenant_id AND r.config_id = c.id";
 
     // ---- settings and secrets
-    PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id = $1 AND task_type = $2";
+    PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id IN (0, $1) AND task_type = $2";
     SET_PLUGIN_CONFIG = "INSERT INTO plugin_config (tenant_id, task_type, key, value, updated_at) \
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, task_type, key) DO UPDATE SET \
         value = excluded.value, updated_at = excluded.updated_at";
@@ -712,11 +717,21 @@ statements! {
     // ---- plugins
     INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
         VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING";
+    /// A name is a tenant's or shared: whoever shares one keeps tenants waiting who register it, who do not wait for
+    /// each other. Taken first of all.
+    LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7237109721140711801))";
+    SHARE_NAME = "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 7237109721140711801))";
     /// Whoever changes a type or its versions holds it.
     LOCK_TYPE = "SELECT 1 FROM task_types WHERE tenant_id = $1 AND task_type = $2 FOR UPDATE";
-    TYPE = types!("WHERE y.tenant_id = $1 AND y.task_type = $2");
-    TYPES = types!("WHERE y.tenant_id = $1 ORDER BY y.task_type LIMIT $2 OFFSET $3");
-    ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
+    /// A tenant's own or one of the host's, never both.
+    TYPE = types!("$1", "WHERE y.tenant_id IN (0, $1) AND y.task_type = $2");
+    OWN_TYPE = types!("$1", "WHERE y.tenant_id = $1 AND y.task_type = $2");
+    TYPES = types!("$1", "WHERE y.tenant_id IN (0, $1) ORDER BY y.task_type LIMIT $2 OFFSET $3");
+    ALL_TYPES = types!("y.tenant_id", "ORDER BY y.tenant_id, y.task_type");
+    /// The tenants that have a type of that name.
+    HOLDERS = "SELECT t.name FROM task_types y JOIN tenants t ON t.id = y.tenant_id WHERE y.task_type = $1 ORDER BY t.id";
+    /// Whether it has the type already, as one row.
+    HAS_TYPE = "SELECT 1 FROM task_types WHERE tenant_id = $1 AND task_type = $2";
     ACTIVATE = "UPDATE task_types SET \
         previous_digest = CASE WHEN active_digest IS DISTINCT FROM $3 THEN active_digest ELSE previous_digest END, \
         active_digest = $3, updated_at = $4 WHERE tenant_id = $1 AND task_type = $2";
@@ -725,6 +740,12 @@ statements! {
         (SELECT count(*) FROM live_executions WHERE tenant_id = $1 AND task_type = $2 \
             AND state IN ('scheduled', 'available', 'retryable')) AS waiting, \
         (SELECT count(*) FROM live_executions WHERE tenant_id = $1 AND task_type = $2 AND state = 'running') AS running";
+    /// The same of a shared type, whoever's
+    SHARED_TYPE_USE = "SELECT (SELECT count(*) FROM task_configs WHERE task_type = $1 AND deleted_at IS NULL) AS tasks, \
+        (SELECT count(*) FROM live_executions WHERE task_type = $1 \
+            AND state IN ('scheduled', 'available', 'retryable')) AS waiting, \
+        (SELECT count(*) FROM live_executions WHERE task_type = $1 AND state = 'running') AS running";
+    DROP_SHARED_BREAKERS = "DELETE FROM type_breakers WHERE task_type = $1";
     DROP_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND task_type = $2";
     DROP_TYPE_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = $1 AND task_type = $2";
     DROP_TYPE = "DELETE FROM task_types WHERE tenant_id = $1 AND task_type = $2";
@@ -735,7 +756,7 @@ statements! {
         WHERE tenant_id = $1 AND task_type = $2";
     SET_TENANT_BOUNDS = "UPDATE tenants SET weight = $2, max_running = $3, backlog = $4 WHERE id = $1 AND deleted_at IS NULL";
     VERSION = versions!("WHERE tenant_id = $1 AND task_type = $2 AND digest = $3");
-    VERSIONS = versions!("WHERE tenant_id = $1 AND task_type = $2 ORDER BY id DESC");
+    VERSIONS = versions!("WHERE tenant_id IN (0, $1) AND task_type = $2 ORDER BY id DESC");
     ALL_VERSIONS = versions!("WHERE state IN ('compiling', 'ready') ORDER BY id");
     DELETE_VERSION = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND task_type = $2 AND digest = $3";
     INSERT_VERSION = "INSERT INTO plugin_versions (tenant_id, task_type, digest, state, size_bytes, descriptor, \

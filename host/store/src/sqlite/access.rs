@@ -241,6 +241,7 @@ async fn create_tenant(
         .bind(micros(now));
     let row = inserting.fetch_one(tx.write()).await.map_err(db)?;
     let id: TenantId = row.try_get(0).map_err(db)?;
+    tx.bump_epoch().await?;
     bump(tx).await?;
     tenant_by_id(tx.read(), id).await
 }

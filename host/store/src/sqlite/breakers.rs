@@ -1,13 +1,13 @@
 //! Circuit breakers of types.
 
-use super::plugins::existing_type;
+use super::plugins::one_type;
 use super::rows::Reader;
 use super::writer::Tx;
 use super::{db, sql};
 use crate::columns::{opt_micros, text};
 use crate::rows::breaker_row;
 use crate::settle::Breakers;
-use horarium_core::store::StoreResult;
+use horarium_core::store::{StoreError, StoreResult, rules};
 use horarium_model::task_type::TaskType;
 use horarium_model::{TenantId, Timestamp};
 
@@ -63,7 +63,8 @@ pub(super) async fn reset(
     tenant: TenantId,
     task_type: &str,
 ) -> StoreResult<TaskType> {
-    existing_type(tx, tenant, task_type).await?;
+    let reset = one_type(tx.read(), tenant, task_type).await?;
+    let reset = reset.ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))?;
     sqlx::query(sql::DROP_BREAKER)
         .bind(tenant)
         .bind(task_type)
@@ -71,5 +72,8 @@ pub(super) async fn reset(
         .await
         .map_err(db)?;
     tx.bump_epoch().await?;
-    existing_type(tx, tenant, task_type).await
+    Ok(TaskType {
+        breaker: None,
+        ..reset
+    })
 }

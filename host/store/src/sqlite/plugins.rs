@@ -7,7 +7,7 @@ use horarium_core::store::{
     FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange, VersionState};
-use horarium_model::{TenantId, Timestamp};
+use horarium_model::{HOST_TENANT_ID, TenantId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -39,7 +39,7 @@ pub(super) async fn in_force(
         return Ok((false, false));
     };
     let uses_state = match pin.or(of_type.active_digest.as_deref()) {
-        Some(digest) => version(connection, tenant, task_type, digest)
+        Some(digest) => version(connection, of_type.tenant_id, task_type, digest)
             .await?
             .is_some_and(|(_, version)| version.uses_state()),
         None => false,
@@ -86,6 +86,7 @@ pub(super) async fn add_version(
     bytes: &[u8],
 ) -> StoreResult<PluginVersion> {
     let (tenant, task_type, digest) = (new.tenant_id, new.task_type.as_str(), new.digest.as_str());
+    refuse_name(tx, tenant, task_type).await?;
     super::care::refuse_type(tx, tenant, task_type).await?;
     sqlx::query(sql::INSERT_TYPE)
         .bind(tenant)
@@ -120,6 +121,21 @@ pub(super) async fn add_version(
     }
     tx.bump_epoch().await?;
     written(tx, tenant, task_type, digest).await
+}
+
+/// A name is a tenant's or shared, never both.
+async fn refuse_name(tx: &mut Tx, owner: TenantId, task_type: &str) -> StoreResult<()> {
+    if owner == HOST_TENANT_ID {
+        let finding = sqlx::query_scalar(sql::HOLDERS).bind(task_type);
+        let tenants: Vec<String> = finding.fetch_all(tx.read()).await.map_err(db)?;
+        return rules::refuse_taken_name(task_type, &tenants);
+    }
+    let asking = sqlx::query(sql::HAS_TYPE).bind(HOST_TENANT_ID);
+    let asking = asking.bind(task_type).fetch_optional(tx.read());
+    match asking.await.map_err(db)? {
+        Some(_) => Err(StoreError::Conflict(rules::name_is_shared(task_type))),
+        None => Ok(()),
+    }
 }
 
 async fn insert_version(
@@ -231,7 +247,10 @@ pub(super) async fn activate(
 
 pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> StoreResult<()> {
     existing_type(tx, tenant, task_type).await?;
-    let counting = sqlx::query(sql::TYPE_USE).bind(tenant).bind(task_type);
+    let counting = match tenant {
+        HOST_TENANT_ID => sqlx::query(sql::SHARED_TYPE_USE).bind(task_type),
+        _ => sqlx::query(sql::TYPE_USE).bind(tenant).bind(task_type),
+    };
     let row = counting.fetch_one(tx.read()).await.map_err(db)?;
     let count = |column: &str| row.try_get::<u64, _>(column).map_err(db);
     let (tasks, waiting, running) = (count("tasks")?, count("waiting")?, count("running")?);
@@ -249,6 +268,10 @@ pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> St
             .execute(tx.write())
             .await
             .map_err(db)?;
+    }
+    if tenant == HOST_TENANT_ID {
+        let dropping = sqlx::query(sql::DROP_SHARED_BREAKERS).bind(task_type);
+        dropping.execute(tx.write()).await.map_err(db)?;
     }
     for version in versions {
         sqlx::query(sql::DROP_BYTES)
@@ -323,23 +346,33 @@ pub(super) async fn set_tenant_bounds(
     }
 }
 
-/// A type that must exist.
+/// A type that must exist, by its owner.
 pub(super) async fn existing_type(
     tx: &mut Tx,
-    tenant: TenantId,
+    owner: TenantId,
     task_type: &str,
 ) -> StoreResult<TaskType> {
-    one_type(tx.read(), tenant, task_type)
+    find_type(tx.read(), sql::OWN_TYPE, owner, task_type)
         .await?
         .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))
 }
 
+/// A type that a tenant may use: its own, or one that the host shares.
 pub(super) async fn one_type(
     connection: &mut SqliteConnection,
     tenant: TenantId,
     task_type: &str,
 ) -> StoreResult<Option<TaskType>> {
-    let row = sqlx::query(sql::TYPE)
+    find_type(connection, sql::TYPE, tenant, task_type).await
+}
+
+async fn find_type(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    tenant: TenantId,
+    task_type: &str,
+) -> StoreResult<Option<TaskType>> {
+    let row = sqlx::query(statement)
         .bind(tenant)
         .bind(task_type)
         .fetch_optional(connection)

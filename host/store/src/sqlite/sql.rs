@@ -90,13 +90,13 @@ macro_rules! lane {
     };
 }
 
-/// Registered names, each with its breaker if that is open.
+/// Registered names, each with the breaker of a tenant if that is open.
 macro_rules! types {
-    ($rest:literal) => {
+    ($asking:literal, $rest:literal) => {
         concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.previous_digest, y.disabled, y.max_running, y.backlog, \
          b.opened_at, b.failures, b.probe_at, b.pause_seconds, b.error_kind, b.error_message, \
          y.created_at, y.updated_at FROM task_types y LEFT JOIN type_breakers b \
-         ON b.tenant_id = y.tenant_id AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
+         ON b.tenant_id = ", $asking, " AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
     };
 }
 
@@ -187,7 +187,7 @@ statements! {
         (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.state = 'running'), t.max_running, \
         (SELECT k.full_at FROM rates k WHERE k.tenant_id = l.tenant_id AND k.rate_key = l.rate_key), l.rate_count, l.rate_seconds \
         FROM live_executions l LEFT JOIN tenants t ON t.id = l.tenant_id \
-        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type WHERE l.tenant_id = ?1 AND l.task_id = ?2 \
+        LEFT JOIN task_types y ON y.tenant_id IN (0, l.tenant_id) AND y.task_type = l.task_type WHERE l.tenant_id = ?1 AND l.task_id = ?2 \
         AND l.state IN ('scheduled', 'available', 'retryable')";
     QUEUE_COUNTS = "SELECT \
         (SELECT count(*) FROM live_executions WHERE state = 'scheduled'), \
@@ -227,7 +227,7 @@ statements! {
 
     /// [tenant, type]: what may wait of those that are capped, by type and by tenant
     BACKLOG_CAPS = "SELECT j.value ->> 0, j.value ->> 1, y.backlog, t.backlog FROM jsonb_each(?1) j \
-        LEFT JOIN task_types y ON y.tenant_id = j.value ->> 0 AND y.task_type = j.value ->> 1 \
+        LEFT JOIN task_types y ON y.tenant_id IN (0, j.value ->> 0) AND y.task_type = j.value ->> 1 \
         LEFT JOIN tenants t ON t.id = j.value ->> 0 WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL";
     /// `?2` type, or none for all of the tenant; `?3` no more than these are counted
     WAITING = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = ?1 \
@@ -280,7 +280,7 @@ statements! {
         EXISTS (SELECT 1 FROM live_executions l WHERE l.id = b.probe_id AND l.state = 'running'), \
         coalesce(t.claim_quotas, 0) \
         FROM jsonb_each(?1) j LEFT JOIN tenants t ON t.id = j.value ->> 0 \
-        LEFT JOIN task_types y ON y.tenant_id = j.value ->> 0 AND y.task_type = j.value ->> 1 \
+        LEFT JOIN task_types y ON y.tenant_id IN (0, j.value ->> 0) AND y.task_type = j.value ->> 1 \
         LEFT JOIN type_breakers b ON b.tenant_id = j.value ->> 0 AND b.task_type = j.value ->> 1 \
             AND b.opened_at IS NOT NULL \
         WHERE t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas OR y.max_running IS NOT NULL OR b.opened_at IS NOT NULL";
@@ -295,8 +295,8 @@ statements! {
     /// What runs of `?1` ask for: the limits of their plugins and their configs.
     ASKS = "SELECT l.id, json(v.limits), json(c.limits) FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
         LEFT JOIN task_configs c ON c.id = l.config_id \
-        LEFT JOIN task_types y ON y.tenant_id = l.tenant_id AND y.task_type = l.task_type \
-        LEFT JOIN plugin_versions v ON v.tenant_id = l.tenant_id AND v.task_type = l.task_type \
+        LEFT JOIN task_types y ON y.tenant_id IN (0, l.tenant_id) AND y.task_type = l.task_type \
+        LEFT JOIN plugin_versions v ON v.tenant_id = y.tenant_id AND v.task_type = y.task_type \
             AND v.digest = coalesce(c.plugin_version, y.active_digest)";
     /// id, fuel, memory, log
     RESERVE = "UPDATE live_executions SET fuel_reserved = j.value ->> 1, memory_reserved = j.value ->> 2, \
@@ -542,7 +542,7 @@ statements! {
         SELECT tenant_id, id FROM task_configs WHERE id = ?1)";
 
     // ---- plugins
-    PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id = ?1 AND task_type = ?2";
+    PLUGIN_CONFIG = "SELECT key, value FROM plugin_config WHERE tenant_id IN (0, ?1) AND task_type = ?2";
     SET_PLUGIN_CONFIG = "INSERT INTO plugin_config (tenant_id, task_type, key, value, updated_at) \
         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (tenant_id, task_type, key) DO UPDATE SET \
         value = excluded.value, updated_at = excluded.updated_at";
@@ -570,9 +570,13 @@ statements! {
     // ---- types
     INSERT_TYPE = "INSERT INTO task_types (tenant_id, task_type, created_at, updated_at) \
         VALUES (?1, ?2, ?3, ?3) ON CONFLICT DO NOTHING";
-    TYPE = types!("WHERE y.tenant_id = ?1 AND y.task_type = ?2");
-    TYPES = types!("WHERE y.tenant_id = ?1 ORDER BY y.task_type LIMIT ?2 OFFSET ?3");
-    ALL_TYPES = types!("ORDER BY y.tenant_id, y.task_type");
+    /// A tenant's own or one of the host's, never both.
+    TYPE = types!("?1", "WHERE y.tenant_id IN (0, ?1) AND y.task_type = ?2");
+    OWN_TYPE = types!("?1", "WHERE y.tenant_id = ?1 AND y.task_type = ?2");
+    TYPES = types!("?1", "WHERE y.tenant_id IN (0, ?1) ORDER BY y.task_type LIMIT ?2 OFFSET ?3");
+    ALL_TYPES = types!("y.tenant_id", "ORDER BY y.tenant_id, y.task_type");
+    /// The tenants that have a type of that name.
+    HOLDERS = "SELECT t.name FROM task_types y JOIN tenants t ON t.id = y.tenant_id WHERE y.task_type = ?1 ORDER BY t.id";
     ACTIVATE = "UPDATE task_types SET \
         previous_digest = CASE WHEN active_digest IS NOT ?3 THEN active_digest ELSE previous_digest END, \
         active_digest = ?3, updated_at = ?4 WHERE tenant_id = ?1 AND task_type = ?2";
@@ -581,6 +585,12 @@ statements! {
         (SELECT count(*) FROM live_executions WHERE tenant_id = ?1 AND task_type = ?2 \
             AND state IN ('scheduled', 'available', 'retryable')) AS waiting, \
         (SELECT count(*) FROM live_executions WHERE tenant_id = ?1 AND task_type = ?2 AND state = 'running') AS running";
+    /// The same of a shared type, whoever's
+    SHARED_TYPE_USE = "SELECT (SELECT count(*) FROM task_configs WHERE task_type = ?1 AND deleted_at IS NULL) AS tasks, \
+        (SELECT count(*) FROM live_executions WHERE task_type = ?1 \
+            AND state IN ('scheduled', 'available', 'retryable')) AS waiting, \
+        (SELECT count(*) FROM live_executions WHERE task_type = ?1 AND state = 'running') AS running";
+    DROP_SHARED_BREAKERS = "DELETE FROM type_breakers WHERE task_type = ?1";
     DROP_VERSIONS = "DELETE FROM plugin_versions WHERE tenant_id = ?1 AND task_type = ?2";
     DROP_TYPE_CONFIG = "DELETE FROM plugin_config WHERE tenant_id = ?1 AND task_type = ?2";
     DROP_TYPE = "DELETE FROM task_types WHERE tenant_id = ?1 AND task_type = ?2";
@@ -595,7 +605,7 @@ statements! {
         WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
     VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
         json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
-        WHERE tenant_id = ?1 AND task_type = ?2 ORDER BY id DESC";
+        WHERE tenant_id IN (0, ?1) AND task_type = ?2 ORDER BY id DESC";
     ALL_VERSIONS = "SELECT id, tenant_id, task_type, digest, state, error, size_bytes, json(descriptor), \
         json(grants), json(limits), json(input), activate, grant_asked, json(warnings), created_at FROM plugin_versions \
         WHERE state IN ('compiling', 'ready') ORDER BY id";

@@ -3,9 +3,7 @@
 use super::writer::Tx;
 use super::{SqliteStore, db, plugins, sql};
 use crate::columns::{Place, cut_counted, micros, seen, text};
-use horarium_core::store::{
-    Listing, Page, SealedSecret, SecretInfo, StoreError, StoreResult, Vault, rules,
-};
+use horarium_core::store::{Listing, Page, SealedSecret, SecretInfo, StoreResult, Vault};
 use horarium_model::{TenantId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -217,12 +215,7 @@ async fn set_config(
     key: &str,
     value: Option<&str>,
 ) -> StoreResult<()> {
-    if plugins::one_type(tx.read(), tenant, task_type)
-        .await?
-        .is_none()
-    {
-        return Err(StoreError::NotFound(rules::no_type(task_type)));
-    }
+    plugins::existing_type(tx, tenant, task_type).await?;
     let query = match value {
         Some(value) => sqlx::query(sql::SET_PLUGIN_CONFIG)
             .bind(tenant)

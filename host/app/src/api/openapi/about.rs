@@ -388,6 +388,10 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "What speaks against making the second version active; null where nothing does.",
     ),
     (
+        "shared",
+        "Share the type with every tenant, as a host-admin; false when absent.",
+    ),
+    (
         "cancel_waiting",
         "Cancel what waits of the type; false when absent.",
     ),

@@ -27,8 +27,10 @@ pub(super) const ROUTES: &[Route] = &[
         .says("registerVersion", "Registers a component as a version of a task type")
         .more(
             "What fails the first check is refused (422) and nothing is written. What passes is `compiling`, and then \
-             `ready` or `failed`. Without `grants` it has those of the active version.",
+             `ready` or `failed`. Without `grants` it has those of the active version. With `shared` the type is the host's, \
+             which shares it with every tenant; a host-admin alone does that, and changes it.",
         )
+        .query(|| Params::describe(handlers::register_query))
         .body(Body::Upload(Registration::describe))
         .answers(&[answer(202, Shape::One("PluginVersion"))])
         .refuses(&[409]),

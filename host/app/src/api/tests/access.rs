@@ -61,6 +61,23 @@ impl Harness {
         self.send(request.body(body).expect("a request")).await
     }
 
+    /// Uploads a fake component, bare, with a token.
+    pub(super) async fn upload_by(
+        &self,
+        token: &str,
+        name: &str,
+        query: &str,
+        describe: &Value,
+    ) -> Answer {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("/v1/task-types/{name}/versions{query}"))
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/wasm");
+        let body = Body::from(format!("\0asm{describe}"));
+        self.send(request.body(body).expect("a request")).await
+    }
+
     /// Creates a token in a tenant; its id and its text.
     pub(super) async fn token(&self, tenant: &str, role: Role, differs: &Value) -> (i64, String) {
         let mut body = json!({"name": "a token", "role": role});

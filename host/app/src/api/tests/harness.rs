@@ -169,6 +169,7 @@ pub(super) struct Harness {
     pub(super) compiled: Arc<Mutex<Result<(), String>>>,
     pub(super) plugins: Plugins,
     pub(super) events: Events,
+    pub(super) registry: Arc<Registry>,
 }
 
 /// What came back.
@@ -234,7 +235,7 @@ impl Harness {
         let wakes = Arc::new(Wakes::default());
         let services = Services::new(Context {
             store: dyn_store.clone(),
-            registry,
+            registry: registry.clone(),
             intake: Arc::new(FakeSandbox),
             clock: clock.clone(),
             wakes: wakes.clone(),
@@ -285,6 +286,7 @@ impl Harness {
             compiled,
             plugins,
             events,
+            registry,
         }
     }
 

@@ -14,6 +14,7 @@ mod once;
 mod openapi;
 mod plugins;
 mod secrets;
+mod shared;
 mod sockets;
 mod tasks;
 mod tokens;

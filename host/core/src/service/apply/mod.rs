@@ -10,8 +10,8 @@ pub use request::{ApplyRequest, Existing, PluginWish, Unfit};
 use super::plugins::Plugins;
 use super::validate::refuse;
 use super::{Context, ServiceError, ServiceResult, below};
-use crate::store::{ConfigFilter, Declaration, DeclaredVersion, Deleted, Page, StoreError};
-use horarium_model::task_type::{PluginVersion, VersionState};
+use crate::store::{ConfigFilter, Declaration, DeclaredVersion, Deleted, Page, StoreError, rules};
+use horarium_model::task_type::{PluginVersion, TaskType, VersionState};
 use horarium_model::{ConfigId, Invalid, Problem, TaskConfig, TenantId, Timestamp};
 pub(super) use outcome::differences;
 use serde_json::{Map, Value, json};
@@ -157,7 +157,10 @@ impl Apply {
         for (index, wish) in request.plugins.iter().enumerate() {
             let planned = &around.plugins[&wish.task_type];
             if let (true, Some(target)) = (planned.judges_anew, &planned.target)
-                && let Some(broken) = self.plugins.broken_config(target, &declared).await?
+                && let Some(broken) = self
+                    .plugins
+                    .broken_config(target, tenant, &declared)
+                    .await?
             {
                 problems.push(Problem::at(format!("/plugins/{index}/digest"), broken));
             }
@@ -175,6 +178,10 @@ impl Apply {
     ) -> ServiceResult<PluginPlan> {
         let name = &wish.task_type;
         let row = self.cx.store.task_type(tenant, name).await?;
+        if row.as_ref().is_some_and(TaskType::is_shared) {
+            let taken = format!("{}; tasks name it as it is", rules::name_is_shared(name));
+            return Err(Invalid::one(format!("/plugins/{index}/task_type"), taken).into());
+        }
         let active = row.and_then(|row| row.active_digest);
         let versions = self.cx.store.versions(tenant, name).await?;
         let named = |digest: &str| versions.iter().find(|version| version.digest == digest);

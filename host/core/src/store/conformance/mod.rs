@@ -23,6 +23,7 @@ mod rules_limits;
 mod rules_outbox;
 mod rules_quota;
 mod rules_schedule;
+mod rules_shared;
 mod rules_state;
 mod rules_vault;
 mod rules_waiting;
@@ -49,6 +50,7 @@ pub use rules_limits::*;
 pub use rules_outbox::*;
 pub use rules_quota::*;
 pub use rules_schedule::*;
+pub use rules_shared::*;
 pub use rules_state::*;
 pub use rules_vault::*;
 pub use rules_waiting::*;
@@ -188,6 +190,14 @@ macro_rules! conformance_rules {
             registering_again_replaces_grants
             a_failed_version_drops_its_bytes
             types_are_listed_by_name
+            a_shared_type_is_every_tenants_to_use
+            a_name_is_a_tenants_or_shared
+            bounds_of_a_shared_type_are_each_tenants
+            quotas_meet_a_shared_type
+            a_breaker_of_a_shared_type_is_the_tenants
+            a_shared_type_in_use_stays
+            chains_meet_a_shared_type
+            tenants_change_the_catalog
             executions_are_listed_by_filter_and_cursor
             what_happens_is_news
             logs_and_attempts_are_kept_in_order

@@ -9,7 +9,7 @@ use horarium_model::{ErrorKind, TenantId, Timestamp};
 use std::sync::Arc;
 
 /// Ends a claimed execution as a failure of this kind.
-async fn fail(lab: &Lab, now: Timestamp, claimed: &Claimed, kind: ErrorKind) {
+pub(super) async fn fail(lab: &Lab, now: Timestamp, claimed: &Claimed, kind: ErrorKind) {
     let mut item = lab.completion(now, claimed, End::Failed);
     item.record.outcome = AttemptOutcome::Failed;
     item.record.error_kind = Some(kind);

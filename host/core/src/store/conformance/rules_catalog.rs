@@ -12,7 +12,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// A version to register.
-pub(super) fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
+pub fn version(task_type: &str, bytes: &[u8]) -> PluginVersion {
     PluginVersion {
         tenant_id: TENANT,
         task_type: task_type.to_owned(),

@@ -16,6 +16,7 @@ impl Access for MemoryStore {
             return Err(StoreError::Conflict(rules::tenant_taken(name)));
         }
         inner.access_epoch += 1;
+        inner.epoch += 1;
         let id = inner.tenants.last_key_value().map_or(1, |(id, _)| id + 1);
         let row = TenantRow {
             name: name.to_owned(),

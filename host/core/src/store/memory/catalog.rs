@@ -10,7 +10,7 @@ use horarium_model::execution::State;
 use horarium_model::task_type::{
     PluginVersion, TaskType, TypeConcurrency, TypeConcurrencyChange, VersionState,
 };
-use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
+use horarium_model::{ConfigId, HOST_TENANT_ID, TaskConfig, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
 #[async_trait::async_trait]
@@ -166,6 +166,7 @@ impl Catalog for MemoryStore {
     ) -> StoreResult<PluginVersion> {
         let mut inner = self.lock();
         let (tenant, name) = (version.tenant_id, version.task_type.clone());
+        inner.refuse_name(tenant, &name)?;
         inner.refuse_type(tenant, &name)?;
         inner.epoch += 1;
         inner
@@ -271,20 +272,24 @@ impl Catalog for MemoryStore {
         if !inner.types.contains_key(&key) {
             return Err(StoreError::NotFound(rules::no_type(task_type)));
         }
+        // A shared type is any tenant's to use.
+        let uses = |of: TenantId| tenant == HOST_TENANT_ID || of == tenant;
         let configs = inner.configs.values().map(|row| &row.config);
         let tasks = configs.filter(|config| {
             let names = config.spec.task_type == task_type;
-            names && config.tenant_id == tenant && config.deleted_at.is_none()
+            names && uses(config.tenant_id) && config.deleted_at.is_none()
         });
         let tasks = tasks.count() as u64;
         let live = inner.live.values().map(|row| &row.shown);
-        let live = live.filter(|shown| shown.tenant_id == tenant && shown.task_type == task_type);
+        let live = live.filter(|shown| uses(shown.tenant_id) && shown.task_type == task_type);
         let (running, waiting): (Vec<_>, Vec<_>) =
             live.partition(|shown| shown.state == State::Running);
         let (waiting, running) = (waiting.len() as u64, running.len() as u64);
         rules::refuse_used_type(task_type, tasks, waiting, running)?;
         inner.types.remove(&key);
-        inner.breakers.remove(&key);
+        inner
+            .breakers
+            .retain(|(of, name), _| !uses(*of) || name != task_type);
         inner.plugin_config.remove(&key);
         let versions = inner.versions.keys();
         let digests: Vec<String> = versions
@@ -315,13 +320,21 @@ impl Catalog for MemoryStore {
 
     async fn reset_breaker(
         &self,
-        now: Timestamp,
+        _now: Timestamp,
         tenant: TenantId,
         task_type: &str,
     ) -> StoreResult<TaskType> {
         let mut inner = self.lock();
+        let Some(row) = inner.type_of(tenant, task_type) else {
+            return Err(StoreError::NotFound(rules::no_type(task_type)));
+        };
+        let reset = inner.shown_type(tenant, row);
         inner.breakers.remove(&(tenant, task_type.to_owned()));
-        inner.change_type(now, tenant, task_type, |row| row.breaker = None)
+        inner.epoch += 1;
+        Ok(TaskType {
+            breaker: None,
+            ..reset
+        })
     }
 
     async fn set_tenant_bounds(&self, tenant: TenantId, bounds: TenantBounds) -> StoreResult<()> {
@@ -343,23 +356,25 @@ impl Catalog for MemoryStore {
     }
 
     async fn task_type(&self, tenant: TenantId, task_type: &str) -> StoreResult<Option<TaskType>> {
-        let key = (tenant, task_type.to_owned());
-        Ok(self.lock().types.get(&key).cloned())
+        let inner = self.lock();
+        let row = inner.type_of(tenant, task_type);
+        Ok(row.map(|row| inner.shown_type(tenant, row)))
     }
 
     async fn task_types(&self, tenant: TenantId, page: &Page) -> StoreResult<Listing<TaskType>> {
         let inner = self.lock();
-        let all: Vec<&TaskType> = inner
+        let mut all: Vec<&TaskType> = inner
             .types
             .values()
-            .filter(|row| row.tenant_id == tenant)
+            .filter(|row| [tenant, HOST_TENANT_ID].contains(&row.tenant_id))
             .collect();
+        all.sort_by(|one, other| one.task_type.cmp(&other.task_type));
         let seen = usize::try_from(page.after.unwrap_or(0)).unwrap_or(0);
         let items: Vec<TaskType> = all
             .iter()
             .skip(seen)
             .take(page.limit as usize)
-            .map(|row| (*row).clone())
+            .map(|row| inner.shown_type(tenant, row))
             .collect();
         let end = seen + items.len();
         let next = (end < all.len()).then(|| i64::try_from(end).unwrap_or(i64::MAX));
@@ -367,7 +382,11 @@ impl Catalog for MemoryStore {
     }
 
     async fn all_task_types(&self) -> StoreResult<Vec<TaskType>> {
-        Ok(self.lock().types.values().cloned().collect())
+        let inner = self.lock();
+        let rows = inner.types.values();
+        Ok(rows
+            .map(|row| inner.shown_type(row.tenant_id, row))
+            .collect())
     }
 
     async fn versions(&self, tenant: TenantId, task_type: &str) -> StoreResult<Vec<PluginVersion>> {
@@ -375,7 +394,8 @@ impl Catalog for MemoryStore {
         let mut rows: Vec<_> = inner
             .versions
             .values()
-            .filter(|(_, v)| v.tenant_id == tenant && v.task_type == task_type)
+            .filter(|(_, v)| [tenant, HOST_TENANT_ID].contains(&v.tenant_id))
+            .filter(|(_, v)| v.task_type == task_type)
             .collect();
         rows.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
         Ok(rows.into_iter().map(|(_, v)| v.clone()).collect())
@@ -502,8 +522,9 @@ impl Inner {
             .ok_or_else(|| StoreError::NotFound(rules::no_type(task_type)))?;
         change(row);
         row.updated_at = now;
+        let row = row.clone();
         self.epoch += 1;
-        Ok(row.clone())
+        Ok(self.shown_type(tenant, &row))
     }
 
     /// Bytes live as long as a version that did not fail has them.

@@ -6,6 +6,7 @@ use crate::store::chain::{Link, Parent, Target, decide};
 use crate::store::{NewExecution, rules};
 use horarium_model::chain::{ChainStep, ChainTask};
 use horarium_model::execution::{Execution, State, Trigger};
+use horarium_model::task_type::PluginVersion;
 use horarium_model::{ErrorKind, TenantId, Timestamp};
 use serde_json::Value;
 
@@ -56,16 +57,13 @@ impl Inner {
         };
         let config = row.config.clone();
         let spec = &config.spec;
-        let of_type = self.types.get(&(tenant, spec.task_type.clone()));
+        let of_type = self.type_of(tenant, &spec.task_type);
         let digest = spec.plugin_version.as_ref();
         let digest = digest.or(of_type.and_then(|t| t.active_digest.as_ref()));
-        let version = digest.and_then(|digest| {
-            let key = (tenant, spec.task_type.clone(), digest.clone());
-            self.versions.get(&key)
-        });
+        let version = digest.and_then(|digest| self.version_of(tenant, &spec.task_type, digest));
         Some(Target {
             disabled: of_type.is_some_and(|t| t.disabled),
-            uses_state: version.is_some_and(|(_, version)| version.uses_state()),
+            uses_state: version.is_some_and(PluginVersion::uses_state),
             config,
         })
     }

@@ -41,7 +41,7 @@ impl Inner {
     fn lane_bounds(&self, types: &[(TenantId, String)]) -> Vec<LaneBound> {
         let bound = |(lane, key): (usize, &(TenantId, String))| {
             let tenant = self.bounds.get(&key.0).copied().unwrap_or_default();
-            let row = self.types.get(key);
+            let row = self.type_of(key.0, &key.1);
             LaneBound {
                 lane,
                 weight: tenant.weight,
@@ -75,9 +75,6 @@ impl Inner {
         let after = BreakerRow::after(before, now, item);
         let shown = after.as_ref().and_then(BreakerRow::shown);
         self.epoch += i64::from(was.is_some() != shown.is_some());
-        if let Some(row) = self.types.get_mut(&key) {
-            row.breaker = shown;
-        }
         if let Some(after) = after {
             self.breakers.insert(key, after);
         }
@@ -188,7 +185,7 @@ impl Inner {
     /// How many run of an execution's type, and how many may.
     pub(super) fn bound_of_type(&self, row: &Row) -> Option<(u32, u32)> {
         let lane = (row.shown.tenant_id, row.shown.task_type.clone());
-        let max = self.types.get(&lane)?.concurrency.max?;
+        let max = self.type_of(lane.0, &lane.1)?.concurrency.max?;
         Some((self.runs().types.get(&lane).copied().unwrap_or(0), max))
     }
 
@@ -234,21 +231,14 @@ impl Inner {
         let shown = &row.shown;
         let config = shown.config_id.and_then(|id| self.configs.get(&id));
         let config = config.map(|row| &row.config.spec);
-        let (tenant, name) = (shown.tenant_id, shown.task_type.clone());
-        let active = || {
-            self.types
-                .get(&(tenant, name.clone()))?
-                .active_digest
-                .clone()
-        };
+        let (tenant, name) = (shown.tenant_id, shown.task_type.as_str());
+        let active = || self.type_of(tenant, name)?.active_digest.clone();
         let pin = config.and_then(|spec| spec.plugin_version.clone());
         let version = pin
             .or_else(active)
-            .and_then(|digest| self.versions.get(&(tenant, name.clone(), digest)));
+            .and_then(|digest| self.version_of(tenant, name, &digest));
         rules::ask(
-            version
-                .map(|(_, version)| version.limits)
-                .unwrap_or_default(),
+            version.map(|version| version.limits).unwrap_or_default(),
             config.map(|spec| spec.limits).unwrap_or_default(),
         )
     }

@@ -42,7 +42,7 @@ impl Inner {
             if let Some(config) = item.capped {
                 backlogs.know_config(config, waiting(&|e| e.config_id == Some(config)));
             }
-            let of_type = self.types.get(&(tenant, task_type.to_owned()));
+            let of_type = self.type_of(tenant, task_type);
             if let Some(cap) = of_type.and_then(|row| row.concurrency.backlog) {
                 let count = waiting(&|e| e.tenant_id == tenant && e.task_type == task_type);
                 backlogs.know_type(tenant, task_type, cap, count);

@@ -13,6 +13,7 @@ mod live;
 mod operations;
 mod outbox;
 mod queue;
+mod types;
 mod vault;
 
 use super::chain::Parent;
@@ -78,7 +79,9 @@ impl MemoryStore {
             created_at: None,
             deleted: false,
         };
-        self.lock().tenants.insert(tenant, row);
+        let mut inner = self.lock();
+        inner.tenants.insert(tenant, row);
+        inner.epoch += 1;
     }
 
     /// Shows every live execution. The store must not be asked anything meanwhile.

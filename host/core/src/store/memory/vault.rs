@@ -36,7 +36,9 @@ impl Vault for MemoryStore {
         task_type: &str,
     ) -> StoreResult<BTreeMap<String, String>> {
         let inner = self.lock();
-        let config = inner.plugin_config.get(&(tenant, task_type.to_owned()));
+        let owner = inner.type_of(tenant, task_type).map(|row| row.tenant_id);
+        let key = (owner.unwrap_or(tenant), task_type.to_owned());
+        let config = inner.plugin_config.get(&key);
         Ok(config.cloned().unwrap_or_default())
     }
 
