@@ -77,7 +77,7 @@ async fn claims(host: &LabHost, count: usize) -> Result<f64, BenchError> {
         let request = ClaimRequest {
             now: host.clock.now(),
             incarnation,
-            types: host.registry.claimable(),
+            types: host.registry.claimable().types,
             limit: CLAIM,
         };
         let watch = Stopwatch::start();
