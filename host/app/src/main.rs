@@ -9,10 +9,6 @@ mod client;
 
 use std::process::ExitCode;
 
-/// Also what SQLite allocates from. docs/performance.md tells what that is worth.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // The child that parses strangers' components starts with nothing done and nothing read.
     if std::env::args_os()
