@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 pub(super) const MAX_JSON_BYTES: usize = 17 << 20;
 /// How much of a body that is too large is still read, so that a client that sends before it listens
 /// gets to see the refusal.
-const MAX_DRAINED_BYTES: usize = 256 << 20;
+pub(super) const MAX_DRAINED_BYTES: usize = 256 << 20;
 /// The same of one that nobody wanted.
-const MAX_DISCARDED_BYTES: usize = 1 << 20;
+pub(super) const MAX_DISCARDED_BYTES: usize = 1 << 20;
 
 /// The media types JSON may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub(super) async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Resul
 }
 
 /// Lets the start of a body go by unread, so that who sends before it listens hears the answer.
-pub(super) async fn discard(request: Request) {
+pub(super) async fn discard(request: Request, most: usize) {
     if request.headers().contains_key(header::EXPECT) {
         return;
     }
@@ -147,7 +147,7 @@ pub(super) async fn discard(request: Request) {
     let mut seen = 0;
     while let Some(Ok(chunk)) = stream.next().await {
         seen += chunk.len();
-        if seen > MAX_DISCARDED_BYTES {
+        if seen > most {
             break;
         }
     }

@@ -178,7 +178,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
 async fn turn_away(request: Request, next: Next) -> Response {
     match request.extensions().get::<Full>() {
         Some(Full) => {
-            body::discard(request).await;
+            body::discard(request, body::MAX_DISCARDED_BYTES).await;
             ApiError::too_many_connections().into_response()
         }
         None => next.run(request).await,

@@ -1,7 +1,7 @@
 //! `/v1/task-types`.
 
 use super::auth::{Asking, Meant, Owner, Tenant};
-use super::body::{NoBody, PlainJson, document, media_type, read};
+use super::body::{MAX_DRAINED_BYTES, NoBody, PlainJson, discard, document, media_type, read};
 use super::error::ApiError;
 use super::query::{NoParams, Params};
 use super::{ApiState, list_body, resource};
@@ -112,10 +112,20 @@ pub(super) async fn register(
     mut params: Params,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let shared = register_query(&mut params);
-    params.finish()?;
     let plugins = &api.services.plugins;
-    let owner = meant.is(plugins.registrant(&caller, tenant, &name, shared).await)?;
+    let owner = async {
+        let shared = register_query(&mut params);
+        params.finish()?;
+        let owner = plugins.registrant(&caller, tenant, &name, shared).await;
+        Ok::<_, ApiError>(meant.is(owner)?)
+    };
+    let owner = match owner.await {
+        Ok(owner) => owner,
+        Err(refused) => {
+            discard(request, MAX_DRAINED_BYTES).await;
+            return Err(refused);
+        }
+    };
     let permit = api.uploads.0.clone().acquire_owned().await;
     let (bytes, wish) = upload(request).await?;
     let version = plugins.register(owner, &name, bytes, wish).await?;
