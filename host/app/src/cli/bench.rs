@@ -38,7 +38,7 @@ pub(crate) struct DrainArguments {
     #[command(flatten)]
     common: CommonArguments,
     /// Executions at once. Many, as short tasks want it: a claim and a flush of the disk serve a batch
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     slots: u32,
     /// Executions in the queue
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
