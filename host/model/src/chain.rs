@@ -169,7 +169,7 @@ fn read_task(fields: &mut Fields<'_>) -> ChainTask {
     let task = fields.value("task");
     fields.shape(
         "task",
-        || json!({ "type": ["integer", "string"], "minimum": 1, "minLength": 1, "maxLength": 64 }),
+        || json!({ "type": ["integer", "string"], "minimum": 1, "maximum": i64::MAX, "minLength": 1, "maxLength": 64 }),
     );
     match task {
         None => {

@@ -97,7 +97,8 @@ impl Params {
     /// The text of a parameter that is a JSON document.
     pub(super) fn json(&mut self, key: &'static str) -> Option<String> {
         if let Some(description) = &mut self.description {
-            let content = json!({ "application/json": { "schema": {}, "example": 7 } });
+            let schema = json!({ "$ref": "#/components/schemas/Json" });
+            let content = json!({ "application/json": { "schema": schema, "example": 7 } });
             description.push(json!({ "name": key, "in": "query", "content": content }));
         }
         self.given(key)
