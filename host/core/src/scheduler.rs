@@ -3,6 +3,7 @@
 
 use crate::clock::Clock;
 use crate::config_cache::{CompiledConfig, ConfigCache, Overrides, freeze};
+use crate::executor::Parts;
 use crate::observe::Observer;
 use crate::registry::Registry;
 use crate::store::{
@@ -59,6 +60,20 @@ pub struct Scheduler {
     pub observer: Arc<dyn Observer>,
     /// What it does now and then.
     pub chores: Chores,
+}
+
+impl From<Parts> for Scheduler {
+    fn from(parts: Parts) -> Self {
+        Self {
+            store: parts.store,
+            registry: parts.registry,
+            configs: parts.configs,
+            clock: parts.clock,
+            wakes: parts.wakes,
+            observer: parts.observer,
+            chores: Chores::default(),
+        }
+    }
 }
 
 /// When a scheduler last did what is done now and then; in a new one never.

@@ -290,6 +290,35 @@ pub struct AttemptRecord {
     pub host: Option<String>,
 }
 
+impl AttemptRecord {
+    /// One of which no more is known.
+    pub fn new(
+        attempt: u32,
+        claim: u32,
+        outcome: AttemptOutcome,
+        started_at: Timestamp,
+        completed_at: Timestamp,
+    ) -> Self {
+        Self {
+            attempt,
+            claim,
+            outcome,
+            started_at,
+            completed_at,
+            error_kind: None,
+            error_message: None,
+            error_traceback: None,
+            error_code: None,
+            error_details: None,
+            usage: None,
+            limits: None,
+            timeout_seconds: None,
+            plugin_digest: None,
+            host: None,
+        }
+    }
+}
+
 words! {
     /// How one attempt ended.
     AttemptOutcome {

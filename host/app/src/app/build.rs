@@ -189,15 +189,7 @@ impl Assembled {
         };
         let router = api::router(Arc::new(state));
         let serving = tokio::spawn(api::serve(listener, router, server, api.clone()));
-        let scheduler = Scheduler {
-            store: parts.store,
-            registry: parts.registry,
-            configs: parts.configs,
-            clock: parts.clock,
-            wakes: parts.wakes,
-            observer: parts.observer,
-            chores: Default::default(),
-        };
+        let scheduler = Scheduler::from(parts);
         let (plugins, stop_fires) = (services.plugins.clone(), work.clone());
         // Registrations that a stopped host left half-way; each is checked anew, which takes its time.
         tokio::spawn(async move {

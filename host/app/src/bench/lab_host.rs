@@ -177,16 +177,7 @@ impl LabHost {
 
     /// What fires the tasks.
     pub(super) fn scheduler(&self, observer: Arc<dyn Observer>) -> Scheduler {
-        let parts = self.parts(observer);
-        Scheduler {
-            store: parts.store,
-            registry: parts.registry,
-            configs: parts.configs,
-            clock: parts.clock,
-            wakes: parts.wakes,
-            observer: parts.observer,
-            chores: Default::default(),
-        }
+        Scheduler::from(self.parts(observer))
     }
 
     fn parts(&self, observer: Arc<dyn Observer>) -> Parts {

@@ -105,22 +105,14 @@ pub(super) fn state_conflict(facts: &Facts<'_>, completion: &Completion) -> Comp
 }
 
 fn blank_record(facts: &Facts<'_>) -> AttemptRecord {
+    let (attempt, claim) = (facts.claimed.attempt, facts.claimed.claim);
+    let (begun, ended) = (facts.started_at, facts.completed_at);
     AttemptRecord {
-        attempt: facts.claimed.attempt,
-        claim: facts.claimed.claim,
-        outcome: AttemptOutcome::Failed,
-        started_at: facts.started_at,
-        completed_at: facts.completed_at,
-        error_kind: None,
-        error_message: None,
-        error_traceback: None,
-        error_code: None,
-        error_details: None,
-        usage: None,
         limits: facts.allowed.map(|allowed| allowed.limits),
         timeout_seconds: facts.allowed.map(|allowed| allowed.timeout_seconds),
         plugin_digest: facts.digest.clone(),
         host: Some(facts.host.to_owned()),
+        ..AttemptRecord::new(attempt, claim, AttemptOutcome::Failed, begun, ended)
     }
 }
 

@@ -102,15 +102,7 @@ impl Host {
                 Err(error) => return Err(error),
             }
         };
-        let scheduler = Scheduler {
-            store: parts.store.clone(),
-            registry: parts.registry.clone(),
-            configs: parts.configs.clone(),
-            clock: parts.clock.clone(),
-            wakes: parts.wakes.clone(),
-            observer: parts.observer.clone(),
-            chores: Default::default(),
-        };
+        let scheduler = Scheduler::from(parts.clone());
         let token = shutdown.clone();
         let loops = vec![
             tokio::spawn(async move { scheduler.run(token).await }),

@@ -379,17 +379,8 @@ pub fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End) -> Com
 
 /// A plain record of an attempt that took a quarter of a second until `now`.
 pub(super) fn record(now: Timestamp, claimed: &Claimed, outcome: AttemptOutcome) -> AttemptRecord {
+    let begun = now - chrono::Duration::milliseconds(250);
     AttemptRecord {
-        attempt: claimed.attempt,
-        claim: claimed.claim,
-        outcome,
-        started_at: now - chrono::Duration::milliseconds(250),
-        completed_at: now,
-        error_kind: None,
-        error_message: None,
-        error_traceback: None,
-        error_code: None,
-        error_details: None,
         usage: Some(Usage {
             fuel: 12_345_678_901,
             duration_seconds: 0.25,
@@ -403,6 +394,7 @@ pub(super) fn record(now: Timestamp, claimed: &Claimed, outcome: AttemptOutcome)
         timeout_seconds: Some(90),
         plugin_digest: Some(format!("blake3:{}", "a".repeat(64))),
         host: Some("lab".into()),
+        ..AttemptRecord::new(claimed.attempt, claimed.claim, outcome, begun, now)
     }
 }
 

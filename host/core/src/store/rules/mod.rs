@@ -268,22 +268,12 @@ pub fn lost_record(
     started_at: Option<Timestamp>,
     host: Option<String>,
 ) -> AttemptRecord {
+    let began = started_at.unwrap_or(now);
     AttemptRecord {
-        attempt,
-        claim,
-        outcome: AttemptOutcome::Lost,
-        started_at: started_at.unwrap_or(now),
-        completed_at: now,
         error_kind: Some(ErrorKind::HostLost),
         error_message: Some(LOST.to_owned()),
-        error_traceback: None,
-        error_code: None,
-        error_details: None,
-        usage: None,
-        limits: None,
-        timeout_seconds: None,
-        plugin_digest: None,
         host,
+        ..AttemptRecord::new(attempt, claim, AttemptOutcome::Lost, began, now)
     }
 }
 
