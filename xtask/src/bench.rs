@@ -43,12 +43,16 @@ const fn run_of(name: &'static str, flags: &'static [&'static str], database: bo
 
 /// What a round runs. `bench growth` is no part of it: its curves take minutes.
 const RUNS: &[Run] = &[
-    run_of("drain", &["--runs", "1"], true),
+    run_of("drain", &["--runs", "1", "--slots", "2048"], true),
     run_of("latency", &[], true),
     run_of("schedule", &["--for", "5"], true),
     run_of("guest", &[], false),
-    run_of("waiting", &["--loops", "3"], true),
-    run_of("host", &["--starts", "1", "--idle", "5"], false),
+    run_of("waiting", &["--loops", "3", "--slots", "2000"], true),
+    run_of(
+        "host",
+        &["--plugins", "50", "--starts", "1", "--idle", "5"],
+        false,
+    ),
 ];
 
 /// A figure of the ladder.
@@ -222,6 +226,8 @@ fn build(tree: &Path, name: &str, profile: &str) -> Result<PathBuf> {
     let status = Command::new(cargo)
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", &target)
+        // Each tree has its own; `cargo xtask` was started with this one's.
+        .env_remove("LIBSQLITE3_FLAGS")
         .args([
             "build",
             "--profile",

@@ -81,12 +81,12 @@ pub(crate) fn drain(
     for number in 1..=options.runs {
         let say = |what: &str| progress(format!("run {number} of {}: {what}", options.runs));
         let measured = measure(&lab, &yardstick, options.tasks, number, &say);
-        runs.push(lab.control.block_on(measured)?);
+        runs.push(lab.measured(measured)?);
     }
     let mut document = document(&lab, options, &runs);
     if let Some(most) = options.parameters_bytes {
         let measured = bytes::measure(&lab, most, options.tasks, progress);
-        document["payload"] = lab.control.block_on(measured)?;
+        document["payload"] = lab.measured(measured)?;
     }
     Ok(document)
 }

@@ -60,22 +60,19 @@ pub(crate) fn guest(
         settings.aot_dir = Some(aot.path().to_owned());
         settings.observer = ObserverRef(compiled.clone());
     })?;
-    let mut document = lab
-        .control
-        .block_on(measure(&lab, options, aot.path(), progress))?;
+    let mut document = lab.measured(measure(&lab, options, aot.path(), progress))?;
     document["compile_ms"] = rounded(compiled.0.load(Ordering::Relaxed) as f64 / 1e3).into();
     let say = |what: &str| progress(format!("compiling with metering, and without: {what}"));
     say("the plugin");
     let of_guest = Pair::new(&lab.component).and_then(|pair| {
         progress("running with metering, and without".to_owned());
         let parameters = options.parameters.to_string();
-        lab.control
-            .block_on(pair.compare(&parameters, options.runs))
+        lab.measured(pair.compare(&parameters, options.runs))
     });
     say("a loop");
     let parameters = json!({"iterations": options.iterations}).to_string();
     let pair = Pair::new(BURN)?;
-    let of_loop = lab.control.block_on(pair.compare(&parameters, LOOPS))?;
+    let of_loop = lab.measured(pair.compare(&parameters, LOOPS))?;
     document["metering"] = json!({
         // One that calls us or the network is no matter for the plain engine, which has neither.
         "guest": of_guest.unwrap_or_else(|error| json!({"skipped": error.to_string()})),

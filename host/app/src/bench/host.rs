@@ -287,7 +287,17 @@ impl Server {
     fn stop(mut self) -> Result<(), BenchError> {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, Signal::SIGTERM).map_err(BenchError::failed)?;
-        let status = self.child.wait().map_err(BenchError::failed)?;
+        let watch = Stopwatch::start();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().map_err(BenchError::failed)? {
+                break status;
+            }
+            // Then it is killed, as everything that is dropped here.
+            if watch.elapsed() > PATIENCE {
+                return Err(BenchError::Failed("the host does not stop".to_owned()));
+            }
+            std::thread::sleep(LOOK);
+        };
         match status.success() {
             true => Ok(()),
             false => Err(BenchError::Failed(format!(

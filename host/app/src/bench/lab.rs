@@ -8,7 +8,7 @@ use horarium_core::store::Store;
 use horarium_sandbox::{Sandbox, SandboxSettings};
 use horarium_store::{Durability, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,6 +20,30 @@ pub(super) struct Lab {
     pub(super) component: Vec<u8>,
     pub(super) slots: u32,
     pub(super) place: Place,
+    opened: Opened,
+}
+
+/// Databases that were made and are still to be removed, by run.
+#[derive(Clone, Default)]
+pub(super) struct Opened(Arc<Mutex<Vec<(usize, Database)>>>);
+
+impl Opened {
+    fn all(&self) -> MutexGuard<'_, Vec<(usize, Database)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes and removes the database of a run.
+    pub(super) async fn remove(&self, run: usize) -> Result<(), BenchError> {
+        let found = {
+            let mut all = self.all();
+            let at = all.iter().position(|(of, _)| *of == run);
+            at.map(|at| all.swap_remove(at).1)
+        };
+        match found {
+            Some(database) => database.remove().await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Where databases are made.
@@ -63,7 +87,34 @@ impl Lab {
             component,
             slots,
             place,
+            opened: Opened::default(),
         })
+    }
+
+    /// Measures, until Ctrl-C. However that ends, no database that was made stays.
+    pub(super) fn measured<T>(
+        &self,
+        measuring: impl Future<Output = Result<T, BenchError>>,
+    ) -> Result<T, BenchError> {
+        self.control.block_on(async {
+            let done = tokio::select! {
+                done = measuring => done,
+                _ = tokio::signal::ctrl_c() => Err(BenchError::Failed("interrupted".to_owned())),
+            };
+            let left: Vec<_> = self.opened.all().drain(..).collect();
+            for (_, database) in left {
+                let removed = database.remove().await;
+                if done.is_ok() {
+                    removed?;
+                }
+            }
+            done
+        })
+    }
+
+    /// What is still to be removed.
+    pub(super) fn opened(&self) -> Opened {
+        self.opened.clone()
     }
 
     /// What the store is, for the report.
@@ -84,7 +135,11 @@ impl Lab {
         let file = match &self.place {
             Place::Temporary(directory) => directory.path().join(format!("run-{run}.db")),
             Place::File(file) => file.clone(),
-            Place::Postgres(url) => return Ok(Database::Postgres(connect(url, run).await?)),
+            Place::Postgres(url) => {
+                let database = Database::Postgres(connect(url, run).await?);
+                self.opened.all().push((run, database.clone()));
+                return Ok(database);
+            }
         };
         let options = SqliteOptions {
             durability: Durability::Full,
@@ -93,7 +148,9 @@ impl Lab {
         let store = SqliteStore::open(&file, options)
             .await
             .map_err(BenchError::failed)?;
-        Ok(Database::Sqlite(Arc::new(store), file))
+        let database = Database::Sqlite(Arc::new(store), file);
+        self.opened.all().push((run, database.clone()));
+        Ok(database)
     }
 }
 
@@ -110,6 +167,7 @@ pub(super) async fn connect(url: &str, run: usize) -> Result<Arc<PostgresStore>,
 }
 
 /// A database made for one run.
+#[derive(Clone)]
 pub(super) enum Database {
     Sqlite(Arc<SqliteStore>, PathBuf),
     Postgres(Arc<PostgresStore>),
@@ -124,7 +182,7 @@ impl Database {
     }
 
     /// Closes it and removes what was made.
-    pub(super) async fn remove(self) -> Result<(), BenchError> {
+    async fn remove(self) -> Result<(), BenchError> {
         let (store, file) = match self {
             Self::Sqlite(store, file) => (store, file),
             Self::Postgres(store) => {

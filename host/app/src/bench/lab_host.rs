@@ -2,7 +2,7 @@
 //! without REST.
 
 use super::BenchError;
-use super::lab::{Database, Lab, Place, connect};
+use super::lab::{Database, Lab, Opened, Place, connect};
 use horarium::app::relay;
 use horarium_core::clock::SystemClock;
 use horarium_core::config_cache::{CompiledConfig, ConfigCache};
@@ -39,6 +39,8 @@ pub(super) struct LabHost {
     pub(super) wakes: Arc<Wakes>,
     pub(super) clock: Arc<SystemClock>,
     database: Database,
+    run: usize,
+    opened: Opened,
 }
 
 impl LabHost {
@@ -88,6 +90,8 @@ impl LabHost {
             wakes,
             clock,
             database,
+            run,
+            opened: lab.opened(),
         })
     }
 
@@ -194,7 +198,7 @@ impl LabHost {
 
     /// Closes the database and removes it.
     pub(super) async fn close(self) -> Result<(), BenchError> {
-        self.database.remove().await
+        self.opened.remove(self.run).await
     }
 }
 

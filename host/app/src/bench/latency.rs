@@ -64,9 +64,7 @@ pub(crate) fn latency(
 ) -> Result<Value, BenchError> {
     let lab = Lab::new(&options.common)?;
     progress("compiling the plugin".to_owned());
-    let (samples, other) = lab
-        .control
-        .block_on(measure(&lab, options.tasks, progress))?;
+    let (samples, other) = lab.measured(measure(&lab, options.tasks, progress))?;
     let mut figures = json!({
         "start_ms": spread(&samples, |sample| sample.start),
         "recorded_ms": spread(&samples, |sample| sample.recorded),

@@ -88,7 +88,7 @@ pub(crate) fn schedule(
     }
     let lab = Lab::new(&options.common)?;
     progress("compiling the plugin".to_owned());
-    lab.control.block_on(measure(&lab, options, progress))
+    lab.measured(measure(&lab, options, progress))
 }
 
 async fn measure(

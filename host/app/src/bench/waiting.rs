@@ -56,7 +56,7 @@ pub(crate) fn waiting(
         settings.memory_bytes = settings.memory_bytes.max(u64::from(slots) * (16 << 20));
     })?;
     progress("compiling the plugins".to_owned());
-    lab.control.block_on(measure(&lab, options, progress))
+    lab.measured(measure(&lab, options, progress))
 }
 
 async fn measure(

@@ -10,7 +10,7 @@ use crate::bench::{
 };
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,8 +46,8 @@ pub(crate) struct DrainArguments {
     /// How often all is measured; medians are printed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Measure also with parameters and results of so many bytes, against few
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=16_000_000))]
+    /// Measure also with parameters and results of so many bytes, against few; by the plugin that comes along
+    #[arg(long, value_name = "N", conflicts_with = "plugin", value_parser = clap::value_parser!(u32).range(100..=16_000_000))]
     parameters_bytes: Option<u32>,
 }
 
@@ -297,9 +297,11 @@ fn growth(arguments: GrowthArguments, progress: &dyn Fn(String)) -> Result<Value
     let refused = |path: &Path, error: std::io::Error| {
         Failure::refused(format!("{}: {error}", path.display()))
     };
-    // Known before minutes of measuring.
+    // Known before minutes of measuring, which an older picture outlives.
+    let mut opening = OpenOptions::new();
+    opening.write(true).create(true).truncate(false);
     let picture = match arguments.picture {
-        Some(path) => match File::create(&path) {
+        Some(path) => match opening.open(&path) {
             Ok(file) => Some((path, file)),
             Err(error) => return Err(refused(&path, error)),
         },
@@ -314,8 +316,15 @@ fn growth(arguments: GrowthArguments, progress: &dyn Fn(String)) -> Result<Value
     };
     let document = bench::growth(&options, progress)?;
     if let Some((path, mut file)) = picture {
-        let written = file.write_all(bench::picture(&document).as_bytes());
-        written.map_err(|error| refused(&path, error))?;
+        let drawn = bench::picture(&document);
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.write_all(drawn.as_bytes()));
+        // The figures took longer than the picture of them: they are not lost with it.
+        written.map_err(|error| {
+            let path = path.display();
+            Failure::failed(format!("{path}: {error}; the figures are {document}"))
+        })?;
     }
     Ok(document)
 }

@@ -87,7 +87,7 @@ pub(crate) fn growth(
 ) -> Result<Value, BenchError> {
     let lab = Lab::new(&options.common)?;
     progress("compiling the plugin".to_owned());
-    let points = lab.control.block_on(async {
+    let points = lab.measured(async {
         let mut points = history::measure(&lab, options, progress).await?;
         points.extend(backlog::measure(&lab, options, progress).await?);
         points.extend(configs::measure(&lab, options, progress).await?);
