@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Most log lines told as events of a run; the rest is counted.
 const MOST_EVENTS: usize = 64;
+/// Most bytes of their messages: what waits for a collector is counted in spans.
+const MOST_EVENT_BYTES: usize = 8 << 10;
 /// Most requests told as spans of a run.
 const MOST_CALLS: usize = 256;
 /// Kinds of spans, and states of their status, by OTLP's numbers.
@@ -100,14 +102,14 @@ fn attempt(run: &RecordedRun<'_>, trace: &RunTrace, state: State) -> Value {
             attribute("horarium.queued_seconds", queued),
         ]);
     }
-    let events: Vec<Value> = run.logs.iter().take(MOST_EVENTS).map(event).collect();
+    let events: Vec<Value> = told(run.logs).map(event).collect();
     let mut span = span(trace, trace.span_id, trace.parent);
     span["name"] = format!("run {}", claimed.task_type).into();
     span["kind"] = CONSUMER.into();
     span["startTimeUnixNano"] = nanos(record.started_at).into();
     span["endTimeUnixNano"] = nanos(record.completed_at).into();
     span["attributes"] = attributes.into();
-    span["droppedEventsCount"] = run.logs.len().saturating_sub(MOST_EVENTS).into();
+    span["droppedEventsCount"] = (run.logs.len() - events.len()).into();
     span["events"] = events.into();
     span["status"] = status(record.error_kind, record.error_message.as_deref());
     span
@@ -118,6 +120,15 @@ fn status(kind: Option<ErrorKind>, message: Option<&str>) -> Value {
         None => json!({"code": OK}),
         Some(kind) => json!({"code": ERROR, "message": message.unwrap_or(kind.as_str())}),
     }
+}
+
+/// The first lines, as far as both bounds let them.
+fn told(lines: &[LogLine]) -> impl Iterator<Item = &LogLine> {
+    let mut bytes = 0;
+    lines.iter().take(MOST_EVENTS).take_while(move |line| {
+        bytes += line.message.len();
+        bytes <= MOST_EVENT_BYTES
+    })
 }
 
 fn event(line: &LogLine) -> Value {
@@ -159,4 +170,29 @@ fn request(call: &HttpCall, trace: &RunTrace, run_end: Timestamp) -> Value {
         None => json!({}),
     };
     span
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use horarium_model::execution::{LogLevel, LogSource};
+
+    #[test]
+    fn no_run_tells_more_than_so_many_lines_and_bytes() {
+        let lines = |count: usize, length: usize| -> Vec<LogLine> {
+            let line = LogLine {
+                line: 0,
+                attempt: 1,
+                fields: None,
+                at: Timestamp::UNIX_EPOCH,
+                level: LogLevel::Info,
+                source: LogSource::Log,
+                message: "x".repeat(length),
+            };
+            vec![line; count]
+        };
+        assert_eq!(told(&lines(100, 1)).count(), MOST_EVENTS);
+        assert_eq!(told(&lines(100, 4096)).count(), 2);
+        assert_eq!(told(&lines(3, 9000)).count(), 0);
+    }
 }
