@@ -3,7 +3,7 @@
 
 use super::Executor;
 use crate::observe::{Recorded, RecordedRun};
-use crate::store::{Claimed, Completion, CompletionReceipt, End, Release, StoreError};
+use crate::store::{Claimed, Completion, CompletionReceipt, End, Release, StoreError, chunks};
 use crate::trace::RunTrace;
 use horarium_model::execution::AttemptOutcome;
 use horarium_model::text::one_line;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Most ends in one call.
 const BATCH: usize = 1024;
+/// Bytes of what they bring along in one call: results of a megabyte each would make statements of a gigabyte.
+const BATCH_BYTES: usize = 32 << 20;
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 /// How often the store may refuse ends as it never should before they are recorded apart.
@@ -56,7 +58,7 @@ pub(super) async fn run(
 }
 
 async fn record(executor: &Executor, batch: Vec<Ended>) {
-    let mut completes = Vec::with_capacity(batch.len());
+    let mut completes: Vec<Pending> = Vec::with_capacity(batch.len());
     let mut releases = Vec::new();
     for ended in batch {
         match ended {
@@ -71,10 +73,38 @@ async fn record(executor: &Executor, batch: Vec<Ended>) {
     if !releases.is_empty() {
         release(executor, releases).await;
     }
-    // A conflict turns a success into a failure, which is recorded in a second round; that one cannot conflict.
-    while !completes.is_empty() {
-        completes = complete(executor, completes).await;
+    for mut part in chunks(completes, BATCH_BYTES, |(completion, ..)| size(completion)) {
+        // A conflict turns a success into a failure, which is recorded in a second round; that one cannot conflict.
+        while !part.is_empty() {
+            part = complete(executor, part).await;
+        }
     }
+}
+
+/// Bytes of what can be large of an end, roughly.
+fn size(completion: &Completion) -> usize {
+    /// Of what is about a line, a request, a key.
+    const FRAME: usize = 256;
+    let result = match &completion.end {
+        End::Succeeded(result) => result.len(),
+        _ => 0,
+    };
+    let lines = completion
+        .logs
+        .iter()
+        .map(|line| line.message.len() + FRAME);
+    let calls = completion.calls.iter().map(|call| call.url.len() + FRAME);
+    let trace = completion
+        .record
+        .error_traceback
+        .as_ref()
+        .map_or(0, String::len);
+    let state = completion
+        .state
+        .iter()
+        .flat_map(|state| state.writes.values());
+    let state = state.map(|value| FRAME + value.as_ref().map_or(0, Vec::len));
+    FRAME + result + trace + lines.chain(calls).chain(state).sum::<usize>()
 }
 
 type Pending = (Box<Completion>, Option<Box<Completion>>, Claimed);
@@ -275,4 +305,25 @@ fn disown(executor: &Executor, claims: impl Iterator<Item = (ExecutionId, u32)>)
 async fn patience(executor: &Executor, error: &StoreError) {
     tracing::warn!(%error, "the ends of attempts cannot be recorded yet; trying again");
     executor.parts.clock.sleep(AFTER_ERROR).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::verdict::tests::claimed;
+    use crate::store::conformance::completion;
+    use horarium_model::Timestamp;
+
+    #[test]
+    fn ends_that_bring_much_along_are_written_apart() {
+        let end = |bytes: usize| {
+            let end = End::Succeeded("x".repeat(bytes).into());
+            completion(1, Timestamp::UNIX_EPOCH, &claimed(1), end)
+        };
+        let ends = vec![end(20 << 20), end(1), end(20 << 20), end(4)];
+        let parts = chunks(ends, BATCH_BYTES, size);
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+        let few: Vec<Completion> = (0..BATCH).map(|_| end(2)).collect();
+        assert_eq!(chunks(few, BATCH_BYTES, size).len(), 1);
+    }
 }

@@ -148,12 +148,12 @@ fn release(facts: &Facts<'_>, mut record: AttemptRecord, reason: String) -> Verd
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use horarium_model::{Trigger, Usage};
     use std::time::Duration;
 
-    fn claimed(attempt: u32) -> Claimed {
+    pub(in crate::executor) fn claimed(attempt: u32) -> Claimed {
         Claimed {
             id: 1,
             task_id: uuid::Uuid::nil(),
