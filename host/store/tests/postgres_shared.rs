@@ -70,6 +70,29 @@ async fn a_name_becomes_shared_or_a_tenants_never_both() {
     no_deadlocks(&cluster, &database).await;
 }
 
+/// One host removes a type while another registers a version of it: there is no version without its type.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_that_is_removed_leaves_no_version() {
+    let cluster = Cluster::start();
+    let (database, first, _) = lab(&cluster, options()).await;
+    let second = open(&cluster, &database, options()).await;
+    for _ in 0..60 {
+        let there = register(&first, DEFAULT_TENANT_ID, COMMON).await;
+        there.expect("registered");
+        let newer = version(COMMON, b"y");
+        let (removed, registered) = tokio::join!(
+            first.remove_type(DEFAULT_TENANT_ID, COMMON),
+            second.add_version(at(0), newer, b"y".to_vec())
+        );
+        removed.expect("removed");
+        registered.expect("registered");
+    }
+    let orphans = "SELECT count(*) FROM plugin_versions v WHERE NOT EXISTS (SELECT 1 FROM task_types y \
+        WHERE y.tenant_id = v.tenant_id AND y.task_type = v.task_type)";
+    assert_eq!(cluster.number(&database, orphans).await, 0);
+    no_deadlocks(&cluster, &database).await;
+}
+
 /// Two hosts claim and enqueue at once: a shared type has as many of each tenant as it allows, and no tenant waits for
 /// another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

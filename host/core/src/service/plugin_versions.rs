@@ -137,14 +137,21 @@ impl Plugins {
             ..ConfigFilter::default()
         };
         let page = Page::first(Page::MAX);
+        let runs = ExecutionFilter {
+            task_type: Some(name.to_owned()),
+            states: vec![State::Running],
+            ..ExecutionFilter::default()
+        };
         let users = self.users(owner).await?;
-        let mut tasks = 0;
+        let (mut tasks, mut running) = (0, 0);
         for (tenant, _) in &users {
             let named = self.cx.store.configs(*tenant, &filter, &page).await?;
             tasks += named.items.len() as u64;
+            let run = self.cx.store.executions(*tenant, &runs, &page).await?;
+            running += run.items.len() as u64;
         }
         // Nothing is cancelled for a removal that is refused anyway.
-        rules::refuse_used_type(name, tasks, 0, 0)?;
+        rules::refuse_used_type(name, tasks, 0, running)?;
         let mut cancelled = 0;
         for (tenant, _) in users {
             cancelled += self.cancel_waiting_of(tenant, name).await?;

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Rows of one page after the first, which has as many as are wanted: what is locked and not used is hidden
 /// from others for that long.
-const PAGE: u32 = 512;
+const PAGE: u32 = 1024;
 /// Rows looked at in one transaction.
 const MOST: usize = 4096;
 

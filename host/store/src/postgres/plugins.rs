@@ -266,6 +266,11 @@ pub(super) async fn activate(
 }
 
 pub(super) async fn remove(tx: &mut Tx, tenant: TenantId, task_type: &str) -> PgResult<()> {
+    // Whoever registers a version of it waits, and then finds no type rather than one that goes.
+    query(sql::LOCK_NAME)
+        .bind(task_type)
+        .execute(tx.connection())
+        .await?;
     query(sql::LOCK_TYPE)
         .bind(tenant)
         .bind(task_type)
