@@ -63,6 +63,8 @@ pub struct EventStream {
     running: HashMap<ExecutionId, Run>,
     /// The active version of each type.
     types: HashMap<String, Option<String>>,
+    /// The catalog they were last looked at in; none before the first look.
+    types_of: Option<i64>,
     told: Told,
     /// More is known already than the last look told.
     behind: bool,
@@ -87,6 +89,7 @@ impl EventStream {
             looks: VecDeque::new(),
             running: HashMap::new(),
             types: HashMap::new(),
+            types_of: None,
             told: Told::default(),
             behind: false,
         }
@@ -133,7 +136,7 @@ impl EventStream {
             .store
             .changed_configs(self.tenant, self.changed_at, LIMIT)
             .await?;
-        let types = self.types().await?;
+        let types = self.changed_types().await?;
         let mut happened: Vec<(&'static str, Value)> = Vec::new();
         let mut tell = |kind, data: Option<Value>| happened.extend(data.map(|data| (kind, data)));
         for execution in &news.created {
@@ -171,8 +174,28 @@ impl EventStream {
     }
 
     async fn types(&self) -> ServiceResult<Vec<TaskType>> {
-        let all = Page::first(Page::MAX);
-        Ok(self.cx.store.task_types(self.tenant, &all).await?.items)
+        let mut page = Page::first(Page::MAX);
+        let mut all = Vec::new();
+        loop {
+            let part = self.cx.store.task_types(self.tenant, &page).await?;
+            all.extend(part.items);
+            page.after = part.next;
+            if page.after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// All types when the catalog changed since they were looked at, else none. The last thing a look reads, so that
+    /// none that fails has looked.
+    async fn changed_types(&mut self) -> ServiceResult<Vec<TaskType>> {
+        let catalog = self.cx.store.catalog_epoch().await?;
+        if self.types_of == Some(catalog) {
+            return Ok(Vec::new());
+        }
+        let types = self.types().await?;
+        self.types_of = Some(catalog);
+        Ok(types)
     }
 
     /// What ran at the look before, runs no more, and is not among what ended: as it stands, and what a later look is
