@@ -245,6 +245,17 @@ fn the_command_line_follows_executions_over_a_restart_until_it_is_interrupted() 
     host.ended(&theirs);
     // Lost and found again: what ended just before is not printed again, what ends afterwards is.
     let plain = Follower::start(&host, &["--state", "failed,cancelled"]);
+    let cancel = |host: &Host| {
+        let late = host.run(&format!("task trigger {task} --delay 3600"));
+        let id = crate::support::text(&late, "task_id").to_string();
+        host.run(&format!("execution cancel {id}"));
+        id
+    };
+    // A server that was never there is an error, so the stop waits for the one that begins.
+    until("it listens", || {
+        cancel(&host);
+        (!plain.printed("cancelled").is_empty()).then_some(())
+    });
     host.stop();
     host.start_again();
     let after = host.trigger(task);
@@ -254,14 +265,8 @@ fn the_command_line_follows_executions_over_a_restart_until_it_is_interrupted() 
     let ends = ends.iter().filter(|line| line.contains("\"succeeded\""));
     assert_eq!(ends.count(), 1, "once");
     // People get a line, and the filter says which.
-    let cancelled = until("it listens", || {
-        let late = host.run(&format!("task trigger {task} --delay 3600"));
-        host.run(&format!(
-            "execution cancel {}",
-            crate::support::text(&late, "task_id")
-        ));
-        plain.printed("cancelled").into_iter().next()
-    });
+    let late = cancel(&host);
+    let cancelled = until("its end is printed", || plain.printed(&late).pop());
     assert!(
         cancelled.contains("  hello  task ") && !cancelled.contains('\u{1b}'),
         "{cancelled}"
