@@ -198,9 +198,8 @@ impl Env {
         let mut watch = None;
         let returned = poll_fn(|cx| {
             let mut poll = |cx: &mut std::task::Context<'_>| {
-                let before = cpu::thread_time();
-                let polled = call.as_mut().poll(cx);
-                cpu += cpu::thread_time().saturating_sub(before);
+                let (polled, used) = cpu::measured(|| call.as_mut().poll(cx));
+                cpu += used;
                 polled
             };
             if let Poll::Ready(value) = poll(cx) {

@@ -134,7 +134,7 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// A row of `CANDIDATES`; its parameters are taken as they come.
+    /// A row of `CANDIDATES`; its parameters are taken as they come, empty where they stand aside.
     pub(crate) fn read<'r>(r: &mut impl Cells<'r>) -> StoreResult<Self> {
         let queue_key = r.int("queue_key")?;
         let run_key = r.opt_owned("run_key")?;
@@ -159,7 +159,7 @@ impl Candidate {
             slot: r.opt_instant("slot")?,
             due_at: r.instant("due_at")?,
             max_attempts: r.number("max_attempts")?,
-            parameters: r.text("parameters")?.into(),
+            parameters: r.opt_text("parameters")?.unwrap_or_default().into(),
             parent_task_id: r.opt_word("parent_task_id")?,
             retry_of: r.opt_word("retry_of")?,
             chained: r.flag("chain")?,

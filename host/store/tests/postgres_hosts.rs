@@ -49,8 +49,11 @@ async fn run_keys_are_exact_over_hosts() {
             while idle < 50 {
                 let claimed = store.claim(request(host, 7)).await.expect("claims").claimed;
                 idle = if claimed.is_empty() { idle + 1 } else { 0 };
-                let ends = claimed.iter().map(|one| success(one, host)).collect();
-                let receipts = store.complete_many(at(101), ends).await.expect("completes");
+                let ends: Vec<_> = claimed.iter().map(|one| success(one, host)).collect();
+                let receipts = store
+                    .complete_many(at(101), ends.into())
+                    .await
+                    .expect("completes");
                 let good = CompletionReceipt::Recorded(State::Succeeded);
                 assert!(receipts.iter().all(|receipt| *receipt == good));
                 done.extend(claimed.into_iter().map(|one| one.task_id));
@@ -181,7 +184,10 @@ async fn a_lease_that_is_over_is_taken_over_once() {
             .alive
     );
     let late = vec![success(&claimed[0], lab.host)];
-    let late = first.complete_many(at(102), late).await.expect("answers");
+    let late = first
+        .complete_many(at(102), late.into())
+        .await
+        .expect("answers");
     assert_eq!(late, [CompletionReceipt::Stale]);
     assert!(
         first
@@ -379,7 +385,7 @@ async fn nothing_waits_for_a_deleted_config() {
             .await
             .expect("claims")
             .claimed;
-        let retries = claimed
+        let retries: Vec<_> = claimed
             .iter()
             .map(|one| Completion {
                 end: End::Retry(at(500)),
@@ -391,7 +397,7 @@ async fn nothing_waits_for_a_deleted_config() {
             .collect();
         let (deleted, ended, added) = tokio::join!(
             second.delete_config(at(1), DEFAULT_TENANT_ID, config, Default::default()),
-            first.complete_many(at(1), retries),
+            first.complete_many(at(1), retries.into()),
             first.enqueue_many(at(1), more),
         );
         deleted.expect("deletes");
@@ -420,8 +426,11 @@ async fn task_ids_are_unique_over_hosts() {
             if taken {
                 let host = store.start_host(at(0), "quick").await.expect("starts");
                 let claimed = store.claim(request(host, 1)).await.expect("claims").claimed;
-                let ends = claimed.iter().map(|one| success(one, host)).collect();
-                store.complete_many(at(1), ends).await.expect("completes");
+                let ends: Vec<_> = claimed.iter().map(|one| success(one, host)).collect();
+                store
+                    .complete_many(at(1), ends.into())
+                    .await
+                    .expect("completes");
             }
             taken
         };
@@ -467,7 +476,7 @@ async fn both_databases_return_equal_values() {
         let mut end = success(&claimed, lab.host);
         end.end = End::Succeeded(text.as_str().into());
         store
-            .complete_many(at(1), vec![end])
+            .complete_many(at(1), vec![end].into())
             .await
             .expect("completes");
         let shown = store.execution(DEFAULT_TENANT_ID, task_id).await;
@@ -519,7 +528,7 @@ async fn partitions_are_made_ahead() {
     end.record.completed_at =
         store.database_now().await.expect("answers") + chrono::Duration::days(92);
     store
-        .complete_many(at(1), vec![end])
+        .complete_many(at(1), vec![end].into())
         .await
         .expect("completes");
     assert_eq!(count("task_executions_default").await, 1);

@@ -72,7 +72,8 @@ async fn ends_with_chains_wait_with_empty_hands() {
         assert_eq!(running.id, id);
         let mut other = cluster.hold(&database, &held).await;
         let (ending, end) = (store.clone(), success(&running, lab.host));
-        let ended = tokio::spawn(async move { ending.complete_many(at(1), vec![end]).await });
+        let ended =
+            tokio::spawn(async move { ending.complete_many(at(1), vec![end].into()).await });
         until_waiting(&cluster, &database).await;
         let row = format!("SELECT 1 FROM live_executions WHERE id = {id} FOR UPDATE NOWAIT");
         let free = sqlx::raw_sql(AssertSqlSafe(row)).execute(&mut other).await;
@@ -82,7 +83,7 @@ async fn ends_with_chains_wait_with_empty_hands() {
         assert_eq!(receipts, [CompletionReceipt::Recorded(State::Succeeded)]);
         // The child runs and ends, so that the next one finds nothing alive.
         let child = claim(&store, &lab).await.remove(0);
-        let done = store.complete_many(at(2), vec![success(&child, lab.host)]);
+        let done = store.complete_many(at(2), vec![success(&child, lab.host)].into());
         done.await.expect("completes");
     }
     no_deadlocks(&cluster, &database).await;
@@ -113,7 +114,7 @@ async fn a_cancel_with_a_chain_waits_with_empty_hands() {
         assert_eq!(lab.show(task_id).await.state, State::Cancelled);
         let child = claim(&store, &lab).await.remove(0);
         assert_eq!(child.parent_task_id, Some(task_id));
-        let done = store.complete_many(at(2), vec![success(&child, lab.host)]);
+        let done = store.complete_many(at(2), vec![success(&child, lab.host)].into());
         done.await.expect("completes");
     }
     no_deadlocks(&cluster, &database).await;
@@ -195,7 +196,7 @@ async fn a_place_that_met_a_held_row_is_given_later() {
     let running = claim(&store, &lab).await.remove(0);
     let waiting = "SELECT 1 FROM live_executions WHERE blocked = 1 FOR UPDATE";
     let other = cluster.hold(&database, waiting).await;
-    let done = store.complete_many(at(101), vec![success(&running, lab.host)]);
+    let done = store.complete_many(at(101), vec![success(&running, lab.host)].into());
     done.await.expect("completes");
     let_go(other).await;
     assert!(claim(&store, &lab).await.is_empty(), "it was passed over");
@@ -230,7 +231,7 @@ async fn a_stale_end_leaves_no_breaker() {
         end: End::Failed,
         ..end
     };
-    let receipts = store.complete_many(at(1), vec![stale]).await;
+    let receipts = store.complete_many(at(1), vec![stale].into()).await;
     assert_eq!(receipts.expect("answers"), [CompletionReceipt::Stale]);
     let kept = "SELECT count(*) FROM type_breakers";
     assert_eq!(cluster.number(&database, kept).await, 0);

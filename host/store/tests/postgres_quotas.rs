@@ -96,8 +96,11 @@ async fn memory_and_fuel_are_exact_over_two_hosts() {
             let mut ended = 0;
             while burnt_so_far(&store).await < FUEL {
                 let claimed = store.claim(request(host, 5)).await.expect("claims").claimed;
-                let ends = claimed.iter().map(|one| burnt(host, one)).collect();
-                let receipts = store.complete_many(at(101), ends).await.expect("ends");
+                let ends: Vec<_> = claimed.iter().map(|one| burnt(host, one)).collect();
+                let receipts = store
+                    .complete_many(at(101), ends.into())
+                    .await
+                    .expect("ends");
                 let good = CompletionReceipt::Recorded(State::Succeeded);
                 assert!(receipts.iter().all(|receipt| *receipt == good));
                 ended += claimed.len() as u64;

@@ -73,11 +73,14 @@ async fn host(
                 held.extend(claims.claimed);
             }
             6..8 => {
-                let ends = held
+                let ends: Vec<_> = held
                     .drain(..)
                     .map(|one| end(&mut rng, &one, me, now))
                     .collect();
-                store.complete_many(at(now), ends).await.expect("completes");
+                store
+                    .complete_many(at(now), ends.into())
+                    .await
+                    .expect("completes");
             }
             8 => {
                 store.sweep_due(at(now), 50).await.expect("sweeps");
@@ -178,14 +181,17 @@ async fn everything_at_once() {
             limit: 50,
         };
         let claimed = store.claim(request).await.expect("claims").claimed;
-        let ends = claimed
+        let ends: Vec<_> = claimed
             .iter()
             .map(|one| Completion {
                 end: End::Succeeded(Arc::from("{}")),
                 ..end(&mut SmallRng::seed_from_u64(0), one, last, now)
             })
             .collect();
-        store.complete_many(at(now), ends).await.expect("completes");
+        store
+            .complete_many(at(now), ends.into())
+            .await
+            .expect("completes");
         if store.queue_counts().await.expect("counts") == Default::default() {
             break;
         }

@@ -18,6 +18,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The version that is in force, and what it may use.
+struct InForce {
+    version: Arc<PluginVersion>,
+    allowed: Allowed,
+}
+
 /// Runs a claim to its end and hands the end to the recorder.
 pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration) {
     let clock = &executor.parts.clock;
@@ -40,12 +46,12 @@ pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration
             return;
         }
     };
-    let mut version = version_of(executor, &running.claimed, read.as_deref());
-    if version.is_none() {
+    let mut in_force = in_force(executor, &running.claimed, read.as_deref());
+    if in_force.is_none() {
         // Another host may have registered it a moment ago.
-        version = reread(executor, running, read.as_deref()).await;
+        in_force = reread(executor, running, read.as_deref()).await;
     }
-    let mut outcome = match &version {
+    let mut outcome = match &in_force {
         None => outcome(AttemptEnd::Failed(Failure::new(
             ErrorKind::UnknownTaskType,
             format!(
@@ -53,22 +59,24 @@ pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration
                 running.claimed.task_type
             ),
         ))),
-        Some(version) => guarded(executor, running, read.as_deref(), version).await,
+        Some(in_force) => guarded(executor, running, read.as_deref(), in_force).await,
     };
     if refuses_parameters(&outcome)
         && let Some(fresh) = reread(executor, running, read.as_deref()).await
-        && version.as_ref().is_some_and(|v| v.digest != fresh.digest)
+        && in_force
+            .as_ref()
+            .is_some_and(|known| known.version.digest != fresh.version.digest)
     {
         // They were checked against a version that is not the one in force any more.
         outcome = guarded(executor, running, read.as_deref(), &fresh).await;
-        version = Some(fresh);
+        in_force = Some(fresh);
     }
     let duration = clock.monotonic().saturating_sub(begun);
     finish(
         executor,
         running,
         read.as_deref(),
-        version,
+        in_force,
         outcome,
         queued,
         duration,
@@ -86,16 +94,16 @@ async fn config_of(
     }
 }
 
-fn version_of(
+fn in_force(
     executor: &Executor,
     claimed: &Claimed,
     config: Option<&CompiledConfig>,
-) -> Option<Arc<PluginVersion>> {
+) -> Option<InForce> {
     let pin = config.and_then(|c| c.config.spec.plugin_version.as_deref());
-    executor
-        .parts
-        .registry
-        .chosen(claimed.tenant_id, &claimed.task_type, pin)
+    let registry = &executor.parts.registry;
+    let version = registry.chosen(claimed.tenant_id, &claimed.task_type, pin)?;
+    let allowed = allowed(executor, claimed, config, &version);
+    Some(InForce { version, allowed })
 }
 
 /// The version as the catalog has it now: what this host knows may be some seconds old. None as well when the
@@ -104,9 +112,9 @@ async fn reread(
     executor: &Executor,
     running: &Running,
     config: Option<&CompiledConfig>,
-) -> Option<Arc<PluginVersion>> {
+) -> Option<InForce> {
     executor.parts.registry.catch_up().await.ok()?;
-    version_of(executor, &running.claimed, config)
+    in_force(executor, &running.claimed, config)
 }
 
 fn refuses_parameters(outcome: &Outcome) -> bool {
@@ -118,9 +126,9 @@ async fn guarded(
     executor: &Executor,
     running: &Running,
     config: Option<&CompiledConfig>,
-    version: &Arc<PluginVersion>,
+    in_force: &InForce,
 ) -> Outcome {
-    match AssertUnwindSafe(prepared(executor, running, config, version))
+    match AssertUnwindSafe(prepared(executor, running, config, in_force))
         .catch_unwind()
         .await
     {
@@ -148,16 +156,14 @@ async fn prepared(
     executor: &Executor,
     running: &Running,
     config: Option<&CompiledConfig>,
-    version: &Arc<PluginVersion>,
+    in_force: &InForce,
 ) -> Outcome {
+    let InForce { version, allowed } = in_force;
+    let limits = allowed.limits;
     let (claimed, parts) = (&running.claimed, &executor.parts);
     if let Some(reason) = running.control.stop_reason() {
         return outcome(AttemptEnd::Stopped(reason));
     }
-    let Allowed {
-        limits,
-        timeout_seconds,
-    } = allowed(executor, claimed, config, version);
     running.control.log.set_budget(limits.log_bytes);
     let max = limits.parameters_bytes;
     let parameters = match check_parameters(executor, claimed, version, max).await {
@@ -191,7 +197,7 @@ async fn prepared(
         parent_task_id: claimed.parent_task_id,
         retry_of: claimed.retry_of,
         trace: RunTrace::of(claimed, executor.settings.trace_sample),
-        timeout: Duration::from_secs(timeout_seconds.into()),
+        timeout: Duration::from_secs(allowed.timeout_seconds.into()),
         limits,
         grants: version.grants.as_slice().into(),
         state,
@@ -313,7 +319,7 @@ async fn finish(
     executor: &Executor,
     running: &Running,
     config: Option<&CompiledConfig>,
-    version: Option<Arc<PluginVersion>>,
+    in_force: Option<InForce>,
     mut outcome: Outcome,
     queued: Duration,
     duration: Duration,
@@ -334,8 +340,8 @@ async fn finish(
         claimed: &running.claimed,
         incarnation: running.incarnation,
         host: &executor.settings.host_name,
-        digest: version.as_ref().map(|v| v.digest.clone()),
-        allowed: version.map(|v| allowed(executor, &running.claimed, config, &v)),
+        digest: in_force.as_ref().map(|known| known.version.digest.clone()),
+        allowed: in_force.map(|known| known.allowed),
         started_at: running.started_at,
         completed_at: crate::clock::whole_micros(
             running.started_at + chrono::Duration::from_std(duration).unwrap_or_default(),
@@ -368,7 +374,7 @@ async fn finish(
                 .is_some()
                 .then(|| Box::new(verdict::state_conflict(&facts, &completion))),
             completion,
-            claimed: Box::new(running.claimed.clone()),
+            claimed: running.claimed.clone(),
         },
         Verdict::Release(release) => Ended::Release(release),
     };

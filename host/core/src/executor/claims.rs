@@ -160,7 +160,7 @@ fn start(executor: &Arc<Executor>, claimed: Claimed, incarnation: i64, seat: Sea
         started_at,
         seen_progress: AtomicU64::new(0),
         incarnation,
-        claimed,
+        claimed: Arc::new(claimed),
     });
     let task_id = running.claimed.task_id;
     lock(&executor.owned).insert((running.claimed.id, running.claimed.claim));

@@ -92,7 +92,7 @@ pub struct Executor {
 
 /// One attempt in progress.
 pub(crate) struct Running {
-    claimed: Claimed,
+    claimed: Arc<Claimed>,
     /// The incarnation it was claimed for.
     incarnation: i64,
     control: Arc<RunControl>,

@@ -1,5 +1,6 @@
 //! Writes the ends of attempts, as many in one store call as there are waiting. While a call is under way
-//! the next batch gathers, so the busier the host, the larger its batches.
+//! the next batch gathers, so the busier the host, the larger its batches. (Two calls at once halve the batches, and
+//! what a transaction costs by itself weighs more than what is gained.)
 
 use super::Executor;
 use crate::observe::{Recorded, RecordedRun};
@@ -30,7 +31,7 @@ pub(super) enum Ended {
         completion: Box<Completion>,
         /// What to record when the state it wants committed has changed meanwhile; none without state.
         on_conflict: Option<Box<Completion>>,
-        claimed: Box<Claimed>,
+        claimed: Arc<Claimed>,
     },
     Release(Box<Release>),
 }
@@ -66,7 +67,7 @@ async fn record(executor: &Executor, batch: Vec<Ended>) {
                 completion,
                 on_conflict,
                 claimed,
-            } => completes.push((completion, on_conflict, *claimed)),
+            } => completes.push((completion, on_conflict, claimed)),
             Ended::Release(release) => releases.push(*release),
         }
     }
@@ -107,20 +108,31 @@ fn size(completion: &Completion) -> usize {
     FRAME + result + trace + lines.chain(calls).chain(state).sum::<usize>()
 }
 
-type Pending = (Box<Completion>, Option<Box<Completion>>, Claimed);
+type Pending = (Box<Completion>, Option<Box<Completion>>, Arc<Claimed>);
 
 /// Records completions; returns those to record differently because of a state conflict.
 async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> {
     let parts = &executor.parts;
-    let receipts = match written(executor, &completes).await {
+    let mut items = Vec::with_capacity(completes.len());
+    let mut others = Vec::with_capacity(completes.len());
+    for (completion, on_conflict, claimed) in completes {
+        items.push(*completion);
+        others.push((on_conflict, claimed));
+    }
+    let items: Arc<[Completion]> = items.into();
+    let receipts = match written(executor, &items).await {
         Ok(receipts) => receipts,
-        Err(message) => return apart(executor, completes, &message).await,
+        Err(message) => {
+            let whole = items.iter().cloned().map(Box::new).zip(others);
+            let whole = whole.map(|(completion, (other, claimed))| (completion, other, claimed));
+            return apart(executor, whole.collect(), &message).await;
+        }
     };
     let mut conflicts = Vec::new();
     let (mut retries, mut failed) = (false, false);
     // What is to be recorded differently stays ours meanwhile.
-    let settled = completes.iter().zip(&receipts);
-    let settled = settled.filter(|((_, on_conflict, _), receipt)| {
+    let settled = items.iter().zip(&others).zip(&receipts);
+    let settled = settled.filter(|((_, (on_conflict, _)), receipt)| {
         on_conflict.is_none()
             || !matches!(
                 receipt,
@@ -129,14 +141,14 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
     });
     disown(
         executor,
-        settled.map(|((completion, ..), _)| (completion.id, completion.claim)),
+        settled.map(|((completion, _), _)| (completion.id, completion.claim)),
     );
-    for ((completion, on_conflict, claimed), receipt) in completes.into_iter().zip(receipts) {
+    for ((completion, (on_conflict, claimed)), receipt) in items.iter().zip(others).zip(receipts) {
         match receipt {
             CompletionReceipt::Recorded(state) => {
                 retries |= state == State::Retryable;
                 failed |= state == State::Failed;
-                announce(executor, &completion, &claimed, state);
+                announce(executor, completion, &claimed, state);
             }
             CompletionReceipt::Stale => {
                 tracing::warn!(task_id = %claimed.task_id, claim = claimed.claim, "the end of an attempt came too late and was refused");
@@ -176,16 +188,13 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
 /// What the store says when it cannot write these, now or later.
 async fn written(
     executor: &Executor,
-    completes: &[Pending],
+    items: &Arc<[Completion]>,
 ) -> Result<Vec<CompletionReceipt>, String> {
     let parts = &executor.parts;
     let mut refusals = 0;
     loop {
-        let items = completes
-            .iter()
-            .map(|(completion, ..)| (**completion).clone())
-            .collect();
-        let error = match parts.store.complete_many(parts.clock.now(), items).await {
+        let now = parts.clock.now();
+        let error = match parts.store.complete_many(now, items.clone()).await {
             Ok(receipts) => return Ok(receipts),
             Err(error) => error,
         };

@@ -9,6 +9,7 @@ use crate::store::operations::{
 };
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{
     ConfigId, ErrorKind, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
@@ -83,14 +84,14 @@ impl FaultyStore {
     }
 
     /// Keeps ends on their way for a while, if this is one of the times.
-    fn delay(&self, now: Timestamp, items: &[Completion]) -> StoreResult<()> {
+    fn delay(&self, now: Timestamp, items: &Arc<[Completion]>) -> StoreResult<()> {
         if !self.hits(self.plan.late) {
             return Ok(());
         }
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         let delay = Duration::from_millis(rng.random_range(0..60_000));
         drop(rng);
-        let (inner, items) = (self.inner.clone(), items.to_vec());
+        let (inner, items) = (self.inner.clone(), items.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             // Nobody waits for the answer any more.
@@ -149,7 +150,7 @@ macro_rules! faulty {
             async fn complete_many(
                 &self,
                 now: Timestamp,
-                items: Vec<Completion>,
+                items: Arc<[Completion]>,
             ) -> StoreResult<Vec<CompletionReceipt>> {
                 self.before().await?;
                 if self.plan.unwritable && items.iter().any(cannot_be_written) {

@@ -9,6 +9,7 @@ use crate::store::operations::{
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State, Trigger};
 use horarium_model::firing::Fire;
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -274,13 +275,14 @@ macro_rules! mutant_queue {
             async fn complete_many(
                 &self,
                 now: Timestamp,
-                mut items: Vec<Completion>,
+                items: Arc<[Completion]>,
             ) -> StoreResult<Vec<CompletionReceipt>> {
                 let number = self.completions.fetch_add(1, Ordering::Relaxed);
                 if self.is(Mutation::LostEnd) && number % 5 == 4 {
                     let told = |_: &Completion| CompletionReceipt::Recorded(State::Succeeded);
                     return Ok(items.iter().map(told).collect());
                 }
+                let mut items = items.to_vec();
                 for item in &mut items {
                     if self.is(Mutation::EndlessRetry) && item.end == End::Failed {
                         item.end = End::Retry(now + chrono::Duration::minutes(1));
@@ -289,7 +291,7 @@ macro_rules! mutant_queue {
                         *at += chrono::Duration::days(1000);
                     }
                 }
-                self.inner.complete_many(now, items).await
+                self.inner.complete_many(now, items.into()).await
             }
 
             $(async fn $name(&self, $($arg: $ty),*) -> StoreResult<$out> {

@@ -10,6 +10,7 @@ use crate::store::operations::{
 };
 use crate::store::*;
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine, State};
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{Breaker, PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{
     ConfigId, ErrorKind, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
@@ -355,7 +356,7 @@ macro_rules! watched_queue {
             async fn complete_many(
                 &self,
                 now: Timestamp,
-                items: Vec<Completion>,
+                items: Arc<[Completion]>,
             ) -> StoreResult<Vec<CompletionReceipt>> {
                 let mut types = HashMap::new();
                 self.truth.each_live(|shown| {

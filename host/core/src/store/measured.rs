@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::observe::Observer;
 use crate::runner::{StateEntry, StateSnapshot};
 use horarium_model::execution::{AttemptRecord, HttpCall, LogLine};
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, Execution, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -94,7 +95,7 @@ macro_rules! measured_queue {
 
 queue_operations! { measured_queue;
     fire_due(now: Timestamp, orders: Vec<FireOrder>) -> Vec<FireReceipt>;
-    complete_many(now: Timestamp, items: Vec<Completion>) -> Vec<CompletionReceipt>;
+    complete_many(now: Timestamp, items: Arc<[Completion]>) -> Vec<CompletionReceipt>;
     held(incarnation: i64) -> Vec<Held>;
 }
 

@@ -104,7 +104,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn complete_many(
         &self,
         now: Timestamp,
-        items: Vec<Completion>,
+        items: Arc<[Completion]>,
     ) -> StoreResult<Vec<CompletionReceipt>>;
 
     /// Hands back claimed executions unfinished: `available` again, no attempt used (rule E6). One whose

@@ -176,9 +176,9 @@ impl Queue for PostgresStore {
     async fn complete_many(
         &self,
         now: Timestamp,
-        items: Vec<Completion>,
+        items: Arc<[Completion]>,
     ) -> StoreResult<Vec<CompletionReceipt>> {
-        let items = Arc::new((items, AtomicBool::new(false)));
+        let items = (items, Arc::new(AtomicBool::new(false)));
         self.write(move |tx| {
             let items = items.clone();
             Box::pin(async move { complete::complete_many(tx, now, &items.0, &items.1).await })

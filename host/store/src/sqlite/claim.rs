@@ -1,11 +1,12 @@
 //! Claims (rule E2), within the bounds of types and tenants, run keys, rates (E3) and suspects (E6).
 
+use super::complete::texts;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{db, rates, sql};
+use super::{db, packed, rates, sql};
 use crate::choose::{Candidate, Choice, Key, Known, ask, lane_bound, quota_room};
-use crate::columns::{micros, text};
-use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
+use crate::columns::{Place, micros, text};
+use horarium_core::store::{ClaimRequest, Claimed, Claims, LaneBound, Lanes, Running, StoreResult};
 use horarium_model::Timestamp;
 use horarium_model::quota::{day_of, minute_of};
 use sqlx::Row;
@@ -57,6 +58,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
         }
         size = (size * 2).clamp(32, PAGE);
     }
+    fetch_aside(tx, &mut choice).await?;
     count_starts(tx, request.now, &lanes).await?;
     let used = known.used_rates(request.now);
     rates::save(tx, &used).await?;
@@ -64,6 +66,25 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
         claimed: choice.into_claimed(),
         rates: !used.is_empty(),
     })
+}
+
+/// Parameters that stand aside, of what was chosen.
+async fn fetch_aside(tx: &mut Tx, choice: &mut Choice) -> StoreResult<()> {
+    let aside = |claimed: &&mut Claimed| claimed.parameters.is_empty();
+    let wanting: Vec<&mut Claimed> = choice.chosen.iter_mut().filter(aside).collect();
+    let ids: Vec<i64> = wanting.iter().map(|claimed| claimed.id).collect();
+    let mut found: HashMap<i64, String> = texts(tx, sql::PARAMETERS_ASIDE, &ids)
+        .await?
+        .into_iter()
+        .collect();
+    for claimed in wanting {
+        let (table, id) = ("live_parameters", claimed.id);
+        let parameters = found.remove(&id);
+        let place = Place { table, id };
+        let parameters = parameters.ok_or_else(|| place.corrupt("parameters", "they are gone"))?;
+        claimed.parameters = parameters.into();
+    }
+    Ok(())
 }
 
 /// The lanes of the wanted types, with the room that types, tenants and breakers leave them.
@@ -199,18 +220,22 @@ async fn page(
     let mut full = false;
     for (lane, count) in portions(tx, request, lanes, size, suspects).await? {
         let (tenant, task_type) = lanes.key(lane);
-        let rows = sqlx::query(sql::CANDIDATES)
+        let row = sqlx::query(sql::CANDIDATES)
             .bind(tenant)
             .bind(task_type)
             .bind(micros(request.now))
             .bind(suspects)
             .bind(count)
-            .fetch_all(tx.read())
+            .fetch_one(tx.read())
             .await
             .map_err(db)?;
+        let rows = packed::rows(&row, "live_executions")?;
         full |= count == lanes.portion(lane, size) && rows.len() == count as usize;
         for row in &rows {
-            page.push(Candidate::read(&mut Reader::new(row, "live_executions")?)?);
+            page.push(Candidate::read(&mut packed::Reader::new(
+                row,
+                "live_executions",
+            )?)?);
         }
     }
     full |= page.len() >= size as usize;

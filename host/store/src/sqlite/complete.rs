@@ -2,7 +2,7 @@
 
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{breakers, care, chain, db, end, sql};
+use super::{breakers, care, chain, db, end, packed, sql};
 use crate::columns::{AttemptRow, Measured, micros, raw, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::chain::Parent;
@@ -16,44 +16,64 @@ use std::collections::HashMap;
 
 /// Those of the executions that run.
 pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64, RunningRow>> {
-    let rows = sqlx::query(sql::RUNNING)
+    let row = sqlx::query(sql::RUNNING)
         .bind(text(&ids)?)
-        .fetch_all(tx.read())
+        .fetch_one(tx.read())
         .await
         .map_err(db)?;
+    let mut chained = Vec::new();
+    let rows = packed::rows(&row, "live_executions")?;
     let mut running = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let mut r = Reader::new(row, "live_executions")?;
-        let id = r.place.id;
+        let mut r = packed::Reader::new(row, "live_executions")?;
+        let id = r.place().id;
         let mut found = RunningRow {
             task_id: r.word("task_id")?,
             claim: r.number("claim")?,
-            incarnation: r.get("incarnation")?,
-            tenant_id: r.get("tenant_id")?,
+            incarnation: r.int("incarnation")?,
+            tenant_id: r.int("tenant_id")?,
             task_type: String::new(),
             troubled: false,
-            config_id: r.get("config_id")?,
-            cancel_requested: r.get("cancel_requested_at")?,
-            orphan: r.get("deleted_at")?,
-            delete_history: r.get("delete_history")?,
-            large: r.get("parameters")?,
-            run_key: r.get("run_key")?,
+            config_id: r.opt_int("config_id")?,
+            cancel_requested: r.flag("cancel_requested_at")?,
+            orphan: r.flag("deleted_at")?,
+            delete_history: r.flag("delete_history")?,
+            large: r.flag("parameters")?,
+            run_key: r.opt_owned("run_key")?,
             chain: None,
             chain_depth: 0,
-            failures: 0,
-            paused: false,
-            state_version: 0,
+            failures: r.number("failures_in_a_row")?,
+            paused: r.flag("paused")?,
+            state_version: r.int("state_version")?,
         };
-        found.failures = r.number("failures_in_a_row")?;
-        found.paused = r.get("paused")?;
-        found.state_version = r.get("state_version")?;
-        found.task_type = r.get("task_type")?;
-        found.troubled = r.get("type_breakers")?;
-        found.chain = r.get("chain")?;
+        found.task_type = r.owned("task_type")?;
+        found.troubled = r.flag("type_breakers")?;
+        if r.flag("chain")? {
+            chained.push(id);
+        }
         found.chain_depth = r.number("chain_depth")?;
         running.insert(id, found);
     }
+    for (id, chain) in texts(tx, sql::CHAINS, &chained).await? {
+        running.entry(id).and_modify(|row| row.chain = Some(chain));
+    }
     Ok(running)
+}
+
+/// What a statement says of each of the rows, which have it seldom or have much of it.
+pub(super) async fn texts(
+    tx: &mut Tx,
+    statement: &'static str,
+    ids: &[i64],
+) -> StoreResult<Vec<(i64, String)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(statement)
+        .bind(text(&ids)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)
 }
 
 /// See `RECORD`.

@@ -23,6 +23,7 @@ mod history;
 mod hosts;
 mod import;
 mod outbox;
+mod packed;
 mod plugins;
 mod queue;
 mod rates;

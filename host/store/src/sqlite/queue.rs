@@ -130,9 +130,8 @@ impl Queue for SqliteStore {
     async fn complete_many(
         &self,
         now: Timestamp,
-        items: Vec<Completion>,
+        items: Arc<[Completion]>,
     ) -> StoreResult<Vec<CompletionReceipt>> {
-        let items = Arc::new(items);
         self.write(move |tx| {
             let items = items.clone();
             Box::pin(async move { complete::complete_many(tx, now, &items).await })

@@ -313,13 +313,16 @@ statements! {
     // Of one lane: `?1` tenant, `?2` type, `?3` now, `?4` whether suspects may run, `?5` limit
     LANE_HEADS = concat!("SELECT l.queue_key, l.id FROM live_executions l INDEXED BY live_executions_claim ",
         lane!());
-    CANDIDATES = concat!("SELECT l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \
+    /// Packed; parameters that stand aside are null.
+    CANDIDATES = concat!("SELECT group_concat(r, '') FROM (SELECT json_array( \
+        l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \
         l.lost, l.expires_at, l.tenant_id, l.task_id, \
         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
-        json(coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))), \
-        l.parent_task_id, l.retry_of, l.chain IS NOT NULL, l.trace \
+        json(l.parameters) || '', l.parent_task_id, l.retry_of, l.chain IS NOT NULL, l.trace) AS r \
         FROM live_executions l INDEXED BY live_executions_claim \
-        LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL ", lane!());
+        LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL ", lane!(), ")");
+    PARAMETERS_ASIDE = "SELECT p.execution_id, json(p.parameters) FROM json_each(?1) j \
+        CROSS JOIN live_parameters p ON p.execution_id = j.value";
     /// [tenant, run_key]
     RUNNING_OF_KEYS = "SELECT l.tenant_id, l.run_key, count(*) FROM jsonb_each(?1) j \
         CROSS JOIN live_executions l ON l.tenant_id = j.value ->> 0 AND l.run_key = j.value ->> 1 \
@@ -366,18 +369,20 @@ statements! {
     UNBLOCK_ALL = "UPDATE live_executions SET blocked = 0 WHERE blocked = 1";
 
     // ---- the end of attempts
-    /// `?1` ids
-    RUNNING = "SELECT l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
+    /// Packed; `?1` ids
+    RUNNING = "SELECT group_concat(json_array(l.id, l.task_id, l.claim, l.incarnation, l.tenant_id, l.config_id, \
         l.cancel_requested_at IS NOT NULL, \
         l.config_id IS NOT NULL AND (c.id IS NULL OR c.deleted_at IS NOT NULL), \
         coalesce(c.delete_history, 0), l.parameters IS NULL, l.run_key, \
         coalesce(s.failures_in_a_row, 0), coalesce(c.paused, 0), coalesce(s.state_version, 0), l.task_type, \
         EXISTS (SELECT 1 FROM type_breakers b WHERE b.tenant_id = l.tenant_id AND b.task_type = l.task_type), \
-        json(l.chain), l.chain_depth \
+        l.chain IS NOT NULL, l.chain_depth), '') \
         FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
         LEFT JOIN task_configs c ON c.id = l.config_id \
         LEFT JOIN task_schedules s ON s.config_id = l.config_id \
         WHERE l.state = 'running'";
+    CHAINS = "SELECT l.id, json(l.chain) FROM json_each(?1) j CROSS JOIN live_executions l ON l.id = j.value \
+        WHERE l.chain IS NOT NULL";
     /// id, state, is_success, started, completed, duration, result, kind, message, trace, code, details,
     /// usage, digest, host, progress, ended_claim
     RECORD = concat!(history_columns!(),
@@ -615,6 +620,7 @@ statements! {
         VALUES (?1, ?2, ?3, 'compiling', ?4, jsonb(?5), jsonb(?6), jsonb(?7), jsonb(?8), ?9, ?10, jsonb(?11), ?12)";
     SET_WISHES = "UPDATE plugin_versions SET grants = jsonb(?2), input = jsonb(?3), limits = jsonb(?4), \
         descriptor = CASE state WHEN 'ready' THEN jsonb(?5) ELSE descriptor END WHERE id = ?1";
+    SET_GRANTS = "UPDATE plugin_versions SET grants = jsonb(?4) WHERE tenant_id = ?1 AND task_type = ?2 AND digest = ?3";
     /// id, grants, limits, input
     SET_DECLARED = "UPDATE plugin_versions SET grants = jsonb(?2), limits = jsonb(?3), input = jsonb(?4) WHERE id = ?1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = jsonb(?2), warnings = jsonb(?3) WHERE id = ?1";

@@ -42,7 +42,7 @@ impl Harness {
             chained: claimed.chained,
             trace: None,
         };
-        let receipts = self.store.complete_many(now, vec![completion]).await;
+        let receipts = self.store.complete_many(now, vec![completion].into()).await;
         let recorded = CompletionReceipt::Recorded(State::Succeeded);
         assert_eq!(receipts.expect("recorded"), [recorded]);
         self.runs.0.lock().expect("not poisoned").clear();

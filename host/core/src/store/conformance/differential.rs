@@ -468,7 +468,10 @@ impl Side {
             }
             _ => {}
         }
-        format!("{:?}", self.lab.store.complete_many(now, items).await)
+        format!(
+            "{:?}",
+            self.lab.store.complete_many(now, items.into()).await
+        )
     }
 
     /// The versions of a key as they are now, or one that is wrong now and then.

@@ -195,7 +195,7 @@ impl Lab {
     pub(super) async fn complete(&self, now: Timestamp, item: Completion) -> CompletionReceipt {
         let mut receipts = self
             .store
-            .complete_many(now, vec![item])
+            .complete_many(now, vec![item].into())
             .await
             .expect("complete_many answers");
         assert_eq!(receipts.len(), 1);

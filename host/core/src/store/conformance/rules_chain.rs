@@ -111,7 +111,7 @@ pub async fn a_chain_goes_on_in_the_trace_of_its_parent(store: Arc<dyn Store>) {
         trace: attempt.clone(),
         ..completion(lab.host, at(2), &claimed, result("1"))
     };
-    let receipts = lab.store.complete_many(at(2), vec![end]).await;
+    let receipts = lab.store.complete_many(at(2), vec![end].into()).await;
     let recorded = [CompletionReceipt::Recorded(State::Succeeded)];
     assert_eq!(receipts.expect("completes"), recorded);
     assert_eq!(lab.claim_one(at(3)).await.trace, attempt);
@@ -210,7 +210,7 @@ pub async fn a_target_is_enqueued_once(store: Arc<dyn Store>) {
     let item = lab.completion(at(1), &claimed, result("1"));
     let twice = lab
         .store
-        .complete_many(at(1), vec![item.clone(), item.clone()]);
+        .complete_many(at(1), vec![item.clone(), item.clone()].into());
     twice.await.expect("complete_many answers");
     lab.complete(at(2), item).await;
     assert_eq!(of(&lab, target.id).await.len(), 1);
@@ -269,7 +269,7 @@ pub async fn chains_obey_the_rules_of_the_target(store: Arc<dyn Store>) {
     }
     assert_eq!(ends.len(), 2);
     lab.store
-        .complete_many(at(3), ends)
+        .complete_many(at(3), ends.into())
         .await
         .expect("recorded");
     let states = async |config: &TaskConfig| -> Vec<(State, Option<SkipReason>)> {

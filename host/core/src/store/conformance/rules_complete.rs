@@ -130,7 +130,7 @@ pub async fn one_item_of_a_batch_may_be_stale(store: Arc<dyn Store>) {
     items.push(items[0].clone());
     let receipts = lab
         .store
-        .complete_many(at(1), items)
+        .complete_many(at(1), items.into())
         .await
         .expect("answers");
     let recorded = CompletionReceipt::Recorded(State::Succeeded);
@@ -144,7 +144,7 @@ pub async fn one_item_of_a_batch_may_be_stale(store: Arc<dyn Store>) {
         ]
     );
     assert_eq!(lab.state(claimed[1].task_id).await, State::Running);
-    let none = lab.store.complete_many(at(1), Vec::new()).await;
+    let none = lab.store.complete_many(at(1), Arc::new([])).await;
     assert!(none.expect("answers").is_empty());
 }
 

@@ -105,7 +105,7 @@ pub async fn state_conflicts_write_nothing(store: Arc<dyn Store>) {
     second.state = Some(commit(&[("k", version)], &[("k", Some("second"))]));
     let receipts = lab
         .store
-        .complete_many(at(3), vec![item, second])
+        .complete_many(at(3), vec![item, second].into())
         .await
         .expect("answers");
     assert_eq!(receipts[0], CompletionReceipt::Recorded(State::Succeeded));

@@ -12,6 +12,7 @@ use crate::store::{
 use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ExecutionId, Invalid, TaskConfig, TaskId, TenantId, Timestamp};
+use std::sync::Arc;
 
 /// A schedule as the scheduler sees it.
 fn seen(config: &TaskConfig) -> DueSchedule {
@@ -144,10 +145,10 @@ impl Queue for MemoryStore {
     async fn complete_many(
         &self,
         now: Timestamp,
-        items: Vec<Completion>,
+        items: Arc<[Completion]>,
     ) -> StoreResult<Vec<CompletionReceipt>> {
         let mut inner = self.lock();
-        let receipts = items.into_iter().map(|item| inner.complete(now, item));
+        let receipts = items.iter().map(|item| inner.complete(now, item.clone()));
         let receipts = receipts.collect();
         inner.run_chains(now);
         Ok(receipts)
