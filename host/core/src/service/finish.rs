@@ -124,7 +124,7 @@ impl Plugins {
         let mut grants = version.grants.clone();
         grants.extend(not_granted(version));
         if grants != version.grants {
-            self.replace_grants(version.clone(), grants.clone()).await?;
+            self.replace_grants(version, grants.clone()).await?;
         }
         Ok(grants)
     }

@@ -211,7 +211,7 @@ impl Plugins {
     ) -> ServiceResult<Vec<Grant>> {
         let grants = Fields::read(body, "", read_all_grants)?;
         let version = self.granted_version(tenant, name).await?;
-        self.replace_grants(version, grants.clone()).await?;
+        self.replace_grants(&version, grants.clone()).await?;
         self.catalog_changed().await?;
         Ok(grants)
     }
@@ -249,7 +249,7 @@ impl Plugins {
             }
         }
         if grants != version.grants {
-            self.replace_grants(version, grants.clone()).await?;
+            self.replace_grants(&version, grants.clone()).await?;
             self.catalog_changed().await?;
         }
         Ok(grants)
@@ -267,23 +267,15 @@ impl Plugins {
             .ok_or_else(|| ServiceError::NotFound(format!("`{name}` has no ready version yet")))
     }
 
-    /// Writes other grants: the store replaces those of a version that is registered again.
     pub(super) async fn replace_grants(
         &self,
-        version: PluginVersion,
+        version: &PluginVersion,
         grants: Vec<Grant>,
     ) -> ServiceResult<()> {
-        let bytes = self.cx.store.component_bytes(&version.digest).await?;
-        let Some(bytes) = bytes else {
-            return Err(ServiceError::Conflict(format!(
-                "the bytes of {} are gone; register it again",
-                version.digest
-            )));
-        };
-        let version = PluginVersion { grants, ..version };
+        let (tenant, name, digest) = (version.tenant_id, &version.task_type, &version.digest);
         self.cx
             .store
-            .add_version(self.cx.clock.now(), version, bytes)
+            .set_grants(tenant, name, digest, grants)
             .await?;
         Ok(())
     }

@@ -134,6 +134,18 @@ pub trait Catalog: Send + Sync + 'static {
         bytes: Vec<u8>,
     ) -> StoreResult<PluginVersion>;
 
+    /// Replaces what a version may do.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn set_grants(
+        &self,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+        grants: Vec<Grant>,
+    ) -> StoreResult<PluginVersion>;
+
     /// Ends `compiling`: ready (active if asked) or failed (the bytes are dropped, the error kept).
     async fn finish_version(
         &self,

@@ -41,6 +41,7 @@ macro_rules! catalog_operations {
             declare(now: Timestamp, tenant: TenantId, declaration: Declaration) -> Declared;
             purge_deleted(limit: u32) -> bool;
             add_version(now: Timestamp, version: PluginVersion, bytes: Vec<u8>) -> PluginVersion;
+            set_grants(tenant: TenantId, task_type: &str, digest: &str, grants: Vec<Grant>) -> PluginVersion;
             finish_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str, finish: FinishVersion) -> PluginVersion;
             activate_version(now: Timestamp, tenant: TenantId, task_type: &str, digest: &str) -> TaskType;
             remove_type(tenant: TenantId, task_type: &str) -> ();

@@ -7,6 +7,7 @@ use crate::columns::{cut_counted, micros, seen};
 use horarium_core::store::{
     FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange, VersionState};
 use horarium_model::{HOST_TENANT_ID, TenantId, Timestamp};
 use sqlx::postgres::PgConnection;
@@ -189,6 +190,27 @@ async fn insert_version(
         .execute(tx.connection())
         .await?;
     Ok(())
+}
+
+pub(super) async fn set_grants(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+    grants: &[Grant],
+) -> PgResult<PluginVersion> {
+    let changed = query(sql::SET_GRANTS)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(digest)
+        .bind(json(&grants)?)
+        .execute(tx.connection())
+        .await?;
+    if changed.rows_affected() == 0 {
+        return Err(StoreError::NotFound(rules::no_version(task_type, digest)).into());
+    }
+    bump_epoch(tx).await?;
+    written(tx, tenant, task_type, digest).await
 }
 
 pub(super) async fn finish_version(

@@ -764,6 +764,7 @@ statements! {
         VALUES ($1, $2, $3, 'compiling', $4, $5::jsonb, $6::jsonb, $7::jsonb, $8::jsonb, $9, $10, $11::jsonb, $12)";
     SET_WISHES = "UPDATE plugin_versions SET grants = $2::jsonb, input = $3::jsonb, limits = $4::jsonb, \
         descriptor = CASE state WHEN 'ready' THEN $5::jsonb ELSE descriptor END WHERE id = $1";
+    SET_GRANTS = "UPDATE plugin_versions SET grants = $4::jsonb WHERE tenant_id = $1 AND task_type = $2 AND digest = $3";
     /// id, grants, limits, input
     SET_DECLARED = "UPDATE plugin_versions SET grants = $2::jsonb, limits = $3::jsonb, input = $4::jsonb WHERE id = $1";
     VERSION_READY = "UPDATE plugin_versions SET state = 'ready', descriptor = $2::jsonb, warnings = $3::jsonb WHERE id = $1";

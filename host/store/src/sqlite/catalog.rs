@@ -8,6 +8,7 @@ use horarium_core::store::{
     Catalog, ConfigFilter, ConfigUpdate, Created, Declaration, Declared, Deleted, FinishVersion,
     HistoryOnDelete, KeyedRequest, Listing, Page, StoreResult, TenantBounds,
 };
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange};
 use horarium_model::{ConfigId, TaskConfig, TaskSpec, TenantId, Timestamp};
 use sqlx::Row;
@@ -169,6 +170,20 @@ impl Catalog for SqliteStore {
         let (version, bytes) = (Arc::new(version), Arc::new(bytes));
         write!(self, [version, bytes], |tx| plugins::add_version(
             tx, now, &version, &bytes
+        ))
+    }
+
+    async fn set_grants(
+        &self,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+        grants: Vec<Grant>,
+    ) -> StoreResult<PluginVersion> {
+        let (name, digest) = (task_type.to_owned(), digest.to_owned());
+        let grants = Arc::new(grants);
+        write!(self, [name, digest, grants], |tx| plugins::set_grants(
+            tx, tenant, &name, &digest, &grants
         ))
     }
 

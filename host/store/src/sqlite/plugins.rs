@@ -6,6 +6,7 @@ use crate::columns::{cut_counted, micros, seen, text};
 use horarium_core::store::{
     FinishVersion, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{PluginVersion, TaskType, TypeConcurrencyChange, VersionState};
 use horarium_model::{HOST_TENANT_ID, TenantId, Timestamp};
 use sqlx::Row;
@@ -167,6 +168,28 @@ async fn insert_version(
         .await
         .map_err(db)?;
     Ok(())
+}
+
+pub(super) async fn set_grants(
+    tx: &mut Tx,
+    tenant: TenantId,
+    task_type: &str,
+    digest: &str,
+    grants: &[Grant],
+) -> StoreResult<PluginVersion> {
+    let changed = sqlx::query(sql::SET_GRANTS)
+        .bind(tenant)
+        .bind(task_type)
+        .bind(digest)
+        .bind(text(&grants)?)
+        .execute(tx.write())
+        .await
+        .map_err(db)?;
+    if changed.rows_affected() == 0 {
+        return Err(StoreError::NotFound(rules::no_version(task_type, digest)));
+    }
+    tx.bump_epoch().await?;
+    written(tx, tenant, task_type, digest).await
 }
 
 pub(super) async fn finish_version(

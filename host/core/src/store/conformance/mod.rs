@@ -188,6 +188,7 @@ macro_rules! conformance_rules {
             versions_live_their_life
             a_type_that_nothing_uses_is_removed
             registering_again_replaces_grants
+            grants_change_and_bring_nothing_back
             a_failed_version_drops_its_bytes
             types_are_listed_by_name
             a_shared_type_is_every_tenants_to_use

@@ -228,6 +228,35 @@ pub async fn registering_again_replaces_grants(store: Arc<dyn Store>) {
     assert_eq!(lab.store.all_versions().await.expect("answers").len(), 1);
 }
 
+/// Grants change alone, which caches hear of; those of a version that is gone are nobody's.
+pub async fn grants_change_and_bring_nothing_back(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let added = add(&lab, "echo", b"one").await;
+    let epoch = lab.store.catalog_epoch().await.expect("answers");
+    let grants = vec![Grant::State];
+    let set = |name, bytes| {
+        let (store, grants) = (lab.store.clone(), grants.clone());
+        async move { store.set_grants(TENANT, name, &digest(bytes), grants).await }
+    };
+    let changed = set("echo", b"one").await.expect("changes");
+    let expected = PluginVersion {
+        grants: grants.clone(),
+        ..added
+    };
+    assert_eq!(changed, expected);
+    let kept = lab.store.versions(TENANT, "echo").await.expect("answers");
+    assert_eq!(kept, [expected]);
+    assert!(lab.store.catalog_epoch().await.expect("answers") > epoch);
+    lab.store
+        .remove_type(TENANT, "echo")
+        .await
+        .expect("removed");
+    let late = set("echo", b"one").await;
+    assert!(matches!(late, Err(StoreError::NotFound(_))), "{late:?}");
+    let found = lab.store.task_type(TENANT, "echo").await.expect("answers");
+    assert_eq!(found, None);
+}
+
 /// A failed version keeps its error and loses its bytes, unless another version has the same; it may be
 /// registered anew.
 pub async fn a_failed_version_drops_its_bytes(store: Arc<dyn Store>) {

@@ -7,6 +7,7 @@ use crate::store::{
     HistoryOnDelete, KeyedRequest, Listing, Page, StoreError, StoreResult, TenantBounds, rules,
 };
 use horarium_model::execution::State;
+use horarium_model::grant::Grant;
 use horarium_model::task_type::{
     PluginVersion, TaskType, TypeConcurrency, TypeConcurrencyChange, VersionState,
 };
@@ -205,6 +206,21 @@ impl Catalog for MemoryStore {
         let order = inner.last_version;
         inner.bytes.insert(version.digest.clone(), bytes);
         inner.versions.insert(key, (order, version.clone()));
+        Ok(version)
+    }
+
+    async fn set_grants(
+        &self,
+        tenant: TenantId,
+        task_type: &str,
+        digest: &str,
+        grants: Vec<Grant>,
+    ) -> StoreResult<PluginVersion> {
+        let mut inner = self.lock();
+        let version = inner.version_mut(tenant, task_type, digest)?;
+        version.grants = grants;
+        let version = version.clone();
+        inner.epoch += 1;
         Ok(version)
     }
 
