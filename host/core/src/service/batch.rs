@@ -78,10 +78,7 @@ impl BatchRequest {
 fn read_item(fields: &mut Fields<'_>, now: Timestamp) -> (Option<TaskRef>, TriggerRequest) {
     let (task, config) = (fields.value("task"), fields.value("config_id"));
     for key in ["task", "config_id"] {
-        fields.shape(
-            key,
-            || json!({ "type": ["integer", "string"], "minLength": 1 }),
-        );
+        fields.shape(key, TaskRef::describe);
     }
     if task.is_some() && config.is_some() {
         fields.problem("config_id", "and `task` both name the task; give one");

@@ -138,10 +138,7 @@ fn word<T: FromStr<Err = String>>(
 
 fn read_filter(fields: &mut Fields<'_>, what: Bulk) -> (ExecutionFilter, Option<TaskRef>) {
     let task = fields.value("task");
-    fields.shape(
-        "task",
-        || json!({ "type": ["integer", "string"], "minLength": 1 }),
-    );
+    fields.shape("task", TaskRef::describe);
     let task = match task {
         Some(Value::String(text)) if !text.is_empty() => Some(TaskRef::parse(text)),
         Some(Value::Number(n)) if n.is_i64() => n.as_i64().map(TaskRef::Id),

@@ -97,10 +97,7 @@ fn read_item(fields: &mut Fields<'_>) -> (Option<TaskRef>, EndedElsewhere) {
             fields.missing(key, "is missing");
         }
     }
-    fields.shape(
-        "task",
-        || json!({ "type": ["integer", "string"], "minLength": 1 }),
-    );
+    fields.shape("task", TaskRef::describe);
     fields.shape("task_id", || json!({ "format": "uuid" }));
     fields.shape("task_type", || json!({ "pattern": NAME }));
     let result = fields.value("result").cloned();

@@ -15,7 +15,7 @@ use horarium_model::parameters::ParameterChange;
 use horarium_model::schedule::ScheduleConfig;
 use horarium_model::text::one_line;
 use horarium_model::{ConfigId, Invalid, TaskConfig, TaskSpec, TenantId, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// How often a change is made anew when others change the same config at the same time. Every round
 /// that loses was won by somebody else, so this is a bound on patience, not on correctness.
@@ -41,6 +41,11 @@ impl TaskRef {
             Ok(id) => Self::Id(id),
             Err(_) => Self::Key(text.to_owned()),
         }
+    }
+
+    /// What a body may name a task by, as a JSON Schema: the integers are those of 64 bits.
+    pub(super) fn describe() -> Value {
+        json!({ "type": ["integer", "string"], "minimum": i64::MIN, "maximum": i64::MAX, "minLength": 1 })
     }
 }
 
