@@ -122,6 +122,20 @@ impl ReadyRate {
     }
 }
 
+/// From so many lanes a claim asks first in which of them anything waits. Shared types are a lane of each tenant, of which
+/// most are empty.
+pub(crate) const MANY_LANES: usize = 64;
+
+/// The claim, of the lanes that are busy.
+pub(crate) fn narrowed(request: &ClaimRequest, busy: Vec<(i64, String)>) -> ClaimRequest {
+    let busy: HashSet<(i64, String)> = busy.into_iter().collect();
+    let types = request.types.iter().filter(|lane| busy.contains(*lane));
+    ClaimRequest {
+        types: types.cloned().collect(),
+        ..request.clone()
+    }
+}
+
 /// An available execution and what decides whether it may run now.
 pub(crate) struct Candidate {
     pub(crate) queue_key: i64,

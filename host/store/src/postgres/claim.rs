@@ -9,7 +9,7 @@ use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
 use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
-use crate::choose::{Candidate, Choice, Known, ask, lane_bound, quota_room};
+use crate::choose::{Candidate, Choice, Known, MANY_LANES, ask, lane_bound, narrowed, quota_room};
 use crate::columns::micros;
 use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
 use horarium_model::quota::{Allowance, day_of, minute_of};
@@ -51,6 +51,14 @@ struct Work<'a> {
 
 /// `Queue::claim`, one transaction of it.
 pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part> {
+    let narrowed = match request.types.len() < MANY_LANES {
+        true => None,
+        false => {
+            let busy = query_as(sql::BUSY_LANES).fetch_all(tx.connection());
+            Some(narrowed(request, busy.await?))
+        }
+    };
+    let request = narrowed.as_ref().unwrap_or(request);
     if request.limit == 0 || request.types.is_empty() {
         return Ok(Part::default());
     }

@@ -388,6 +388,15 @@ statements! {
     LANES_WAITING = "SELECT u.place - 1 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_type, place) \
         WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_type = u.task_type \
             AND l.state = 'available' AND l.blocked = 0 LIMIT 1) IS NOT NULL";
+    /// The lanes in which something waits, found one after the other however much waits in each.
+    BUSY_LANES = "WITH RECURSIVE busy AS ( \
+        (SELECT l.tenant_id, l.task_type, l.state FROM live_executions l \
+            WHERE l.state IN ('scheduled', 'available', 'retryable') ORDER BY l.tenant_id, l.task_type, l.state LIMIT 1) \
+        UNION ALL SELECT n.tenant_id, n.task_type, n.state FROM busy b CROSS JOIN LATERAL ( \
+            SELECT l.tenant_id, l.task_type, l.state FROM live_executions l \
+            WHERE (l.tenant_id, l.task_type) > (b.tenant_id, b.task_type) \
+            AND l.state IN ('scheduled', 'available', 'retryable') ORDER BY l.tenant_id, l.task_type, l.state LIMIT 1) n) \
+        SELECT tenant_id, task_type FROM busy WHERE state = 'available'";
     LOCK_TENANTS = "SELECT 1 FROM tenants WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
     LOCK_TYPES = "SELECT 1 FROM task_types WHERE (tenant_id, task_type) IN ( \
         SELECT * FROM unnest($1::bigint[], $2::text[])) ORDER BY tenant_id, task_type FOR NO KEY UPDATE";

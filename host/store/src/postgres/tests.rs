@@ -157,6 +157,7 @@ async fn hot_statements_use_their_indexes() {
             next.as_str(),
             "live_executions_claim",
         ),
+        ("busy lanes", sql::BUSY_LANES, "", "live_executions_claim"),
         ("heads", sql::WAITING_HEADS, types, "live_executions_claim"),
         (
             "waiting lanes",

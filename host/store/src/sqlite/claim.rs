@@ -4,13 +4,16 @@ use super::complete::texts;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, packed, rates, sql};
-use crate::choose::{Candidate, Choice, Key, Known, ask, lane_bound, quota_room};
+use crate::choose::{
+    Candidate, Choice, Key, Known, MANY_LANES, ask, lane_bound, narrowed, quota_room,
+};
 use crate::columns::{Place, micros, text};
 use horarium_core::store::{ClaimRequest, Claimed, Claims, LaneBound, Lanes, Running, StoreResult};
 use horarium_model::Timestamp;
 use horarium_model::quota::{day_of, minute_of};
 use sqlx::Row;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Executions looked at beside those wanted, so that one page usually suffices.
 const MARGIN: u32 = 16;
@@ -27,9 +30,19 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
     {
         return Ok(Claims::default());
     }
+    // What was claimed before, and so was looked at, is told by all lanes.
+    let all = &request.types;
+    let narrowed = match all.len() < MANY_LANES {
+        true => None,
+        false => Some(narrowed(request, busy_lanes(tx).await?)),
+    };
+    let request = narrowed.as_ref().unwrap_or(request);
+    if request.types.is_empty() {
+        return Ok(Claims::default());
+    }
     let types = text(&&*request.types)?;
     let mut lanes = lanes(tx, request, &types).await?;
-    let mut more = unblock_freed(tx, request, &types).await?;
+    let mut more = unblock_freed(tx, request, all, &types).await?;
     let mut known = Known::default();
     let mut choice = Choice::default();
     let mut size = request.limit.saturating_add(MARGIN);
@@ -66,6 +79,13 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> StoreResult<Cl
         claimed: choice.into_claimed(),
         rates: !used.is_empty(),
     })
+}
+
+async fn busy_lanes(tx: &mut Tx) -> StoreResult<Vec<(i64, String)>> {
+    sqlx::query_as(sql::BUSY_LANES)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)
 }
 
 /// Parameters that stand aside, of what was chosen.
@@ -160,10 +180,11 @@ async fn count_starts(tx: &mut Tx, now: Timestamp, lanes: &Lanes<'_>) -> StoreRe
 async fn unblock_freed(
     tx: &mut Tx,
     request: &ClaimRequest,
+    all: &Arc<[(i64, String)]>,
     types: &str,
 ) -> StoreResult<HashSet<Key>> {
-    if tx.claimed_types != request.types {
-        tx.claimed_types = request.types.clone();
+    if tx.claimed_types != *all {
+        tx.claimed_types = all.clone();
         tx.unblock_all = true;
     }
     if std::mem::take(&mut tx.unblock_all) {

@@ -310,6 +310,19 @@ statements! {
     LANES_WAITING = "SELECT j.value ->> 0 FROM jsonb_each(?1) j WHERE EXISTS ( \
         SELECT 1 FROM live_executions l WHERE l.tenant_id = j.value ->> 1 AND l.task_type = j.value ->> 2 \
         AND l.state = 'available' AND l.blocked = 0 AND l.state IN ('scheduled', 'available', 'retryable'))";
+    /// The lanes in which something waits, found one after the other however much waits in each.
+    // SQLite compares pairs by an index of their first half only: the next type is looked for, then the next tenant.
+    BUSY_LANES = "WITH RECURSIVE busy(id) AS ( \
+        SELECT (SELECT l.id FROM live_executions l INDEXED BY live_executions_claim \
+            WHERE l.state IN ('scheduled', 'available', 'retryable') ORDER BY l.tenant_id, l.task_type, l.state LIMIT 1) \
+        UNION ALL SELECT coalesce( \
+            (SELECT l.id FROM live_executions l INDEXED BY live_executions_claim \
+            WHERE l.tenant_id = p.tenant_id AND l.task_type > p.task_type \
+            AND l.state IN ('scheduled', 'available', 'retryable') ORDER BY l.task_type, l.state LIMIT 1), \
+            (SELECT l.id FROM live_executions l INDEXED BY live_executions_claim WHERE l.tenant_id > p.tenant_id \
+            AND l.state IN ('scheduled', 'available', 'retryable') ORDER BY l.tenant_id, l.task_type, l.state LIMIT 1)) \
+        FROM busy b CROSS JOIN live_executions p ON p.id = b.id) \
+        SELECT p.tenant_id, p.task_type FROM busy b CROSS JOIN live_executions p ON p.id = b.id WHERE p.state = 'available'";
     // Of one lane: `?1` tenant, `?2` type, `?3` now, `?4` whether suspects may run, `?5` limit
     LANE_HEADS = concat!("SELECT l.queue_key, l.id FROM live_executions l INDEXED BY live_executions_claim ",
         lane!());

@@ -197,6 +197,7 @@ macro_rules! conformance_rules {
             quotas_meet_a_shared_type
             a_breaker_of_a_shared_type_is_the_tenants
             a_shared_type_in_use_stays
+            one_of_very_many_lanes_is_found
             chains_meet_a_shared_type
             tenants_change_the_catalog
             executions_are_listed_by_filter_and_cursor

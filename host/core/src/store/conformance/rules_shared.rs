@@ -386,3 +386,43 @@ pub async fn tenants_change_the_catalog(store: Arc<dyn Store>) {
     deleted.expect("deleted");
     assert!(epoch().await > between);
 }
+
+/// A claim of hundreds of lanes, of which few are busy, takes what it would take of those alone: also what waits for a
+/// run key, what comes due later, and what is of other lanes is left.
+pub async fn one_of_very_many_lanes_is_found(store: Arc<dyn Store>) {
+    let (lab, other) = Lab::share(store).await;
+    let names: Vec<String> = (0..300).map(|n| format!("t{n:03}")).collect();
+    let mut lanes: Vec<(TenantId, &str)> =
+        names.iter().map(|name| (TENANT, name.as_str())).collect();
+    lanes.extend([(TENANT, COMMON), (other, COMMON)]);
+    let of = |tenant, name: &str, key: Option<&str>, due| NewExecution {
+        task_type: name.to_owned(),
+        run_key: key.map(str::to_owned),
+        ..lab.common(tenant, due)
+    };
+    let ended = claim(&lab, at(0), 10, &lanes).await;
+    assert!(ended.is_empty(), "nothing waits");
+    let mut wanted = Vec::new();
+    for item in [
+        of(TENANT, "t000", Some("k"), 0),
+        of(TENANT, "t299", None, 0),
+        of(other, COMMON, None, 0),
+    ] {
+        wanted.push(lab.put(at(0), item).await.1);
+    }
+    let behind = lab.put(at(0), of(TENANT, "t150", Some("k"), 0)).await.1;
+    let later = lab.put(at(0), of(TENANT, "t151", None, 50)).await.1;
+    lab.put(at(0), of(TENANT, "unwanted", None, 0)).await;
+    let mut claimed = claim(&lab, at(0), 10, &lanes).await;
+    claimed.sort_by_key(|one| one.id);
+    let found: Vec<_> = claimed.iter().map(|one| one.task_id).collect();
+    assert_eq!(found, wanted);
+    assert!(claim(&lab, at(0), 10, &lanes).await.is_empty());
+    // The key is free again, the other is due.
+    lab.finish(at(60), &claimed[0], ok()).await;
+    lab.sweep(at(60)).await;
+    let mut found: Vec<_> = claim(&lab, at(60), 10, &lanes).await;
+    found.sort_by_key(|one| one.id);
+    let found: Vec<_> = found.iter().map(|one| one.task_id).collect();
+    assert_eq!(found, [behind, later]);
+}
