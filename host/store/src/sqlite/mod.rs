@@ -19,6 +19,7 @@ mod end;
 mod enqueue;
 mod file;
 mod fire;
+mod gather;
 mod history;
 mod hosts;
 mod import;
@@ -84,6 +85,7 @@ impl Default for SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Writer,
+    gather: gather::Gather,
     readers: SqlitePool,
     // Let go when the last user is gone; the writer holds it too.
     _lock: Arc<file::Lock>,
@@ -107,6 +109,7 @@ impl SqliteStore {
         let writer = Writer::start(connection, options.queue.max(1), lock.clone()).await?;
         Ok(Self {
             writer,
+            gather: gather::Gather::default(),
             readers,
             _lock: lock,
         })
