@@ -43,7 +43,12 @@ max-stream-events = 2
 include-operation-id = "enqueueBatch"
 checks.negative_data_rejection.expected-statuses = ["202", "400", "401", "403", "404", "409", "413", "415", "422", "429"]
 
-# The result of an execution is any JSON, and numbers in it are told apart no better.
+# The values of a patch are any JSON, and numbers in it are told apart no better.
+[[operations]]
+include-operation-id = "updateParameters"
+checks.negative_data_rejection.expected-statuses = ["200", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429"]
+
+# Nor are those in the result of an execution.
 [[operations]]
 include-operation-id = "importExecutions"
 checks.negative_data_rejection.expected-statuses = ["200", "400", "401", "403", "404", "409", "413", "415", "422", "429"]

@@ -391,6 +391,8 @@ pub(super) fn json_patch() -> Value {
             "type": "object",
             "properties": { "op": { "enum": ops }, "path": pointer() },
             "required": ["op", "path"],
+            // Other members are ignored (RFC 6902, 4), but they have come through the JSON door.
+            "additionalProperties": schema("Json"),
         });
         for (name, property) in more {
             schema["properties"][*name] = property.clone();
