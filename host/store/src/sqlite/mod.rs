@@ -19,7 +19,6 @@ mod end;
 mod enqueue;
 mod file;
 mod fire;
-mod gather;
 mod history;
 mod hosts;
 mod import;
@@ -85,7 +84,6 @@ impl Default for SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Writer,
-    gather: gather::Gather,
     readers: SqlitePool,
     // Let go when the last user is gone; the writer holds it too.
     _lock: Arc<file::Lock>,
@@ -109,7 +107,6 @@ impl SqliteStore {
         let writer = Writer::start(connection, options.queue.max(1), lock.clone()).await?;
         Ok(Self {
             writer,
-            gather: gather::Gather::default(),
             readers,
             _lock: lock,
         })

@@ -1,14 +1,11 @@
 //! Every statement is prepared against a migrated database, and the hot ones are held to their indexes.
 
 use super::{SqliteOptions, SqliteStore, db, file, sql};
-use horarium_core::store::conformance::{Lab, at};
-use horarium_core::store::{EnqueueReceipt, NewExecution, Queue as _, StoreResult};
-use horarium_model::TaskId;
+use horarium_core::store::StoreResult;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Notify;
 
 async fn database() -> (SqliteConnection, tempfile::TempDir) {
@@ -249,65 +246,4 @@ async fn what_comes_before_the_commit_shares_the_transaction() {
     let (inside, outside) = second.await.expect("reads");
     assert_eq!((inside, outside), (before + 1, before));
     first.await.expect("no panic").expect("written");
-}
-
-/// What several callers bring while the writer is busy is one operation, and each hears of its own.
-#[tokio::test(flavor = "multi_thread")]
-async fn single_executions_of_many_callers_are_written_together() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("horarium.db");
-    let store = SqliteStore::open(path, SqliteOptions::default()).await;
-    let store = Arc::new(store.expect("opens"));
-    let lab = Lab::new(store.clone()).await;
-    let (busy, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (bell, gate, one) = (busy.clone(), go.clone(), store.clone());
-    let ran = Arc::new(AtomicU32::new(0));
-    let blocking = tokio::spawn(async move {
-        one.write(move |_| {
-            let (bell, gate) = (bell.clone(), gate.clone());
-            Box::pin(async move {
-                bell.notify_one();
-                gate.notified().await;
-                Ok(())
-            })
-        })
-        .await
-    });
-    busy.notified().await;
-    let item = |n: u128| NewExecution {
-        task_id: TaskId::from_u128(n),
-        ..lab.new_execution(None, at(0))
-    };
-    // The third has the id of the first.
-    let callers: Vec<_> = [vec![1], vec![2, 3], vec![1], vec![4]]
-        .into_iter()
-        .map(|ids| {
-            let items: Vec<NewExecution> = ids.into_iter().map(item).collect();
-            let (store, ran) = (store.clone(), ran.clone());
-            async move {
-                let done = store.enqueue_many(at(0), items).await;
-                ran.fetch_add(1, Ordering::Relaxed);
-                done.expect("enqueues")
-            }
-        })
-        .collect();
-    let all = tokio::spawn(futures_util::future::join_all(callers));
-    while store.gather.waiting() < 4 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(ran.load(Ordering::Relaxed), 0, "nobody is answered early");
-    go.notify_one();
-    blocking.await.expect("ends").expect("writes");
-    let receipts = all.await.expect("ends");
-    let taken = |of: &[EnqueueReceipt]| {
-        let enqueued = |r: &EnqueueReceipt| matches!(r, EnqueueReceipt::Enqueued { .. });
-        of.iter().map(enqueued).collect::<Vec<_>>()
-    };
-    let told: Vec<_> = receipts.iter().map(|of| taken(of)).collect();
-    assert_eq!(
-        told,
-        [vec![true], vec![true, true], vec![false], vec![true]]
-    );
-    assert_eq!(receipts[2], [EnqueueReceipt::Duplicate]);
-    assert_eq!(store.gather.waiting(), 0);
 }
