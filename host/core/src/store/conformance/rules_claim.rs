@@ -2,10 +2,13 @@
 
 use super::lab::{Lab, TENANT, TYPE, at};
 use crate::store::{EnqueueReceipt, NewExecution, Store};
+use futures_util::future::{FutureExt as _, join};
+use futures_util::poll;
 use horarium_model::TaskId;
 use horarium_model::execution::{State, Trigger};
 use horarium_model::trace::TraceContext;
 use serde_json::json;
+use std::pin::pin;
 use std::sync::Arc;
 
 /// Ids rise with insertion, over calls and within a batch.
@@ -209,6 +212,25 @@ pub async fn a_claim_carries_what_was_frozen(store: Arc<dyn Store>) {
     );
     assert_eq!((shown.attempt, shown.priority), (1, 3));
     assert_eq!(shown.is_success, None);
+}
+
+/// A store that is in order may be claimed from before what is to be found has been answered: whoever rings that early
+/// would wake a claim in vain, and what came would wait for the next heartbeat. Elsewhere one rings afterwards.
+pub async fn a_claim_finds_what_was_begun_before_it(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    for round in 0..20 {
+        let item = lab.new_execution(None, at(round));
+        let wanted = item.task_id;
+        let mut enqueueing = pin!(lab.enqueue(at(round), vec![item]));
+        let pending = poll!(enqueueing.as_mut()).is_pending();
+        let claimed = match (pending, lab.store.is_in_order()) {
+            (true, true) => join(enqueueing, lab.claim(at(round), 10)).await.1,
+            (true, false) => enqueueing.then(|_| lab.claim(at(round), 10)).await,
+            (false, _) => lab.claim(at(round), 10).await,
+        };
+        let found: Vec<TaskId> = claimed.iter().map(|one| one.task_id).collect();
+        assert_eq!(found, [wanted], "round {round}");
+    }
 }
 
 fn keyed(lab: &Lab, key: &str, max: u32) -> NewExecution {
