@@ -1,6 +1,5 @@
 //! Claims (rule E2), within the bounds of types and tenants, run keys, rates (E3) and suspects (E6).
 
-use super::complete::texts;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{db, packed, rates, sql};
@@ -93,7 +92,7 @@ async fn fetch_aside(tx: &mut Tx, choice: &mut Choice) -> StoreResult<()> {
     let aside = |claimed: &&mut Claimed| claimed.parameters.is_empty();
     let wanting: Vec<&mut Claimed> = choice.chosen.iter_mut().filter(aside).collect();
     let ids: Vec<i64> = wanting.iter().map(|claimed| claimed.id).collect();
-    let mut found: HashMap<i64, String> = texts(tx, sql::PARAMETERS_ASIDE, &ids)
+    let mut found: HashMap<i64, String> = packed::apart(tx, sql::PARAMETERS_ASIDE, &ids)
         .await?
         .into_iter()
         .collect();

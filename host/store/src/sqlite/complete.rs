@@ -54,26 +54,10 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
         found.chain_depth = r.number("chain_depth")?;
         running.insert(id, found);
     }
-    for (id, chain) in texts(tx, sql::CHAINS, &chained).await? {
+    for (id, chain) in packed::apart(tx, sql::CHAINS, &chained).await? {
         running.entry(id).and_modify(|row| row.chain = Some(chain));
     }
     Ok(running)
-}
-
-/// What a statement says of each of the rows, which have it seldom or have much of it.
-pub(super) async fn texts(
-    tx: &mut Tx,
-    statement: &'static str,
-    ids: &[i64],
-) -> StoreResult<Vec<(i64, String)>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    sqlx::query_as(statement)
-        .bind(text(&ids)?)
-        .fetch_all(tx.read())
-        .await
-        .map_err(db)
 }
 
 /// See `RECORD`.

@@ -3,7 +3,8 @@
 //! finding them.
 
 use super::db;
-use crate::columns::Place;
+use super::writer::Tx;
+use crate::columns::{Place, text};
 use crate::rows;
 use horarium_core::store::{StoreError, StoreResult};
 use serde::Deserialize;
@@ -31,6 +32,22 @@ pub(super) fn rows<'a>(row: &'a SqliteRow, table: &'static str) -> StoreResult<V
         return Ok(Vec::new());
     };
     unpacked(packed, table)
+}
+
+/// What is not packed, because few rows have it or it can be large: a text of each.
+pub(super) async fn apart(
+    tx: &mut Tx,
+    statement: &'static str,
+    ids: &[i64],
+) -> StoreResult<Vec<(i64, String)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(statement)
+        .bind(text(&ids)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)
 }
 
 fn unpacked<'a>(packed: &'a str, table: &'static str) -> StoreResult<Vec<Cells<'a>>> {
