@@ -54,7 +54,7 @@ pub trait Store: Queue + Catalog + Vault + History + Care + Access + Outbox {}
 impl<T: Queue + Catalog + Vault + History + Care + Access + Outbox> Store for T {}
 
 /// Why a store operation did not happen. Nothing of it was written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No such thing in this tenant.
     #[error("{0}")]

@@ -399,7 +399,7 @@ CREATE TABLE task_executions (
     ended_claim bigint,
     PRIMARY KEY (tenant_id, id, completed_at)
 ) PARTITION BY RANGE (completed_at);
-CREATE UNIQUE INDEX task_executions_task ON task_executions (tenant_id, task_id, completed_at);
+CREATE UNIQUE INDEX task_executions_task ON task_executions (task_id, tenant_id, completed_at);
 CREATE INDEX task_executions_config ON task_executions (config_id, id) WHERE config_id IS NOT NULL;
 CREATE INDEX task_executions_trouble ON task_executions (tenant_id, id) WHERE state <> 'succeeded';
 -- What is pruned by age, without reading the rows that stay; what ended lately.

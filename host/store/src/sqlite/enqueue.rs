@@ -137,13 +137,39 @@ pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> Sto
     {
         return Ok(Enqueued::Repeated(kept));
     }
-    let receipts = place(tx, now, batch).await?;
+    let receipts = match batch.atomic {
+        true => place_all(tx, now, &batch.items).await?,
+        false => place(tx, now, &batch.items).await?,
+    };
     answers::keep(tx, now, batch.request.as_ref(), &receipts).await?;
     Ok(Enqueued::Done(receipts))
 }
 
-async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<EnqueueReceipt>> {
-    let items = &batch.items;
+/// Takes or refuses each item by itself.
+pub(super) async fn place(
+    tx: &mut Tx,
+    now: Timestamp,
+    items: &[NewExecution],
+) -> StoreResult<Vec<EnqueueReceipt>> {
+    let refusals = judge(tx, items).await?;
+    take(tx, now, items, refusals).await
+}
+
+/// Takes all items or none.
+async fn place_all(
+    tx: &mut Tx,
+    now: Timestamp,
+    items: &[NewExecution],
+) -> StoreResult<Vec<EnqueueReceipt>> {
+    let refusals = judge(tx, items).await?;
+    match rules::void_batch(&refusals) {
+        Some(void) => Ok(void),
+        None => take(tx, now, items, refusals).await,
+    }
+}
+
+/// Which items are refused, and why.
+async fn judge(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<Vec<Option<EnqueueReceipt>>> {
     let tasks: Vec<_> = items
         .iter()
         .map(|item| (item.tenant_id, item.task_id))
@@ -155,7 +181,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
     let watched: Vec<ConfigId> = watched.into_iter().collect();
     let live = live_counts(tx, &watched).await?;
     let mut backlogs = backlog::read(tx, items.iter().map(Waiter::from), 0).await?;
-    let refusals = rules::refusals(
+    Ok(rules::refusals(
         items,
         |item| known.contains(&(item.tenant_id, item.task_id)),
         |item| {
@@ -164,12 +190,15 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> StoreResult<Vec<
         },
         |config| live.contains_key(&config),
         &mut backlogs,
-    );
-    if batch.atomic
-        && let Some(void) = rules::void_batch(&refusals)
-    {
-        return Ok(void);
-    }
+    ))
+}
+
+async fn take(
+    tx: &mut Tx,
+    now: Timestamp,
+    items: &[NewExecution],
+    refusals: Vec<Option<EnqueueReceipt>>,
+) -> StoreResult<Vec<EnqueueReceipt>> {
     let taken = items
         .iter()
         .zip(&refusals)

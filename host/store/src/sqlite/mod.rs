@@ -19,6 +19,7 @@ mod end;
 mod enqueue;
 mod file;
 mod fire;
+mod gather;
 mod history;
 mod hosts;
 mod import;

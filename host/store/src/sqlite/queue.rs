@@ -1,5 +1,6 @@
 //! The live side: each operation runs in the writer's next transaction; what only reads has a reader.
 
+use super::gather::FEW;
 use super::rows::{self, Cells as _, Reader};
 use super::{SqliteStore, answers, claim, complete, db, end, enqueue, fire, hosts, sql};
 use crate::columns::{micros, progress_text, text};
@@ -82,6 +83,11 @@ impl Queue for SqliteStore {
     }
 
     async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued> {
+        let each = !batch.atomic || batch.items.len() == 1;
+        if each && batch.request.is_none() && batch.items.len() <= FEW {
+            let done = self.writer.enqueue(now, batch.items);
+            return done.await.map(Enqueued::Done);
+        }
         let batch = Arc::new(batch);
         self.write(move |tx| {
             let batch = batch.clone();

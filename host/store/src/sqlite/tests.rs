@@ -1,7 +1,9 @@
 //! Every statement is prepared against a migrated database, and the hot ones are held to their indexes.
 
 use super::{SqliteOptions, SqliteStore, db, file, sql};
-use horarium_core::store::StoreResult;
+use horarium_core::store::conformance::{Lab, at};
+use horarium_core::store::{EnqueueReceipt, NewExecution, Queue as _, StoreError, StoreResult};
+use horarium_model::TaskId;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use std::pin::pin;
@@ -246,4 +248,72 @@ async fn what_comes_before_the_commit_shares_the_transaction() {
     let (inside, outside) = second.await.expect("reads");
     assert_eq!((inside, outside), (before + 1, before));
     first.await.expect("no panic").expect("written");
+}
+
+/// What several callers bring while the writer is busy is one operation. Each hears of its own, and what fails
+/// harms no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn single_executions_of_many_callers_are_written_together() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("horarium.db");
+    let store = SqliteStore::open(path, SqliteOptions::default()).await;
+    let store = Arc::new(store.expect("opens"));
+    let lab = Lab::new(store.clone()).await;
+    let item = |n: u128, parameters: &str| NewExecution {
+        task_id: TaskId::from_u128(n),
+        parameters: parameters.into(),
+        ..lab.new_execution(None, at(0))
+    };
+    // The third has the id of the first; the fourth is no JSON, which no caller of the store should bring.
+    let brought = [
+        vec![item(1, "{}")],
+        vec![item(2, "{}"), item(3, "{}")],
+        vec![item(1, "{}")],
+        vec![item(5, "{"), item(6, "{}")],
+        vec![item(4, "{}")],
+    ];
+    let (busy, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (bell, gate) = (busy.clone(), go.clone());
+    let mut blocking = pin!(store.write(move |_| {
+        let (bell, gate) = (bell.clone(), gate.clone());
+        Box::pin(async move {
+            bell.notify_one();
+            gate.notified().await;
+            // It runs again when what shares its transaction fails.
+            gate.notify_one();
+            Ok(())
+        })
+    }));
+    assert!(futures_util::poll!(blocking.as_mut()).is_pending());
+    busy.notified().await;
+    let calls = brought.map(|items| store.enqueue_many(at(0), items));
+    let mut calls = pin!(futures_util::future::join_all(calls));
+    assert!(futures_util::poll!(calls.as_mut()).is_pending());
+    go.notify_one();
+    blocking.await.expect("writes");
+    let told = calls.await;
+    let taken = |of: &StoreResult<Vec<EnqueueReceipt>>| -> Option<Vec<bool>> {
+        let enqueued = |r: &EnqueueReceipt| matches!(r, EnqueueReceipt::Enqueued { .. });
+        of.as_ref().ok().map(|of| of.iter().map(enqueued).collect())
+    };
+    let took: Vec<_> = told.iter().map(taken).collect();
+    let right = [
+        Some(vec![true]),
+        Some(vec![true, true]),
+        Some(vec![false]),
+        None,
+        Some(vec![true]),
+    ];
+    assert_eq!(took, right);
+    assert!(matches!(
+        told[2].as_deref(),
+        Ok([EnqueueReceipt::Duplicate])
+    ));
+    assert!(
+        matches!(
+            told[3],
+            Err(StoreError::Invalid(_) | StoreError::Internal(_))
+        ),
+        "{told:?}"
+    );
 }

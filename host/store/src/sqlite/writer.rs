@@ -3,9 +3,11 @@
 //! transaction is rolled back and each is run again alone, so that a failure harms no other.
 
 use super::file::Lock;
+use super::gather::{Few, Gathered};
 use super::{db, sql};
 use futures_util::future::BoxFuture;
-use horarium_core::store::{StoreError, StoreResult};
+use horarium_core::store::{EnqueueReceipt, NewExecution, StoreError, StoreResult};
+use horarium_model::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 use std::collections::HashSet;
@@ -90,11 +92,22 @@ impl Tx {
 }
 
 /// Something to be done in a transaction, perhaps more than once.
-trait Job: Send {
+pub(super) trait Job: Send {
     /// Runs it and keeps the answer. Returns whether the transaction may be committed.
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool>;
+    /// What it consists of, to be run one by one where all at once failed.
+    fn apart(self: Box<Self>) -> Vec<Box<dyn Job>>;
     /// Sends the answer; with an error, that instead.
     fn answer(self: Box<Self>, failed: Option<String>);
+}
+
+/// What a job's caller hears: its result, or what became of the transaction.
+pub(super) fn outcome<T>(failed: Option<String>, result: Option<StoreResult<T>>) -> StoreResult<T> {
+    let did_not_run = || Err(StoreError::Internal("the operation did not run".into()));
+    match failed {
+        Some(error) => Err(StoreError::Unavailable(error)),
+        None => result.unwrap_or_else(did_not_run),
+    }
 }
 
 struct Pending<T, F> {
@@ -126,19 +139,19 @@ where
         })
     }
 
+    fn apart(self: Box<Self>) -> Vec<Box<dyn Job>> {
+        vec![self]
+    }
+
     fn answer(self: Box<Self>, failed: Option<String>) {
-        let result = match (failed, self.result) {
-            (Some(error), _) => Err(StoreError::Unavailable(error)),
-            (None, Some(result)) => result,
-            (None, None) => Err(StoreError::Internal("the operation did not run".into())),
-        };
         // The caller may be gone; the operation stands all the same.
-        let _ = self.reply.send(result);
+        let _ = self.reply.send(outcome(failed, self.result));
     }
 }
 
 enum Message {
     Run(Box<dyn Job>),
+    Enqueue(Few),
     Close(oneshot::Sender<StoreResult<()>>),
 }
 
@@ -189,11 +202,27 @@ impl Writer {
             result: None,
             reply,
         });
+        self.send(Message::Run(job), answer).await
+    }
+
+    /// Enqueues a few executions, each taken or refused by itself.
+    pub(super) async fn enqueue(
+        &self,
+        now: Timestamp,
+        items: Vec<NewExecution>,
+    ) -> StoreResult<Vec<EnqueueReceipt>> {
+        let (reply, answer) = oneshot::channel();
+        let few = Few { now, items, reply };
+        self.send(Message::Enqueue(few), answer).await
+    }
+
+    async fn send<T>(
+        &self,
+        message: Message,
+        answer: oneshot::Receiver<StoreResult<T>>,
+    ) -> StoreResult<T> {
         let gone = || StoreError::Unavailable("it is closed".into());
-        self.sender
-            .send(Message::Run(job))
-            .await
-            .map_err(|_| gone())?;
+        self.sender.send(message).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -209,12 +238,17 @@ impl Writer {
 async fn work(mut tx: Tx, mut receiver: mpsc::Receiver<Message>, lock: Arc<Lock>) {
     let mut coming = Coming {
         receiver: &mut receiver,
+        next: None,
         left: 0,
         closing: None,
     };
     while coming.closing.is_none() {
-        let Some(message) = coming.receiver.recv().await else {
-            break;
+        let message = match coming.next.take() {
+            Some(message) => message,
+            None => match coming.receiver.recv().await {
+                Some(message) => message,
+                None => break,
+            },
         };
         coming.left = GROUP;
         if let Some(first) = coming.job(message) {
@@ -234,6 +268,9 @@ async fn work(mut tx: Tx, mut receiver: mpsc::Receiver<Message>, lock: Arc<Lock>
 /// What waits for the writer and may still join its transaction.
 struct Coming<'a> {
     receiver: &'a mut mpsc::Receiver<Message>,
+    /// What was looked at and not taken yet.
+    next: Option<Message>,
+    /// Jobs that the transaction still takes.
     left: usize,
     closing: Option<oneshot::Sender<StoreResult<()>>>,
 }
@@ -245,11 +282,34 @@ impl Coming<'_> {
                 self.left -= 1;
                 Some(job)
             }
+            Message::Enqueue(few) => {
+                self.left -= 1;
+                Some(Box::new(self.gather(few)))
+            }
             Message::Close(reply) => {
                 self.closing = Some(reply);
                 None
             }
         }
+    }
+
+    /// Takes what follows it as far as it is of the same kind.
+    fn gather(&mut self, first: Few) -> Gathered {
+        let mut gathered = Gathered::of(first);
+        while gathered.has_room() {
+            match self.message() {
+                Some(Message::Enqueue(few)) => gathered.add(few),
+                other => {
+                    self.next = other;
+                    break;
+                }
+            }
+        }
+        gathered
+    }
+
+    fn message(&mut self) -> Option<Message> {
+        self.next.take().or_else(|| self.receiver.try_recv().ok())
     }
 }
 
@@ -260,30 +320,27 @@ impl Iterator for Coming<'_> {
         if self.left == 0 || self.closing.is_some() {
             return None;
         }
-        let message = self.receiver.try_recv().ok()?;
+        let message = self.message()?;
         self.job(message)
     }
 }
 
 async fn run_group(tx: &mut Tx, first: Box<dyn Job>, coming: &mut Coming<'_>) {
     let mut jobs = vec![first];
-    match transact(tx, &mut jobs, coming).await {
-        Ok(()) => jobs.into_iter().for_each(|job| job.answer(None)),
-        Err(error) if jobs.len() == 1 => {
-            for job in jobs {
-                job.answer(error.clone());
-            }
-        }
-        Err(_) => {
-            for job in jobs {
-                let mut alone = vec![job];
-                let failed = transact(tx, &mut alone, &mut std::iter::empty()).await;
-                let failed = failed.err().flatten();
-                for job in alone {
-                    job.answer(failed.clone());
-                }
-            }
-        }
+    let Err(error) = transact(tx, &mut jobs, coming).await else {
+        jobs.into_iter().for_each(|job| job.answer(None));
+        return;
+    };
+    let jobs: Vec<_> = jobs.into_iter().flat_map(Job::apart).collect();
+    if jobs.len() == 1 {
+        jobs.into_iter().for_each(|job| job.answer(error.clone()));
+        return;
+    }
+    for job in jobs {
+        let mut alone = vec![job];
+        let failed = transact(tx, &mut alone, &mut std::iter::empty()).await;
+        let failed = failed.err().flatten();
+        alone.into_iter().for_each(|job| job.answer(failed.clone()));
     }
 }
 
