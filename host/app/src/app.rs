@@ -1,7 +1,7 @@
 //! The server, put together: load settings, build the parts, spawn their loops, shut them down in order.
 //!
 //! Two runtimes: the control plane (REST, store, scheduler, heartbeat) has two threads of its own, so
-//! that guests, which run on the other with a thread a core, never starve it.
+//! that guests, which run on the other with a thread a core and give way to it, never starve it.
 
 mod build;
 mod database;
@@ -9,10 +9,11 @@ mod files;
 mod keys;
 mod reload;
 mod stop;
+pub mod threads;
 
 pub use database::{postgres_options, relay};
 
-use crate::settings::{Settings, SettingsError, cores};
+use crate::settings::{Settings, SettingsError};
 use crate::telemetry::Export;
 use horarium_core::caretaker::Kept;
 use horarium_core::executor::Executor;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use stop::{Signals, Wish};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,8 +35,6 @@ use tokio_util::sync::CancellationToken;
 pub const WORKER_ARGUMENT: &str = "__compile-worker";
 /// Version of this binary.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Threads of the control plane.
-const CONTROL_THREADS: usize = 2;
 /// How long the runtimes may take to let go of what still blocks them.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -114,16 +113,9 @@ impl App {
     /// # Errors
     /// The first part that cannot be used; nothing keeps running then.
     pub fn build(settings: Settings) -> Result<Running, AppError> {
-        let runtime = |name: &'static str, threads: usize| {
-            Builder::new_multi_thread()
-                .worker_threads(threads)
-                .thread_name(name)
-                .enable_all()
-                .build()
-                .map_err(|e| AppError::System(format!("cannot start threads: {e}")))
-        };
-        let control = runtime("control", CONTROL_THREADS)?;
-        let guests = runtime("guests", cores())?;
+        let no_threads = |e| AppError::System(format!("cannot start threads: {e}"));
+        let control = threads::control().map_err(no_threads)?;
+        let guests = threads::guests().map_err(no_threads)?;
         let parts = control.block_on(build::build(settings, guests.handle().clone()))?;
         Ok(Running {
             parts,

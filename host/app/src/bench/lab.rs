@@ -1,7 +1,8 @@
 //! What the benchmarks of one process share: runtimes, a sandbox, and where their databases are.
 
-use super::{BenchError, Options, cores};
+use super::{BenchError, Options};
 use crate::cli;
+use horarium::app::threads;
 use horarium::settings::DatabaseUrl;
 use horarium_core::clock::SystemClock;
 use horarium_core::store::Store;
@@ -10,7 +11,7 @@ use horarium_store::{Durability, PostgresOptions, PostgresStore, SqliteOptions, 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 /// What outlives a single run: the runtimes, the sandbox with the guest's code, where files go.
 pub(super) struct Lab {
@@ -74,8 +75,8 @@ impl Lab {
         let mut settings = SandboxSettings::new(slots as usize, env!("CARGO_PKG_VERSION"));
         settings.worker = Some(worker);
         adapt(&mut settings);
-        let control = runtime("horarium", 2.max(cores() / 2))?;
-        let guests = runtime("guests", cores())?;
+        let control = threads::control().map_err(BenchError::failed)?;
+        let guests = threads::guests().map_err(BenchError::failed)?;
         let sandbox = {
             let _inside = control.enter();
             Sandbox::new(settings, Arc::new(SystemClock::new())).map_err(BenchError::failed)?
@@ -217,13 +218,4 @@ fn place(database_url: Option<&str>) -> Result<Place, BenchError> {
         )));
     }
     Ok(Place::File(path))
-}
-
-fn runtime(name: &str, threads: u32) -> Result<Runtime, BenchError> {
-    Builder::new_multi_thread()
-        .worker_threads(threads as usize)
-        .thread_name(name)
-        .enable_all()
-        .build()
-        .map_err(BenchError::failed)
 }
