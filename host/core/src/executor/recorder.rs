@@ -1,6 +1,7 @@
 //! Writes the ends of attempts, as many in one store call as there are waiting. While a call is under way
 //! the next batch gathers, so the busier the host, the larger its batches. (Two calls at once halve the batches, and
-//! what a transaction costs by itself weighs more than what is gained.)
+//! what a transaction costs by itself weighs more than what is gained.) What was written is announced by a task of its
+//! own, since the store waits for the next batch meanwhile.
 
 use super::Executor;
 use crate::observe::{Recorded, RecordedRun};
@@ -42,23 +43,27 @@ pub(super) async fn run(
     mut ends: mpsc::Receiver<Ended>,
     all_done: CancellationToken,
 ) {
+    let (written, announcing) = mpsc::channel(1);
+    let announcing = tokio::spawn(settle_all(executor.clone(), announcing));
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
             biased;
-            received = ends.recv_many(&mut batch, BATCH) => if received == 0 { return },
+            received = ends.recv_many(&mut batch, BATCH) => if received == 0 { break },
             () = all_done.cancelled() => {
                 ends.close();
                 if ends.recv_many(&mut batch, BATCH).await == 0 {
-                    return;
+                    break;
                 }
             }
         }
-        record(&executor, std::mem::take(&mut batch)).await;
+        record(&executor, std::mem::take(&mut batch), &written).await;
     }
+    drop(written);
+    let _ = announcing.await;
 }
 
-async fn record(executor: &Executor, batch: Vec<Ended>) {
+async fn record(executor: &Executor, batch: Vec<Ended>, written: &mpsc::Sender<Written>) {
     let mut completes: Vec<Pending> = Vec::with_capacity(batch.len());
     let mut releases = Vec::new();
     for ended in batch {
@@ -74,10 +79,22 @@ async fn record(executor: &Executor, batch: Vec<Ended>) {
     if !releases.is_empty() {
         release(executor, releases).await;
     }
-    for mut part in chunks(completes, BATCH_BYTES, |(completion, ..)| size(completion)) {
-        // A conflict turns a success into a failure, which is recorded in a second round; that one cannot conflict.
-        while !part.is_empty() {
-            part = complete(executor, part).await;
+    for part in chunks(completes, BATCH_BYTES, |(completion, ..)| size(completion)) {
+        for whole in complete(executor, part).await {
+            // Only a panic ends who receives it before us.
+            let _ = written.send(whole).await;
+        }
+    }
+}
+
+/// Announces what was written. A conflict turns a success into a failure, which is recorded in a second round; that
+/// one cannot conflict.
+async fn settle_all(executor: Arc<Executor>, mut written: mpsc::Receiver<Written>) {
+    while let Some(whole) = written.recv().await {
+        let mut conflicts = settle(&executor, whole);
+        while !conflicts.is_empty() {
+            let again = complete(&executor, conflicts).await.into_iter();
+            conflicts = again.flat_map(|whole| settle(&executor, whole)).collect();
         }
     }
 }
@@ -110,9 +127,15 @@ fn size(completion: &Completion) -> usize {
 
 type Pending = (Box<Completion>, Option<Box<Completion>>, Arc<Claimed>);
 
-/// Records completions; returns those to record differently because of a state conflict.
-async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> {
-    let parts = &executor.parts;
+/// What one store call wrote, or refused.
+struct Written {
+    items: Arc<[Completion]>,
+    others: Vec<(Option<Box<Completion>>, Arc<Claimed>)>,
+    receipts: Vec<CompletionReceipt>,
+}
+
+/// Has completions written.
+async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Written> {
     let mut items = Vec::with_capacity(completes.len());
     let mut others = Vec::with_capacity(completes.len());
     for (completion, on_conflict, claimed) in completes {
@@ -120,14 +143,28 @@ async fn complete(executor: &Executor, completes: Vec<Pending>) -> Vec<Pending> 
         others.push((on_conflict, claimed));
     }
     let items: Arc<[Completion]> = items.into();
-    let receipts = match written(executor, &items).await {
-        Ok(receipts) => receipts,
+    match written(executor, &items).await {
+        Ok(receipts) => vec![Written {
+            items,
+            others,
+            receipts,
+        }],
         Err(message) => {
             let whole = items.iter().cloned().map(Box::new).zip(others);
             let whole = whole.map(|(completion, (other, claimed))| (completion, other, claimed));
-            return apart(executor, whole.collect(), &message).await;
+            apart(executor, whole.collect(), &message).await
         }
-    };
+    }
+}
+
+/// Announces what was written; returns what is to be recorded differently because of a state conflict.
+fn settle(executor: &Executor, written: Written) -> Vec<Pending> {
+    let parts = &executor.parts;
+    let Written {
+        items,
+        others,
+        receipts,
+    } = written;
     let mut conflicts = Vec::new();
     let (mut retries, mut failed) = (false, false);
     // What is to be recorded differently stays ours meanwhile.
@@ -208,15 +245,15 @@ async fn written(
     }
 }
 
-/// Records ends of which one, at least, cannot be written: each by itself, and that one as a failure of the host,
-/// so that it holds up no other. Returns what is still to be recorded.
-async fn apart(executor: &Executor, mut completes: Vec<Pending>, message: &str) -> Vec<Pending> {
+/// Writes ends of which one, at least, cannot be written: each by itself, and that one as a failure of the host,
+/// so that it holds up no other.
+async fn apart(executor: &Executor, mut completes: Vec<Pending>, message: &str) -> Vec<Written> {
     if completes.len() > 1 {
-        let mut left = Vec::new();
+        let mut all = Vec::new();
         for pending in completes {
-            left.extend(Box::pin(complete(executor, vec![pending])).await);
+            all.extend(Box::pin(complete(executor, vec![pending])).await);
         }
-        return left;
+        return all;
     }
     let Some((completion, _, claimed)) = completes.pop() else {
         return Vec::new();
@@ -229,7 +266,8 @@ async fn apart(executor: &Executor, mut completes: Vec<Pending>, message: &str) 
         executor.lease.doubt();
         return Vec::new();
     }
-    vec![(Box::new(unrecordable(*completion, message)), None, claimed)]
+    let failed = (Box::new(unrecordable(*completion, message)), None, claimed);
+    Box::pin(complete(executor, vec![failed])).await
 }
 
 /// The end that is recorded instead of one the store refuses.
