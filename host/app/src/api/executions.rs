@@ -245,7 +245,7 @@ pub(super) async fn batch(
     let executions = &api.services.executions;
     Ok(
         match executions.batch(tenant, request, key.as_ref()).await? {
-            Once::Done(outcome) => (StatusCode::ACCEPTED, Json(outcome.to_json())).into_response(),
+            Once::Done(outcome) => (StatusCode::ACCEPTED, Json(outcome)).into_response(),
             Once::Repeated(answer) => repeated(&answer),
         },
     )

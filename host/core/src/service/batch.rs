@@ -1,12 +1,16 @@
 //! Many executions in one call: each item is taken or refused by itself, or all or none (`atomic`).
 
 use super::once::{Begun, Once, RequestKey, keyed};
-use super::trigger::{enqueued, refused};
+use super::trigger::refused;
 use super::{Executions, ServiceError, ServiceResult, TaskRef, TriggerRequest, below};
 use crate::config_cache::CompiledConfig;
 use crate::store::{Answer, Enqueue, EnqueueReceipt, NewExecution};
 use horarium_model::input::{Fields, type_name};
-use horarium_model::{Execution, Invalid, Problem, TenantId, Timestamp, Trigger};
+use horarium_model::{
+    ConfigId, ExecutionId, Invalid, Problem, State, TaskId, TenantId, Timestamp, Trigger,
+};
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,37 +105,68 @@ fn checked_item(item: &Value, now: Timestamp) -> Result<(TaskRef, TriggerRequest
     }
 }
 
-/// What became of each item, in order.
+/// What became of each item, in order. As JSON: `{"items": [{"index", "task_id", "id", "config_id", "state", "due_at"} |
+/// {"index", "errors"}], "enqueued", "refused"}`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BatchOutcome(pub Vec<Result<Execution, Vec<Problem>>>);
+pub struct BatchOutcome(pub Vec<Result<Taken, Vec<Problem>>>);
 
-impl BatchOutcome {
-    /// `{"items": [{"index", "task_id", "id", "config_id", "state", "due_at"} | {"index", "errors"}],
-    /// "enqueued", "refused"}`
-    pub fn to_json(&self) -> Value {
-        let show = |(index, item): (usize, &Result<Execution, Vec<Problem>>)| match item {
-            Ok(execution) => json!({
-                "index": index,
-                "task_id": execution.task_id,
-                "id": execution.id,
-                "config_id": execution.config_id,
-                "state": execution.state,
-                "due_at": execution.due_at.map(horarium_model::schedule::wire),
-            }),
-            Err(problems) => json!({ "index": index, "errors": problems }),
-        };
-        let items: Vec<Value> = self.0.iter().enumerate().map(show).collect();
+/// An item that was enqueued.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Taken {
+    /// Its public id.
+    pub task_id: TaskId,
+    /// Its row.
+    pub id: ExecutionId,
+    /// Its task.
+    pub config_id: Option<ConfigId>,
+    /// Its first state.
+    pub state: State,
+    /// When it may start.
+    #[serde(with = "horarium_model::schedule::wire_time")]
+    pub due_at: Timestamp,
+}
+
+/// An item as JSON shows it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Taken {
+        index: usize,
+        #[serde(flatten)]
+        taken: &'a Taken,
+    },
+    Refused {
+        index: usize,
+        errors: &'a [Problem],
+    },
+}
+
+impl<'a> From<(usize, &'a Result<Taken, Vec<Problem>>)> for Shown<'a> {
+    fn from((index, item): (usize, &'a Result<Taken, Vec<Problem>>)) -> Self {
+        match item {
+            Ok(taken) => Self::Taken { index, taken },
+            Err(errors) => Self::Refused { index, errors },
+        }
+    }
+}
+
+impl Serialize for BatchOutcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items: Vec<Shown<'_>> = self.0.iter().enumerate().map(Shown::from).collect();
         let enqueued = self.0.iter().filter(|item| item.is_ok()).count();
-        json!({
-            "items": items,
-            "enqueued": enqueued,
-            "refused": self.0.len() - enqueued,
-        })
+        let mut whole = serializer.serialize_struct("BatchOutcome", 3)?;
+        whole.serialize_field("items", &items)?;
+        whole.serialize_field("enqueued", &enqueued)?;
+        whole.serialize_field("refused", &(self.0.len() - enqueued))?;
+        whole.end()
     }
 }
 
 /// Items that passed every check but the store's.
 type Prepared = Vec<Result<NewExecution, Vec<Problem>>>;
+
+/// What is still to be told of items that went to the store, or was refused before.
+type Asked = Vec<Result<(TaskId, Option<ConfigId>, Timestamp), Vec<Problem>>>;
 
 impl Executions {
     /// Enqueues a batch, trigger `batch`.
@@ -152,19 +187,29 @@ impl Executions {
         };
         let atomic = request.atomic;
         let now = cx.clock.now();
-        let prepared = Arc::new(self.prepare_batch(tenant, request, now).await?);
+        let prepared = self.prepare_batch(tenant, request, now).await?;
         if atomic {
             all_or_none(prepared.iter().map(|item| item.as_ref().err().cloned()))?;
         }
-        let items: Vec<NewExecution> = prepared.iter().flatten().cloned().collect();
+        let mut items = Vec::with_capacity(prepared.len());
+        let ask = |item: Result<NewExecution, _>| {
+            item.map(|new| {
+                let asked = (new.task_id, new.config_id, new.due_at);
+                items.push(new);
+                asked
+            })
+        };
+        let asked: Arc<Asked> = Arc::new(prepared.into_iter().map(ask).collect());
         let answer = {
-            let prepared = prepared.clone();
+            let asked = asked.clone();
             move |receipts: &Vec<EnqueueReceipt>| {
-                let outcome = outcome(&prepared, receipts, now);
+                let outcome = outcome(&asked, receipts);
                 let taken = outcome.0.iter().any(Result::is_ok);
-                taken.then(|| Answer {
+                // Numbers, texts and instants: nothing of it cannot be written.
+                let body = serde_json::to_string(&outcome).ok().filter(|_| taken)?;
+                Some(Answer {
                     status: 202,
-                    body: outcome.to_json().to_string().into(),
+                    body: body.into(),
                 })
             }
         };
@@ -177,7 +222,7 @@ impl Executions {
             Once::Done(receipts) => receipts,
             Once::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
-        let outcome = outcome(&prepared, &receipts, now);
+        let outcome = outcome(&asked, &receipts);
         if atomic {
             let void = |item: &Result<_, Vec<Problem>>| item.as_ref().err().cloned();
             let told = outcome.0.iter().map(void);
@@ -246,17 +291,22 @@ fn is_void(problems: &[Problem]) -> bool {
 }
 
 /// Puts the store's receipts to the items that reached it.
-fn outcome(prepared: &Prepared, receipts: &[EnqueueReceipt], now: Timestamp) -> BatchOutcome {
+fn outcome(asked: &Asked, receipts: &[EnqueueReceipt]) -> BatchOutcome {
     let mut receipts = receipts.iter();
-    let judge = |item: &Result<NewExecution, Vec<Problem>>| {
-        let new = item.as_ref().map_err(Clone::clone)?;
-        let receipt = receipts.next().unwrap_or(&EnqueueReceipt::Duplicate);
-        enqueued(new, receipt, now).ok_or_else(|| {
-            let problem = refused(receipt, new.task_id);
-            problem.into_iter().collect()
-        })
+    let judge = |item: &Result<_, Vec<Problem>>| {
+        let &(task_id, config_id, due_at) = item.as_ref().map_err(Clone::clone)?;
+        match receipts.next().unwrap_or(&EnqueueReceipt::Duplicate) {
+            EnqueueReceipt::Enqueued { id, state } => Ok(Taken {
+                task_id,
+                id: *id,
+                config_id,
+                state: *state,
+                due_at,
+            }),
+            other => Err(refused(other, task_id).into_iter().collect()),
+        }
     };
-    BatchOutcome(prepared.iter().map(judge).collect())
+    BatchOutcome(asked.iter().map(judge).collect())
 }
 
 /// Refuses an atomic batch with every problem of every item.

@@ -35,7 +35,7 @@ pub use apply::{
     Unfit,
 };
 pub use audit::Audit;
-pub use batch::{BatchOutcome, BatchRequest};
+pub use batch::{BatchOutcome, BatchRequest, Taken};
 pub use bulk::{Bulk, BulkOutcome, BulkRequest};
 pub use care::{UsageReport, Usages};
 pub use events::{Event, EventPlace, EventStream, Events};
