@@ -249,14 +249,13 @@ async fn page(
             .fetch_one(tx.read())
             .await
             .map_err(db)?;
-        let rows = packed::rows(&row, "live_executions")?;
-        full |= count == lanes.portion(lane, size) && rows.len() == count as usize;
-        for row in &rows {
-            page.push(Candidate::read(&mut packed::Reader::new(
-                row,
-                "live_executions",
-            )?)?);
+        let before = page.len();
+        for row in packed::rows(&row, "live_executions")? {
+            let row = row?;
+            let mut reader = packed::Reader::new(&row, "live_executions")?;
+            page.push(Candidate::read(&mut reader)?);
         }
+        full |= count == lanes.portion(lane, size) && page.len() - before == count as usize;
     }
     full |= page.len() >= size as usize;
     lanes.order(&mut page, Candidate::place);

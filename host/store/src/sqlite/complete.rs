@@ -1,5 +1,6 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
+use super::parts::Parts;
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{breakers, care, chain, db, end, packed, sql};
@@ -22,10 +23,10 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
         .await
         .map_err(db)?;
     let mut chained = Vec::new();
-    let rows = packed::rows(&row, "live_executions")?;
-    let mut running = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let mut r = packed::Reader::new(row, "live_executions")?;
+    let mut running = HashMap::with_capacity(ids.len());
+    for row in packed::rows(&row, "live_executions")? {
+        let row = row?;
+        let mut r = packed::Reader::new(&row, "live_executions")?;
         let id = r.place().id;
         let mut found = RunningRow {
             task_id: r.word("task_id")?,
@@ -138,7 +139,6 @@ fn retry_row(retried: &Retried) -> StoreResult<RetryRow<'_>> {
 /// Writes the rows; returns what ended with a chain.
 async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<Vec<Parent>> {
     let attempts: Vec<AttemptRow<'_>> = batch.attempts.into_iter().map(|(_, row)| row).collect();
-    end::insert_attempts(tx, &attempts).await?;
     let logs: Vec<(i64, u32, &[LogLine])> = batch
         .logs
         .iter()
@@ -149,41 +149,25 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<Vec<Parent>> 
         .iter()
         .map(|(_, id, claim, calls)| (*id, *claim, *calls))
         .collect();
-    let retries: Vec<RetryRow<'_>> = batch
-        .retries
-        .iter()
-        .map(retry_row)
-        .collect::<StoreResult<_>>()?;
-    let ends: Vec<EndRow<'_>> = batch.ends.iter().map(end_row).collect::<StoreResult<_>>()?;
-    for (statement, rows) in [
-        (sql::INSERT_LOGS, rows(&logs)?),
-        (sql::INSERT_HTTP, rows(&calls)?),
-        (sql::RETRY, rows(&retries)?),
-        (sql::RECORD, rows(&ends)?),
-        (sql::DELETE_LIVE, rows(&batch.gone)?),
-        (sql::DELETE_PARAMETERS, rows(&batch.large)?),
-    ] {
-        if let Some(rows) = rows {
-            sqlx::query(statement)
-                .bind(rows)
-                .execute(tx.write())
-                .await
-                .map_err(db)?;
-        }
-    }
+    let mut parts = Parts::default();
+    parts.add(sql::INSERT_ATTEMPTS, &attempts, |rows| text(&rows));
+    parts.add(sql::INSERT_LOGS, &logs, |rows| text(&rows));
+    parts.add(sql::INSERT_HTTP, &calls, |rows| text(&rows));
+    parts.add(sql::RETRY, &batch.retries, |rows| {
+        let rows: StoreResult<Vec<RetryRow<'_>>> = rows.iter().map(retry_row).collect();
+        text(&rows?)
+    });
+    parts.add(sql::RECORD, &batch.ends, |rows| {
+        let rows: StoreResult<Vec<EndRow<'_>>> = rows.iter().map(end_row).collect();
+        text(&rows?)
+    });
+    parts.add(sql::DELETE_LIVE, &batch.gone, |rows| text(&rows));
+    parts.add(sql::DELETE_PARAMETERS, &batch.large, |rows| text(&rows));
+    parts.write(tx).await?;
     tx.freed.extend(batch.freed);
     let forgotten: Vec<i64> = batch.forgotten.iter().map(|(_, id)| *id).collect();
     end::forget(tx, &forgotten).await?;
     Ok(batch.parents)
-}
-
-/// The rows as JSON text; none when there are none.
-fn rows<T: Serialize>(rows: &Vec<T>) -> StoreResult<Option<String>> {
-    if rows.is_empty() {
-        Ok(None)
-    } else {
-        text(rows).map(Some)
-    }
 }
 
 async fn read_states(tx: &mut Tx, mut states: States) -> StoreResult<States> {

@@ -1,7 +1,10 @@
 //! Inserting executions.
 
+use super::backlog::{self, Cap, Concerned};
+use super::parts::Parts;
+use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
-use super::{answers, backlog, db, sql};
+use super::{answers, db, sql};
 use crate::columns::{STATEMENT_BYTES, micros, opt_micros, raw, text};
 use crate::firing::{self, Fresh};
 use horarium_core::store::{
@@ -14,7 +17,7 @@ use horarium_model::{ConfigId, TaskId, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Parameters larger than this stand aside, so that changes of state do not rewrite them.
 const LARGE: usize = 1024;
@@ -54,56 +57,17 @@ pub(super) async fn insert(
     now: Timestamp,
     fresh: &[Fresh<'_>],
 ) -> StoreResult<Vec<(i64, State)>> {
-    let mut rows = Vec::with_capacity(fresh.len());
-    let mut large = Vec::new();
-    let mut placed = Vec::with_capacity(fresh.len());
-    for item in fresh {
-        let new = item.template;
-        let id = item.id;
-        let state = rules::waiting_state(item.due_at, now);
-        debug_assert!(State::may_become(None, state));
-        let parameters = raw(&new.parameters)?;
-        let aside = new.parameters.len() > LARGE;
-        if aside {
-            large.push((id, parameters));
-        }
-        rows.push(LiveRow(
-            id,
-            new.tenant_id,
-            item.task_id.to_string(),
-            new.config_id,
-            &new.task_type,
-            state.as_str(),
-            item.trigger.as_str(),
-            opt_micros(item.slot),
-            new.priority,
-            rules::queue_key(item.due_at, new.priority),
-            new.max_attempts,
-            new.run_key.as_deref(),
-            new.run_max,
-            micros(item.due_at),
-            opt_micros(new.expires_at),
-            new.parent_task_id.map(|id| id.to_string()),
-            new.retry_of.map(|id| id.to_string()),
-            new.rate.as_ref().map(|bound| bound.key.as_str()),
-            new.rate.as_ref().map(|bound| bound.rate.count),
-            new.rate.as_ref().map(|bound| bound.rate.seconds),
-            (!aside).then_some(parameters),
-            new.chain.as_deref().map(raw).transpose()?,
-            new.chain_depth,
-            new.trace.as_ref().map(TraceContext::to_text),
-        ));
-        placed.push((id, state));
-    }
-    if rows.is_empty() {
-        return Ok(placed);
-    }
-    sqlx::query(sql::INSERT_LIVE)
-        .bind(text(&rows)?)
-        .bind(micros(now))
-        .execute(tx.write())
-        .await
-        .map_err(db)?;
+    let aside = fresh.iter().filter(|item| is_large(item));
+    let large: Vec<(i64, &RawValue)> = aside
+        .map(|item| Ok((item.id, raw(&item.template.parameters)?)))
+        .collect::<StoreResult<_>>()?;
+    let mut parts = Parts::default();
+    parts.add_at(sql::INSERT_LIVE, micros(now), fresh, move |part| {
+        let rows: StoreResult<Vec<LiveRow<'_>>> =
+            part.iter().map(|item| live_row(item, now)).collect();
+        text(&rows?)
+    });
+    parts.write(tx).await?;
     for chunk in chunks(large, STATEMENT_BYTES, |(_, text)| text.get().len()) {
         sqlx::query(sql::INSERT_PARAMETERS)
             .bind(text(&chunk)?)
@@ -111,7 +75,45 @@ pub(super) async fn insert(
             .await
             .map_err(db)?;
     }
-    Ok(placed)
+    let placed = |item: &Fresh<'_>| (item.id, rules::waiting_state(item.due_at, now));
+    Ok(fresh.iter().map(placed).collect())
+}
+
+fn is_large(item: &Fresh<'_>) -> bool {
+    item.template.parameters.len() > LARGE
+}
+
+fn live_row<'a>(item: &'a Fresh<'_>, now: Timestamp) -> StoreResult<LiveRow<'a>> {
+    let new = item.template;
+    let state = rules::waiting_state(item.due_at, now);
+    debug_assert!(State::may_become(None, state));
+    let parameters = raw(&new.parameters)?;
+    Ok(LiveRow(
+        item.id,
+        new.tenant_id,
+        item.task_id.to_string(),
+        new.config_id,
+        &new.task_type,
+        state.as_str(),
+        item.trigger.as_str(),
+        opt_micros(item.slot),
+        new.priority,
+        rules::queue_key(item.due_at, new.priority),
+        new.max_attempts,
+        new.run_key.as_deref(),
+        new.run_max,
+        micros(item.due_at),
+        opt_micros(new.expires_at),
+        new.parent_task_id.map(|id| id.to_string()),
+        new.retry_of.map(|id| id.to_string()),
+        new.rate.as_ref().map(|bound| bound.key.as_str()),
+        new.rate.as_ref().map(|bound| bound.rate.count),
+        new.rate.as_ref().map(|bound| bound.rate.seconds),
+        (!is_large(item)).then_some(parameters),
+        new.chain.as_deref().map(raw).transpose()?,
+        new.chain_depth,
+        new.trace.as_ref().map(TraceContext::to_text),
+    ))
 }
 
 /// How many executions of each config live.
@@ -170,27 +172,65 @@ async fn place_all(
 
 /// Which items are refused, and why.
 async fn judge(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<Vec<Option<EnqueueReceipt>>> {
-    let tasks: Vec<_> = items
-        .iter()
-        .map(|item| (item.tenant_id, item.task_id))
-        .collect();
-    let known = known_tasks(tx, &tasks).await?;
-    let alive = configs_alive(tx, items).await?;
+    let concerned = Concerned::of(items.iter().map(Waiter::from));
+    let facts = facts(tx, items, &concerned).await?;
     let watched = items.iter().filter(|item| item.refuse_if_live);
     let watched: HashSet<ConfigId> = watched.filter_map(|item| item.config_id).collect();
     let watched: Vec<ConfigId> = watched.into_iter().collect();
     let live = live_counts(tx, &watched).await?;
-    let mut backlogs = backlog::read(tx, items.iter().map(Waiter::from), 0).await?;
+    let mut backlogs = backlog::count(tx, concerned, facts.caps, 0).await?;
     Ok(rules::refusals(
         items,
-        |item| known.contains(&(item.tenant_id, item.task_id)),
+        |item| facts.known.contains(&(item.tenant_id, item.task_id)),
         |item| {
             let config = item.config_id;
-            config.is_none_or(|id| alive.contains(&(id, item.tenant_id)))
+            config.is_none_or(|id| facts.alive.contains(&(id, item.tenant_id)))
         },
         |config| live.contains_key(&config),
         &mut backlogs,
     ))
+}
+
+/// What judges executions, read in one statement.
+#[derive(Default)]
+struct Facts {
+    /// Tenants and ids that live or have ended already.
+    known: HashSet<(i64, TaskId)>,
+    /// Configs that are there, with their tenants.
+    alive: HashSet<(ConfigId, i64)>,
+    caps: Vec<Cap>,
+}
+
+async fn facts(
+    tx: &mut Tx,
+    items: &[NewExecution],
+    concerned: &Concerned<'_>,
+) -> StoreResult<Facts> {
+    let tasks = items.iter().map(|item| (item.tenant_id, item.task_id));
+    let tasks: Vec<(i64, TaskId)> = tasks.collect();
+    let configs: BTreeSet<ConfigId> = items.iter().filter_map(|item| item.config_id).collect();
+    let rows = sqlx::query(sql::FACTS)
+        .bind(text(&tasks)?)
+        .bind(text(&configs)?)
+        .bind(text(&concerned.types)?)
+        .fetch_all(tx.read())
+        .await
+        .map_err(db)?;
+    let mut facts = Facts::default();
+    for row in &rows {
+        let mut r = Reader::plain(row, "task_configs");
+        match r.int("kind")? {
+            0 => {
+                let place = usize::try_from(r.int("key")?).ok();
+                facts.known.extend(place.and_then(|at| tasks.get(at)));
+            }
+            1 => {
+                facts.alive.insert((r.int("id")?, r.int("tenant_id")?));
+            }
+            _ => facts.caps.push(Cap::read(&mut r)?),
+        }
+    }
+    Ok(facts)
 }
 
 async fn take(
@@ -232,22 +272,4 @@ pub(super) async fn known_tasks(
         known.extend(usize::try_from(index).ok().and_then(|i| tasks.get(i)));
     }
     Ok(known)
-}
-
-async fn configs_alive(
-    tx: &mut Tx,
-    items: &[NewExecution],
-) -> StoreResult<HashSet<(ConfigId, i64)>> {
-    let wanted: HashSet<ConfigId> = items.iter().filter_map(|i| i.config_id).collect();
-    let wanted: Vec<ConfigId> = wanted.into_iter().collect();
-    let rows = sqlx::query(sql::CONFIGS_ALIVE)
-        .bind(text(&wanted)?)
-        .fetch_all(tx.read())
-        .await
-        .map_err(db)?;
-    let mut alive = HashSet::new();
-    for row in rows {
-        alive.insert((row.try_get(0).map_err(db)?, row.try_get(1).map_err(db)?));
-    }
-    Ok(alive)
 }

@@ -25,6 +25,7 @@ mod hosts;
 mod import;
 mod outbox;
 mod packed;
+mod parts;
 mod plugins;
 mod queue;
 mod rates;
@@ -104,6 +105,8 @@ impl SqliteStore {
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers.max(1))
             .min_connections(0)
+            // A file does not hang up, and asking takes the way between two threads.
+            .test_before_acquire(false)
             .connect_lazy_with(file::reader_options(path));
         let writer = Writer::start(connection, options.queue.max(1), lock.clone()).await?;
         Ok(Self {

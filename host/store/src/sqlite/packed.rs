@@ -25,13 +25,13 @@ enum Cell<'a> {
 /// A packed row.
 pub(super) struct Cells<'a>(Vec<Cell<'a>>);
 
-/// The rows in what a statement gave, which is nothing where there were none.
-pub(super) fn rows<'a>(row: &'a SqliteRow, table: &'static str) -> StoreResult<Vec<Cells<'a>>> {
+/// The rows in what a statement gave, which is nothing where there were none. Each is unpacked when it is asked for.
+pub(super) fn rows<'a>(
+    row: &'a SqliteRow,
+    table: &'static str,
+) -> StoreResult<impl Iterator<Item = StoreResult<Cells<'a>>>> {
     let packed: Option<&str> = row.try_get(0).map_err(db)?;
-    let Some(packed) = packed else {
-        return Ok(Vec::new());
-    };
-    unpacked(packed, table)
+    Ok(unpacked(packed.unwrap_or_default(), table))
 }
 
 /// What is not packed, because few rows have it or it can be large: a text of each.
@@ -50,10 +50,14 @@ pub(super) async fn apart(
         .map_err(db)
 }
 
-fn unpacked<'a>(packed: &'a str, table: &'static str) -> StoreResult<Vec<Cells<'a>>> {
+fn unpacked<'a>(
+    packed: &'a str,
+    table: &'static str,
+) -> impl Iterator<Item = StoreResult<Cells<'a>>> {
     let rows = serde_json::Deserializer::from_str(packed).into_iter();
-    rows.collect::<Result<_, _>>()
-        .map_err(|error| StoreError::Internal(format!("{table}: rows cannot be read: {error}")))
+    rows.map(move |row| {
+        row.map_err(|error| StoreError::Internal(format!("{table}: rows cannot be read: {error}")))
+    })
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Cells<'a> {
@@ -203,30 +207,28 @@ mod tests {
     #[test]
     fn values_come_as_they_were_packed() {
         let packed = r#"[7,"a\"\u0001\n\u00e9",null,-9223372036854775808,1][8,"{}","",9223372036854775807,0]"#;
-        let rows = unpacked(packed, "t").expect("rows");
         let mut read = Vec::new();
-        for row in &rows {
-            let mut r = Reader::new(row, "t").expect("an id");
+        for row in unpacked(packed, "t") {
+            let row = row.expect("a row");
+            let mut r = Reader::new(&row, "t").expect("an id");
             read.push((
                 r.place().id,
                 r.owned("a").expect("a text"),
-                r.opt_text("b").expect("a text or null"),
+                r.opt_text("b").expect("a text or null").map(str::to_owned),
                 r.int("c").expect("an integer"),
                 r.flag("d").expect("a flag"),
             ));
         }
         let first = (7, "a\"\u{1}\n\u{e9}".to_owned(), None, i64::MIN, true);
-        assert_eq!(
-            read,
-            [first, (8, "{}".to_owned(), Some(""), i64::MAX, false)]
-        );
+        let second = (8, "{}".to_owned(), Some(String::new()), i64::MAX, false);
+        assert_eq!(read, [first, second]);
     }
 
     #[test]
     fn what_makes_no_sense_is_named() {
-        let rows = unpacked(r#"[7,"x",null]"#, "t").expect("a row");
-        let row = rows.first().expect("a row");
-        let mut r = Reader::new(row, "t").expect("an id");
+        let row = unpacked(r#"[7,"x",null]"#, "t").next();
+        let row = row.expect("a row").expect("it is whole");
+        let mut r = Reader::new(&row, "t").expect("an id");
         let told = |error: StoreError| error.to_string();
         let wrong = r.int("claim").map_err(told).expect_err("a text");
         assert!(
@@ -237,6 +239,6 @@ mod tests {
         assert!(missing.contains("task_type"), "{missing}");
         let none = r.opt_int("slot").map_err(told).expect_err("the end");
         assert!(none.contains("slot"), "{none}");
-        assert!(unpacked(r#"[1]{"a":2}"#, "t").is_err());
+        assert!(unpacked(r#"[1]{"a":2}"#, "t").any(|row| row.is_err()));
     }
 }

@@ -29,6 +29,27 @@ macro_rules! configs {
     };
 }
 
+/// Of [tenant, task_id] those that live or have ended.
+macro_rules! known_tasks {
+    () => {
+        "FROM jsonb_each(?1) j WHERE \
+         EXISTS (SELECT 1 FROM live_executions l WHERE l.tenant_id = j.value ->> 0 AND l.task_id = j.value ->> 1) \
+         OR EXISTS (SELECT 1 FROM task_executions e WHERE e.tenant_id = j.value ->> 0 AND e.task_id = j.value ->> 1) "
+    };
+}
+
+/// See `BACKLOG_CAPS`.
+macro_rules! backlog_caps {
+    ($types:literal) => {
+        concat!(
+            "j.value ->> 0, j.value ->> 1, y.backlog, t.backlog FROM jsonb_each(",
+            $types,
+            ") j LEFT JOIN task_types y ON y.tenant_id IN (0, j.value ->> 0) AND y.task_type = j.value ->> 1 \
+             LEFT JOIN tenants t ON t.id = j.value ->> 0 WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL"
+        )
+    };
+}
+
 /// A live execution as reads show it; `$large` and `$trace` are what a list leaves out.
 macro_rules! live_columns {
     ($parameters:literal, $trace:literal) => {
@@ -201,13 +222,15 @@ statements! {
             AND w.blocked = 0 AND w.state IN ('scheduled', 'available', 'retryable') \
             ORDER BY w.queue_key, w.id LIMIT 1)";
 
-    // ---- enqueue: [tenant, task_id]
-    KNOWN_TASKS = "SELECT j.key FROM jsonb_each(?1) j WHERE \
-        EXISTS (SELECT 1 FROM live_executions l WHERE l.tenant_id = j.value ->> 0 AND l.task_id = j.value ->> 1) \
-        OR EXISTS (SELECT 1 FROM task_executions e WHERE e.tenant_id = j.value ->> 0 AND e.task_id = j.value ->> 1)";
-    // [config]
-    CONFIGS_ALIVE = "SELECT c.id, c.tenant_id FROM jsonb_each(?1) j CROSS JOIN task_configs c \
-        ON c.id = j.value WHERE c.deleted_at IS NULL";
+    // ---- enqueue
+    /// [tenant, task_id]: the places of those that live or have ended.
+    KNOWN_TASKS = concat!("SELECT j.key ", known_tasks!());
+    /// What judges executions that come, in one answer: `?1` as above, and the place; `?2` [config], and of those
+    /// that are there id and tenant; `?3` as in `BACKLOG_CAPS`.
+    FACTS = concat!("SELECT 0, j.key, NULL, NULL, NULL ", known_tasks!(),
+        "UNION ALL SELECT 1, c.id, c.tenant_id, NULL, NULL FROM jsonb_each(?2) j CROSS JOIN task_configs c \
+            ON c.id = j.value WHERE c.deleted_at IS NULL \
+        UNION ALL SELECT 2, ", backlog_caps!("?3"));
     LIVE_COUNTS = "SELECT l.config_id, l.state = 'running', count(*) FROM jsonb_each(?1) j \
         CROSS JOIN live_executions l ON l.config_id = j.value GROUP BY 1, 2";
     /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
@@ -226,9 +249,7 @@ statements! {
         SELECT value ->> 0, jsonb_extract(value, '$[1]') FROM jsonb_each(?1)";
 
     /// [tenant, type]: what may wait of those that are capped, by type and by tenant
-    BACKLOG_CAPS = "SELECT j.value ->> 0, j.value ->> 1, y.backlog, t.backlog FROM jsonb_each(?1) j \
-        LEFT JOIN task_types y ON y.tenant_id IN (0, j.value ->> 0) AND y.task_type = j.value ->> 1 \
-        LEFT JOIN tenants t ON t.id = j.value ->> 0 WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL";
+    BACKLOG_CAPS = concat!("SELECT ", backlog_caps!("?1"));
     /// `?2` type, or none for all of the tenant; `?3` no more than these are counted
     WAITING = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = ?1 \
         AND (?2 IS NULL OR l.task_type = ?2) AND l.state IN ('scheduled', 'available', 'retryable') LIMIT ?3)";

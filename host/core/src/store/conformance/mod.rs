@@ -117,6 +117,7 @@ macro_rules! conformance_rules {
             a_result_of_null_is_no_result
             stale_completions_write_nothing
             one_item_of_a_batch_may_be_stale
+            each_of_a_large_batch_keeps_what_is_its_own
             a_retry_waits_and_runs_again
             a_retry_whose_cancel_was_asked_for_ends
             cancel_in_each_state

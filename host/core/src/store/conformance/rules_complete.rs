@@ -2,10 +2,11 @@
 
 use super::lab::{Lab, at, line, ok};
 use crate::store::{
-    CancelReceipt, CompletionReceipt, End, NewExecution, ProgressReport, Store, Swept,
+    CancelReceipt, Claimed, Completion, CompletionReceipt, End, NewExecution, ProgressReport,
+    Store, Swept,
 };
-use horarium_model::ErrorKind;
 use horarium_model::execution::{AttemptOutcome, Progress, State};
+use horarium_model::{ErrorKind, TaskId};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -146,6 +147,50 @@ pub async fn one_item_of_a_batch_may_be_stale(store: Arc<dyn Store>) {
     assert_eq!(lab.state(claimed[1].task_id).await, State::Running);
     let none = lab.store.complete_many(at(1), Arc::new([])).await;
     assert!(none.expect("answers").is_empty());
+}
+
+/// However a store divides large batches, each execution keeps what is its own.
+pub async fn each_of_a_large_batch_keeps_what_is_its_own(store: Arc<dyn Store>) {
+    const MANY: usize = 1100;
+    let lab = Lab::new(store).await;
+    let numbered = |n: usize| NewExecution {
+        parameters: match n % 100 {
+            0 => format!(r#"{{"n":{n},"long":"{}"}}"#, "x".repeat(2000)).into(),
+            _ => format!(r#"{{"n":{n}}}"#).into(),
+        },
+        ..lab.new_execution(None, at(0))
+    };
+    let items: Vec<NewExecution> = (0..MANY).map(numbered).collect();
+    let ids: Vec<TaskId> = items.iter().map(|item| item.task_id).collect();
+    lab.enqueue(at(0), items).await;
+    let mut claimed = lab.claim(at(0), MANY as u32).await;
+    claimed.extend(lab.claim(at(0), MANY as u32).await);
+    assert_eq!(claimed.len(), MANY);
+    let end = |claimed: &Claimed| {
+        let n = ids.iter().position(|id| *id == claimed.task_id);
+        let n = n.expect("it was enqueued");
+        assert!(claimed.parameters.starts_with(&format!(r#"{{"n":{n}"#)));
+        let end = match n % 3 {
+            0 => End::Failed,
+            1 => End::Retry(at(60)),
+            _ => End::Succeeded(n.to_string().into()),
+        };
+        lab.completion(at(1), claimed, end)
+    };
+    let ends: Vec<Completion> = claimed.iter().map(end).collect();
+    let done = lab.store.complete_many(at(1), ends.into()).await;
+    assert_eq!(done.expect("complete_many answers").len(), MANY);
+    for (n, id) in ids.iter().enumerate() {
+        let shown = lab.show(*id).await;
+        let (state, result) = match n % 3 {
+            0 => (State::Failed, None),
+            1 => (State::Retryable, None),
+            _ => (State::Succeeded, Some(json!(n))),
+        };
+        assert_eq!((shown.state, shown.result), (state, result), "{n}");
+        let parameters = shown.parameters.expect("it is shown whole");
+        assert_eq!(parameters["n"], n);
+    }
 }
 
 /// Rule E4: the same task id, the next attempt, not before its instant.
