@@ -44,6 +44,7 @@ use horarium_core::clock::Clock;
 use horarium_core::executor::Executor;
 use horarium_core::service::Services;
 use horarium_core::store::{Listing, Store};
+use horarium_core::wake::Wakes;
 use horarium_model::Timestamp;
 use horarium_model::text::one_line;
 use serde_json::{Value, json};
@@ -91,16 +92,18 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// A host that answers and neither compiles nor runs anything, ready at once.
+    /// A host that answers and neither compiles nor runs anything, ready at once. `wakes` keep what it remembers of tokens
+    /// and tenants fresh.
     pub fn answering(
         services: Services,
         store: Arc<dyn Store>,
+        wakes: Arc<Wakes>,
         token: AdminToken,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             services,
-            gate: Gate::new(store.clone(), clock.clone(), Arc::default()),
+            gate: Gate::new(store.clone(), clock.clone(), wakes),
             store,
             token,
             attempts: Attempts::new(60),

@@ -11,7 +11,7 @@ use horarium_core::observe::Observer;
 use horarium_core::registry::Registry;
 use horarium_core::runner::Runner;
 use horarium_core::scheduler::Scheduler;
-use horarium_core::service::{Context, HostPolicy, NoRuns, Once, Registration, Services, TaskRef};
+use horarium_core::service::{Context, HostPolicy, NoRuns, Once, Registration, Services};
 use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
 use horarium_model::limits::LimitOverrides;
@@ -134,11 +134,6 @@ impl LabHost {
         self.config.config.id
     }
 
-    /// The same as a surface names it.
-    pub(super) fn task_ref(&self) -> TaskRef {
-        TaskRef::Id(self.task())
-    }
-
     /// Starts executing; what happens is told to `observer`.
     pub(super) async fn execute(
         &self,
@@ -209,6 +204,10 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     /// Leaves the database, which is the other's.
     pub(super) async fn close(self) {
         self.store.close().await;

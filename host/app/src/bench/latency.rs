@@ -1,13 +1,17 @@
-//! `bench latency`: from a trigger to the start, and to the recorded end, on a host with nothing else to do. On
-//! PostgreSQL also to the start on another host than the one that was asked.
+//! `bench latency`: from a trigger by REST, before the request is sent, to the start, and to the recorded end, on a host
+//! with nothing else to do. On PostgreSQL also to the start on another host than the one that was asked.
 
 use super::lab::Lab;
 use super::lab_host::LabHost;
+use super::rest::{Rest, trigger};
 use super::statistics::{percentile, rounded};
 use super::{BenchError, Options, Stopwatch};
+use crate::client::Client;
 use horarium_core::observe::{Observer, Recorded};
-use horarium_core::service::{Services, TriggerRequest};
-use horarium_model::DEFAULT_TENANT_ID;
+use horarium_core::service::Services;
+use horarium_core::store::Store;
+use horarium_core::wake::Wakes;
+use horarium_model::ConfigId;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +28,7 @@ pub(crate) struct LatencyOptions {
 /// Triggers before the first that counts.
 const WARM_UP: usize = 20;
 /// Between two triggers: the host comes to rest.
-const REST: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(10);
 /// There is one run, with a database of its own.
 const RUN: usize = 1;
 /// Longest wait for one execution.
@@ -99,25 +103,37 @@ async fn measure(
         events: sender,
     });
     let executing = host.execute(lab, listener.clone()).await?;
-    let mut ask = async |services: &Services, what: &str| {
-        let mut samples = Vec::with_capacity(tasks);
-        for number in 0..WARM_UP + tasks {
-            let sample = one(&host, services, &listener, &mut events).await?;
-            if number >= WARM_UP {
-                samples.push(sample);
+    let mut ask =
+        async |services: &Services, store: &Arc<dyn Store>, wakes: &Arc<Wakes>, what: &str| {
+            let rest = Rest::serve(services, store, wakes, &host.clock).await?;
+            let client = Arc::new(rest.client());
+            let mut samples = Vec::with_capacity(tasks);
+            for number in 0..WARM_UP + tasks {
+                let sample = one(host.task(), &client, &listener, &mut events).await?;
+                if number >= WARM_UP {
+                    samples.push(sample);
+                }
+                if number % 20 == 0 {
+                    progress(format!("{number} of {} triggers{what}", WARM_UP + tasks));
+                }
+                tokio::time::sleep(PAUSE).await;
             }
-            if number % 20 == 0 {
-                progress(format!("{number} of {} triggers{what}", WARM_UP + tasks));
-            }
-            tokio::time::sleep(REST).await;
-        }
-        Ok::<_, BenchError>(samples)
-    };
-    let samples = ask(&host.services, "").await?;
+            drop(client);
+            rest.close().await?;
+            Ok::<_, BenchError>(samples)
+        };
+    let samples = ask(&host.services, &host.store, &host.wakes, "").await?;
     let mut other = Vec::new();
     if let Some(neighbour) = host.neighbour(lab, RUN).await? {
         let listening = host.listen();
-        other = ask(&neighbour.services, " at another host").await?;
+        let store = neighbour.store();
+        other = ask(
+            &neighbour.services,
+            &store,
+            &Arc::default(),
+            " at another host",
+        )
+        .await?;
         if let Some(listening) = listening {
             listening.abort();
         }
@@ -129,22 +145,17 @@ async fn measure(
 }
 
 async fn one(
-    host: &LabHost,
-    services: &Services,
-    listener: &Listener,
+    task: ConfigId,
+    client: &Arc<Client>,
+    listener: &Arc<Listener>,
     events: &mut mpsc::UnboundedReceiver<Event>,
 ) -> Result<Sample, BenchError> {
-    let from = listener.watch.elapsed();
-    services
-        .tasks
-        .trigger(
-            DEFAULT_TENANT_ID,
-            &host.task_ref(),
-            TriggerRequest::default(),
-            None,
-        )
-        .await
-        .map_err(BenchError::failed)?;
+    let (client, watch) = (client.clone(), listener.clone());
+    let asking = tokio::task::spawn_blocking(move || {
+        let from = watch.watch.elapsed();
+        trigger(&client, task).map(|_| from)
+    });
+    let from = asking.await.map_err(BenchError::failed)??;
     let milliseconds = |at: Duration| at.saturating_sub(from).as_secs_f64() * 1e3;
     let mut start = None;
     loop {

@@ -5,10 +5,15 @@ use super::lab_host::LabHost;
 use super::{BenchError, Stopwatch, rates};
 use crate::client::{Address, Client};
 use horarium::api::{AdminToken, ApiState, ServerSettings, router, serve};
+use horarium_core::clock::SystemClock;
+use horarium_core::service::Services;
+use horarium_core::store::Store;
+use horarium_core::wake::Wakes;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Clients that trigger at the same time, each on a connection of its own.
@@ -26,45 +31,76 @@ pub(super) struct Enqueued {
     pub(super) batch: f64,
 }
 
+/// A host's REST, on a port of this machine.
+pub(super) struct Rest {
+    address: Address,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Rest {
+    /// Serves it.
+    pub(super) async fn serve(
+        services: &Services,
+        store: &Arc<dyn Store>,
+        wakes: &Arc<Wakes>,
+        clock: &Arc<SystemClock>,
+    ) -> Result<Self, BenchError> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.map_err(BenchError::failed)?;
+        let address = listener.local_addr().map_err(BenchError::failed)?;
+        let token = "bench";
+        let state = ApiState::answering(
+            services.clone(),
+            store.clone(),
+            wakes.clone(),
+            AdminToken::new(token),
+            clock.clone(),
+        );
+        let settings = ServerSettings {
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(10),
+            tls: None,
+        };
+        let shutdown = CancellationToken::new();
+        let app = router(Arc::new(state));
+        let serving = tokio::spawn(serve(listener, app, settings, shutdown.clone()));
+        let address = Address {
+            url: format!("http://{address}"),
+            token: Some(token.to_owned()),
+            source: "bench".to_owned(),
+            tls: Default::default(),
+        };
+        Ok(Self {
+            address,
+            shutdown,
+            serving,
+        })
+    }
+
+    /// A client with connections of its own.
+    pub(super) fn client(&self) -> Client {
+        Client::new(self.address.clone(), None)
+    }
+
+    /// Ends it.
+    pub(super) async fn close(self) -> Result<(), BenchError> {
+        self.shutdown.cancel();
+        self.serving.await.map_err(BenchError::failed)
+    }
+}
+
 /// Serves REST over the host's store and enqueues through it.
 pub(super) async fn enqueue(host: &LabHost) -> Result<Enqueued, BenchError> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let listener = listener.map_err(BenchError::failed)?;
-    let address = listener.local_addr().map_err(BenchError::failed)?;
-    let token = "bench";
-    let state = ApiState::answering(
-        host.services.clone(),
-        host.store.clone(),
-        AdminToken::new(token),
-        host.clock.clone(),
-    );
-    let settings = ServerSettings {
-        max_connections: 1024,
-        header_timeout: Duration::from_secs(10),
-        tls: None,
-    };
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(serve(
-        listener,
-        router(Arc::new(state)),
-        settings,
-        shutdown.clone(),
-    ));
-    let address = Address {
-        url: format!("http://{address}"),
-        token: Some(token.to_owned()),
-        source: "bench".to_owned(),
-        tls: Default::default(),
-    };
-    let measured = measure(&address, host.task()).await;
-    shutdown.cancel();
-    serving.await.map_err(BenchError::failed)?;
+    let rest = Rest::serve(&host.services, &host.store, &host.wakes, &host.clock).await?;
+    let measured = measure(&rest, host.task()).await;
+    rest.close().await?;
     measured
 }
 
-async fn measure(address: &Address, task: i64) -> Result<Enqueued, BenchError> {
-    let single = singles(address, task).await?;
-    let client = Client::new(address.clone(), None);
+async fn measure(rest: &Rest, task: i64) -> Result<Enqueued, BenchError> {
+    let single = singles(rest, task).await?;
+    let client = rest.client();
     let batch = tokio::task::spawn_blocking(move || batches(&client, task));
     Ok(Enqueued {
         single,
@@ -72,16 +108,16 @@ async fn measure(address: &Address, task: i64) -> Result<Enqueued, BenchError> {
     })
 }
 
-async fn singles(address: &Address, task: i64) -> Result<f64, BenchError> {
+async fn singles(rest: &Rest, task: i64) -> Result<f64, BenchError> {
     let done = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let client = Client::new(address.clone(), None);
+            let client = rest.client();
             let (done, stop) = (done.clone(), stop.clone());
             tokio::task::spawn_blocking(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    post(&client, &format!("/v1/tasks/{task}/trigger"), &json!({}))?;
+                    trigger(&client, task)?;
                     done.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok::<(), BenchError>(())
@@ -94,6 +130,11 @@ async fn singles(address: &Address, task: i64) -> Result<f64, BenchError> {
         client.await.map_err(BenchError::failed)??;
     }
     Ok(rate)
+}
+
+/// Triggers the task.
+pub(super) fn trigger(client: &Client, task: i64) -> Result<Value, BenchError> {
+    post(client, &format!("/v1/tasks/{task}/trigger"), &json!({}))
 }
 
 fn batches(client: &Client, task: i64) -> Result<f64, BenchError> {
