@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Threads of the control plane.
 const CONTROL: usize = 2;
-/// How much nicer (`nice(2)`) the threads of guests are than the rest of the process.
+/// How much nicer (`nice(2)`) the threads of guests are than whoever starts them.
 #[cfg(target_os = "linux")]
 const NICER: i32 = 10;
 
@@ -18,8 +18,9 @@ pub fn control() -> io::Result<Runtime> {
     builder("control", CONTROL).build()
 }
 
-/// The one guests run on, with a thread a core. Its threads give way to all others: those run for microseconds
-/// between waits, on work that the next guests wait for, and would wait for a turn of milliseconds each time.
+/// The one guests run on, with a thread a core. Its threads give way to those of the control plane: these run for
+/// microseconds between waits, on work that the next guests wait for, and would wait for a turn of milliseconds each
+/// time.
 ///
 /// # Errors
 /// When the system gives no threads.
@@ -27,11 +28,16 @@ pub fn guests() -> io::Result<Runtime> {
     let mut builder = builder("guests", cores());
     // Elsewhere priorities are those of whole processes.
     #[cfg(target_os = "linux")]
-    builder.on_thread_start(|| {
-        if let Err(error) = rustix::process::nice(NICER) {
-            tracing::debug!(%error, "guests run at the priority of the rest");
-        }
-    });
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        // Not relative to what a thread inherits: those that block are started by those that run guests.
+        let nice = (getpriority_process(None)? + NICER).min(19);
+        builder.on_thread_start(move || {
+            if let Err(error) = setpriority_process(None, nice) {
+                tracing::debug!(%error, "guests run at the priority of the rest");
+            }
+        });
+    }
     builder.build()
 }
 
@@ -51,13 +57,17 @@ mod tests {
 
     #[test]
     fn guests_give_way_to_the_control_plane() {
+        let nice = || getpriority_process(None).expect("a priority");
         let of = |runtime: io::Result<Runtime>| {
             let runtime = runtime.expect("threads");
-            let priority = async { getpriority_process(None).expect("a priority") };
-            runtime.block_on(runtime.spawn(priority)).expect("ends")
+            let both = async move {
+                let blocking = tokio::task::spawn_blocking(nice);
+                (nice(), blocking.await.expect("ends"))
+            };
+            runtime.block_on(runtime.spawn(both)).expect("ends")
         };
-        let own = getpriority_process(None).expect("a priority");
-        assert_eq!(of(control()), own);
-        assert_eq!(of(guests()), (own + NICER).min(19));
+        let (own, nicer) = (nice(), (nice() + NICER).min(19));
+        assert_eq!(of(control()), (own, own));
+        assert_eq!(of(guests()), (nicer, nicer));
     }
 }
