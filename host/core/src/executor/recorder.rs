@@ -60,7 +60,9 @@ pub(super) async fn run(
         record(&executor, std::mem::take(&mut batch), &written).await;
     }
     drop(written);
-    let _ = announcing.await;
+    if let Err(error) = announcing.await {
+        tracing::error!(%error, "what had ended was not announced");
+    }
 }
 
 async fn record(executor: &Executor, batch: Vec<Ended>, written: &mpsc::Sender<Written>) {
@@ -82,20 +84,26 @@ async fn record(executor: &Executor, batch: Vec<Ended>, written: &mpsc::Sender<W
     for part in chunks(completes, BATCH_BYTES, |(completion, ..)| size(completion)) {
         for whole in complete(executor, part).await {
             // Only a panic ends who receives it before us.
-            let _ = written.send(whole).await;
+            if let Err(mpsc::error::SendError(whole)) = written.send(whole).await {
+                settle_whole(executor, whole).await;
+            }
         }
     }
 }
 
-/// Announces what was written. A conflict turns a success into a failure, which is recorded in a second round; that
-/// one cannot conflict.
 async fn settle_all(executor: Arc<Executor>, mut written: mpsc::Receiver<Written>) {
     while let Some(whole) = written.recv().await {
-        let mut conflicts = settle(&executor, whole);
-        while !conflicts.is_empty() {
-            let again = complete(&executor, conflicts).await.into_iter();
-            conflicts = again.flat_map(|whole| settle(&executor, whole)).collect();
-        }
+        settle_whole(&executor, whole).await;
+    }
+}
+
+/// Announces what was written. A conflict turns a success into a failure, which is recorded in a second round, beside
+/// the next batch; that one cannot conflict.
+async fn settle_whole(executor: &Executor, whole: Written) {
+    let mut conflicts = settle(executor, whole);
+    while !conflicts.is_empty() {
+        let again = complete(executor, conflicts).await.into_iter();
+        conflicts = again.flat_map(|whole| settle(executor, whole)).collect();
     }
 }
 
