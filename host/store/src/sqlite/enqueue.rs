@@ -49,23 +49,32 @@ struct LiveRow<'a>(
     Option<&'a RawValue>,
     u32,
     Option<String>,
+    i64,
 );
 
-/// Inserts executions; their ids and states, in order.
+/// Inserts executions that come now; their ids and states, in order.
 pub(super) async fn insert(
     tx: &mut Tx,
     now: Timestamp,
     fresh: &[Fresh<'_>],
 ) -> StoreResult<Vec<(i64, State)>> {
-    let aside = fresh.iter().filter(|item| is_large(item));
+    let fresh: Vec<_> = fresh.iter().map(|item| (now, item)).collect();
+    insert_each(tx, &fresh).await
+}
+
+/// The same, each with the instant it came.
+async fn insert_each(
+    tx: &mut Tx,
+    fresh: &[(Timestamp, &Fresh<'_>)],
+) -> StoreResult<Vec<(i64, State)>> {
+    let aside = fresh.iter().filter(|(_, item)| is_large(item));
     let large: Vec<(i64, &RawValue)> = aside
-        .map(|item| Ok((item.id, raw(&item.template.parameters)?)))
+        .map(|(_, item)| Ok((item.id, raw(&item.template.parameters)?)))
         .collect::<StoreResult<_>>()?;
     let mut parts = Parts::default();
-    parts.add_at(sql::INSERT_LIVE, micros(now), fresh, move |part| {
-        let rows: StoreResult<Vec<LiveRow<'_>>> =
-            part.iter().map(|item| live_row(item, now)).collect();
-        text(&rows?)
+    parts.add(sql::INSERT_LIVE, fresh, |part| {
+        let rows = part.iter().map(|(now, item)| live_row(item, *now));
+        text(&rows.collect::<StoreResult<Vec<LiveRow<'_>>>>()?)
     });
     parts.write(tx).await?;
     for chunk in chunks(large, STATEMENT_BYTES, |(_, text)| text.get().len()) {
@@ -75,7 +84,8 @@ pub(super) async fn insert(
             .await
             .map_err(db)?;
     }
-    let placed = |item: &Fresh<'_>| (item.id, rules::waiting_state(item.due_at, now));
+    let placed =
+        |(now, item): &(Timestamp, &Fresh<'_>)| (item.id, rules::waiting_state(item.due_at, *now));
     Ok(fresh.iter().map(placed).collect())
 }
 
@@ -113,6 +123,7 @@ fn live_row<'a>(item: &'a Fresh<'_>, now: Timestamp) -> StoreResult<LiveRow<'a>>
         new.chain.as_deref().map(raw).transpose()?,
         new.chain_depth,
         new.trace.as_ref().map(TraceContext::to_text),
+        micros(now),
     ))
 }
 
@@ -139,34 +150,35 @@ pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> Sto
     {
         return Ok(Enqueued::Repeated(kept));
     }
+    let came = vec![now; batch.items.len()];
     let receipts = match batch.atomic {
-        true => place_all(tx, now, &batch.items).await?,
-        false => place(tx, now, &batch.items).await?,
+        true => place_all(tx, &came, &batch.items).await?,
+        false => place(tx, &came, &batch.items).await?,
     };
     answers::keep(tx, now, batch.request.as_ref(), &receipts).await?;
     Ok(Enqueued::Done(receipts))
 }
 
-/// Takes or refuses each item by itself.
+/// Takes or refuses each item by itself. `came` = when each came.
 pub(super) async fn place(
     tx: &mut Tx,
-    now: Timestamp,
+    came: &[Timestamp],
     items: &[NewExecution],
 ) -> StoreResult<Vec<EnqueueReceipt>> {
     let refusals = judge(tx, items).await?;
-    take(tx, now, items, refusals).await
+    take(tx, came, items, refusals).await
 }
 
 /// Takes all items or none.
 async fn place_all(
     tx: &mut Tx,
-    now: Timestamp,
+    came: &[Timestamp],
     items: &[NewExecution],
 ) -> StoreResult<Vec<EnqueueReceipt>> {
     let refusals = judge(tx, items).await?;
     match rules::void_batch(&refusals) {
         Some(void) => Ok(void),
-        None => take(tx, now, items, refusals).await,
+        None => take(tx, came, items, refusals).await,
     }
 }
 
@@ -235,18 +247,17 @@ async fn facts(
 
 async fn take(
     tx: &mut Tx,
-    now: Timestamp,
+    came: &[Timestamp],
     items: &[NewExecution],
     refusals: Vec<Option<EnqueueReceipt>>,
 ) -> StoreResult<Vec<EnqueueReceipt>> {
-    let taken = items
-        .iter()
-        .zip(&refusals)
-        .filter(|(_, refusal)| refusal.is_none());
-    let fresh: Vec<Fresh<'_>> = taken
-        .map(|(item, _)| Fresh::of(tx.next_execution(), item))
+    let each = came.iter().zip(items).zip(&refusals);
+    let taken = each.filter(|(_, refusal)| refusal.is_none());
+    let fresh: Vec<(Timestamp, Fresh<'_>)> = taken
+        .map(|((now, item), _)| (*now, Fresh::of(tx.next_execution(), item)))
         .collect();
-    let mut placed = insert(tx, now, &fresh).await?.into_iter();
+    let fresh: Vec<_> = fresh.iter().map(|(now, item)| (*now, item)).collect();
+    let mut placed = insert_each(tx, &fresh).await?.into_iter();
     let receipts = refusals.into_iter().filter_map(|refusal| {
         refusal.or_else(|| {
             let (id, state) = placed.next()?;

@@ -11,8 +11,6 @@ use tokio::sync::oneshot;
 
 /// Items that one caller may bring; larger batches are operations of their own.
 pub(super) const FEW: usize = 16;
-/// Callers in one operation.
-const CALLERS: usize = 256;
 
 type Receipts = StoreResult<Vec<EnqueueReceipt>>;
 
@@ -24,8 +22,10 @@ pub(super) struct Few {
 }
 
 /// What several callers brought.
+#[derive(Default)]
 pub(super) struct Gathered {
-    now: Timestamp,
+    /// When each item came.
+    came: Vec<Timestamp>,
     items: Vec<NewExecution>,
     /// How many of the items are whose, in order.
     callers: Vec<(usize, oneshot::Sender<Receipts>)>,
@@ -33,21 +33,8 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    pub(super) fn of(few: Few) -> Self {
-        Self {
-            now: few.now,
-            callers: vec![(few.items.len(), few.reply)],
-            items: few.items,
-            result: None,
-        }
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.callers.len() < CALLERS
-    }
-
     pub(super) fn add(&mut self, few: Few) {
-        self.now = self.now.max(few.now);
+        self.came.extend(few.items.iter().map(|_| few.now));
         self.callers.push((few.items.len(), few.reply));
         self.items.extend(few.items);
     }
@@ -56,7 +43,7 @@ impl Gathered {
 impl Job for Gathered {
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            let done = place(tx, self.now, &self.items).await;
+            let done = place(tx, &self.came, &self.items).await;
             self.result.insert(done).is_ok()
         })
     }
@@ -65,10 +52,15 @@ impl Job for Gathered {
         if self.callers.len() == 1 {
             return vec![self];
         }
-        let (now, mut items) = (self.now, self.items.into_iter());
+        let (mut came, mut items) = (self.came.into_iter(), self.items.into_iter());
         let alone = |(count, reply)| {
-            let items = items.by_ref().take(count).collect();
-            Box::new(Self::of(Few { now, items, reply })) as Box<dyn Job>
+            let one = Self {
+                came: came.by_ref().take(count).collect(),
+                items: items.by_ref().take(count).collect(),
+                callers: vec![(count, reply)],
+                result: None,
+            };
+            Box::new(one) as Box<dyn Job>
         };
         self.callers.into_iter().map(alone).collect()
     }

@@ -1,4 +1,4 @@
-//! SQLite: one file, one server. One task owns the only writing connection and groups what waits into
+//! SQLite: one file, one server. One thread owns the only writing connection and groups what waits into
 //! one transaction ([`writer`]); readers have connections of their own.
 
 mod access;
@@ -46,6 +46,7 @@ use horarium_core::store::{StoreError, StoreResult};
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use writer::{Tx, Writer};
 
 /// What an acknowledged write survives.
@@ -87,6 +88,8 @@ impl Default for SqliteOptions {
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    /// Where reads run, whoever asks: their connections' threads are made there, with its priority.
+    runtime: Handle,
     // Let go when the last user is gone; the writer holds it too.
     _lock: Arc<file::Lock>,
 }
@@ -112,6 +115,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            runtime: Handle::current(),
             _lock: lock,
         })
     }
@@ -149,7 +153,7 @@ impl SqliteStore {
             + 'static,
     {
         let readers = self.readers.clone();
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let mut connection = readers.acquire().await.map_err(db)?;
             operation(&mut connection).await
         });

@@ -235,14 +235,14 @@ statements! {
         CROSS JOIN live_executions l ON l.config_id = j.value GROUP BY 1, 2";
     /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
     /// run_key, run_max, due, expires, parent, retry_of, rate key, count, seconds, parameters or null,
-    /// chain or null, depth, trace; `?2` = now.
+    /// chain or null, depth, trace, created
     INSERT_LIVE = "INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, \
         trigger, slot, priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, \
         parent_task_id, retry_of, rate_key, rate_count, rate_seconds, parameters, chain, chain_depth, trace, created_at) \
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
         value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19, \
-        jsonb_extract(value, '$[20]'), jsonb_extract(value, '$[21]'), value ->> 22, value ->> 23, ?2 \
+        jsonb_extract(value, '$[20]'), jsonb_extract(value, '$[21]'), value ->> 22, value ->> 23, value ->> 24 \
         FROM jsonb_each(?1)";
     /// id, parameters
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \

@@ -126,7 +126,7 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         ("known ids", sql::KNOWN_TASKS, "task_executions_task"),
         ("facts", sql::FACTS, "live_executions_task"),
         ("facts", sql::FACTS, "task_executions_task"),
-        ("facts", sql::FACTS, "INTEGER PRIMARY KEY"),
+        ("facts", sql::FACTS, "SEARCH c USING INTEGER PRIMARY KEY"),
         ("unblock", sql::UNBLOCK, "live_executions_blocked"),
         ("complete", sql::RUNNING, "INTEGER PRIMARY KEY"),
         ("record", sql::RECORD, "INTEGER PRIMARY KEY"),
@@ -253,28 +253,83 @@ async fn what_comes_before_the_commit_shares_the_transaction() {
     first.await.expect("no panic").expect("written");
 }
 
-/// What several callers bring while the writer is busy is one operation. Each hears of its own, and what fails
-/// harms no other.
+/// What several callers bring while the writer is busy is one operation. Each hears of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn single_executions_of_many_callers_are_written_together() {
+    let (store, lab, _folder) = lab().await;
+    // The third has the id of the first.
+    let brought = [
+        vec![item(&lab, 1, "{}")],
+        vec![item(&lab, 2, "{}"), item(&lab, 3, "{}")],
+        vec![item(&lab, 1, "{}")],
+        vec![item(&lab, 4, "{}")],
+    ];
+    let ids = brought.each_ref().map(|items| {
+        let ids = items.iter().map(|item| item.task_id);
+        ids.collect::<Vec<_>>()
+    });
+    let calls = brought.map(|items| store.enqueue_many(at(0), items));
+    let told = while_busy(&store, calls).await;
+    for (told, ids) in told.iter().zip(&ids) {
+        let told = told.as_ref().expect("answers");
+        assert_eq!(told.len(), ids.len());
+        for (receipt, id) in told.iter().zip(ids) {
+            if let EnqueueReceipt::Enqueued { id: row, .. } = receipt {
+                assert_eq!(lab.show(*id).await.id, *row);
+            }
+        }
+    }
+    assert_eq!(
+        told[2].as_deref().ok(),
+        Some(&[EnqueueReceipt::Duplicate][..])
+    );
+    let taken = told.iter().flatten().flatten();
+    let taken = taken.filter(|receipt| matches!(receipt, EnqueueReceipt::Enqueued { .. }));
+    assert_eq!(taken.count(), 4);
+}
+
+/// What fails harms no other, nor what shared its transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_whose_execution_cannot_be_written_fails_alone() {
+    let (store, lab, _folder) = lab().await;
+    // No JSON, which no caller of the store should bring.
+    let brought = [
+        vec![item(&lab, 1, "{}")],
+        vec![item(&lab, 2, "{"), item(&lab, 3, "{}")],
+        vec![item(&lab, 4, "{}")],
+    ];
+    let calls = brought.map(|items| store.enqueue_many(at(0), items));
+    let told = while_busy(&store, calls).await;
+    assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");
+    assert!(matches!(told[1], Err(StoreError::Internal(_))), "{told:?}");
+    let there = [1, 2, 3, 4].map(|n| lab.find(TaskId::from_u128(n)));
+    let there = futures_util::future::join_all(there).await;
+    let there: Vec<bool> = there.iter().map(Option::is_some).collect();
+    assert_eq!(there, [true, false, false, true]);
+}
+
+async fn lab() -> (Arc<SqliteStore>, Lab, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("horarium.db");
     let store = SqliteStore::open(path, SqliteOptions::default()).await;
     let store = Arc::new(store.expect("opens"));
     let lab = Lab::new(store.clone()).await;
-    let item = |n: u128, parameters: &str| NewExecution {
+    (store, lab, folder)
+}
+
+fn item(lab: &Lab, n: u128, parameters: &str) -> NewExecution {
+    NewExecution {
         task_id: TaskId::from_u128(n),
         parameters: parameters.into(),
         ..lab.new_execution(None, at(0))
-    };
-    // The third has the id of the first; the fourth is no JSON, which no caller of the store should bring.
-    let brought = [
-        vec![item(1, "{}")],
-        vec![item(2, "{}"), item(3, "{}")],
-        vec![item(1, "{}")],
-        vec![item(5, "{"), item(6, "{}")],
-        vec![item(4, "{}")],
-    ];
+    }
+}
+
+/// Begins the calls while another operation has the writer, and lets all go on.
+async fn while_busy<F: Future, const N: usize>(
+    store: &SqliteStore,
+    calls: [F; N],
+) -> Vec<F::Output> {
     let (busy, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (bell, gate) = (busy.clone(), go.clone());
     let mut blocking = pin!(store.write(move |_| {
@@ -289,34 +344,9 @@ async fn single_executions_of_many_callers_are_written_together() {
     }));
     assert!(futures_util::poll!(blocking.as_mut()).is_pending());
     busy.notified().await;
-    let calls = brought.map(|items| store.enqueue_many(at(0), items));
     let mut calls = pin!(futures_util::future::join_all(calls));
     assert!(futures_util::poll!(calls.as_mut()).is_pending());
     go.notify_one();
     blocking.await.expect("writes");
-    let told = calls.await;
-    let taken = |of: &StoreResult<Vec<EnqueueReceipt>>| -> Option<Vec<bool>> {
-        let enqueued = |r: &EnqueueReceipt| matches!(r, EnqueueReceipt::Enqueued { .. });
-        of.as_ref().ok().map(|of| of.iter().map(enqueued).collect())
-    };
-    let took: Vec<_> = told.iter().map(taken).collect();
-    let right = [
-        Some(vec![true]),
-        Some(vec![true, true]),
-        Some(vec![false]),
-        None,
-        Some(vec![true]),
-    ];
-    assert_eq!(took, right);
-    assert!(matches!(
-        told[2].as_deref(),
-        Ok([EnqueueReceipt::Duplicate])
-    ));
-    assert!(
-        matches!(
-            told[3],
-            Err(StoreError::Invalid(_) | StoreError::Internal(_))
-        ),
-        "{told:?}"
-    );
+    calls.await
 }

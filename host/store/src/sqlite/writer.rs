@@ -1,4 +1,5 @@
-//! The one writer. Operations that wait together share a transaction, so that one flush of the disk
+//! The one writer, on a thread of its own: each statement goes to SQLite's thread and back, and a runtime of several threads
+//! wakes more than one for each answer. Operations that wait together share a transaction, so that one flush of the disk
 //! serves them all, and so do those that come before its commit; each is answered after it. If one fails, the
 //! transaction is rolled back and each is run again alone, so that a failure harms no other.
 
@@ -12,6 +13,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 /// Most operations in one transaction.
@@ -155,14 +158,31 @@ enum Message {
     Close(oneshot::Sender<StoreResult<()>>),
 }
 
-/// The way to the writing task.
-#[derive(Debug, Clone)]
+/// The way to the writing thread. Dropped without [`Writer::close`] it waits until what was asked for is written, which
+/// holds up the thread that drops it.
+#[derive(Debug)]
 pub(super) struct Writer {
+    // Dropped in this order: without senders the thread ends.
     sender: mpsc::Sender<Message>,
+    _thread: Thread,
+}
+
+#[derive(Debug)]
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // An operation may hold the last of the store.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        if let Some(thread) = self.0.take().filter(other) {
+            // It panicked, and has told.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Writer {
-    /// Starts the task, which ends when the last `Writer` is gone or closed.
+    /// Starts the thread, which ends when the `Writer` is gone or closed.
     pub(super) async fn start(
         mut connection: SqliteConnection,
         queue: usize,
@@ -187,8 +207,29 @@ impl Writer {
             claimed_types: Arc::default(),
         };
         let (sender, receiver) = mpsc::channel(queue);
-        tokio::spawn(work(tx, receiver, lock));
-        Ok(Self { sender })
+        let (ready, started) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("writer".to_owned());
+        let thread = thread.spawn(move || {
+            // Made here: a runtime must not be dropped where another one works, not even in vain.
+            let runtime = match Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let _ = ready.send(Ok(()));
+            runtime.block_on(work(tx, receiver, lock));
+        });
+        let no_thread =
+            |error| StoreError::Unavailable(format!("the writer cannot be started: {error}"));
+        let thread = thread.map_err(no_thread)?;
+        let gone = |_| std::io::Error::other("its thread ended");
+        started.await.map_err(gone).flatten().map_err(no_thread)?;
+        Ok(Self {
+            sender,
+            _thread: Thread(Some(thread)),
+        })
     }
 
     pub(super) async fn run<T, F>(&self, operation: F) -> StoreResult<T>
@@ -258,11 +299,13 @@ async fn work(mut tx: Tx, mut receiver: mpsc::Receiver<Message>, lock: Arc<Lock>
     let closing = coming.closing.take();
     receiver.close();
     drop(receiver);
+    let Some(reply) = closing else {
+        // Nobody waits: as after a crash, the next to open it finishes.
+        return;
+    };
     let done = finish(tx).await;
     drop(lock);
-    if let Some(reply) = closing {
-        let _ = reply.send(done);
-    }
+    let _ = reply.send(done);
 }
 
 /// What waits for the writer and may still join its transaction.
@@ -282,10 +325,7 @@ impl Coming<'_> {
                 self.left -= 1;
                 Some(job)
             }
-            Message::Enqueue(few) => {
-                self.left -= 1;
-                Some(Box::new(self.gather(few)))
-            }
+            Message::Enqueue(few) => Some(Box::new(self.gather(few))),
             Message::Close(reply) => {
                 self.closing = Some(reply);
                 None
@@ -295,13 +335,15 @@ impl Coming<'_> {
 
     /// Takes what follows it as far as it is of the same kind.
     fn gather(&mut self, first: Few) -> Gathered {
-        let mut gathered = Gathered::of(first);
-        while gathered.has_room() {
-            match self.message() {
-                Some(Message::Enqueue(few)) => gathered.add(few),
-                other => {
-                    self.next = other;
-                    break;
+        let mut gathered = Gathered::default();
+        let mut next = Some(first);
+        while let Some(few) = next.take() {
+            gathered.add(few);
+            self.left -= 1;
+            if self.left > 0 {
+                match self.message() {
+                    Some(Message::Enqueue(few)) => next = Some(few),
+                    other => self.next = other,
                 }
             }
         }
@@ -331,16 +373,28 @@ async fn run_group(tx: &mut Tx, first: Box<dyn Job>, coming: &mut Coming<'_>) {
         jobs.into_iter().for_each(|job| job.answer(None));
         return;
     };
-    let jobs: Vec<_> = jobs.into_iter().flat_map(Job::apart).collect();
-    if jobs.len() == 1 {
-        jobs.into_iter().for_each(|job| job.answer(error.clone()));
-        return;
+    match jobs.len() {
+        1 => failed(tx, jobs, error).await,
+        _ => each_alone(tx, jobs).await,
     }
+}
+
+async fn each_alone(tx: &mut Tx, jobs: Vec<Box<dyn Job>>) {
     for job in jobs {
         let mut alone = vec![job];
-        let failed = transact(tx, &mut alone, &mut std::iter::empty()).await;
-        let failed = failed.err().flatten();
-        alone.into_iter().for_each(|job| job.answer(failed.clone()));
+        match transact(tx, &mut alone, &mut std::iter::empty()).await {
+            Ok(()) => alone.into_iter().for_each(|job| job.answer(None)),
+            Err(error) => Box::pin(failed(tx, alone, error)).await,
+        }
+    }
+}
+
+/// What a job that failed alone consists of is run one by one; if that is itself, it has failed.
+async fn failed(tx: &mut Tx, job: Vec<Box<dyn Job>>, error: Option<String>) {
+    let parts: Vec<_> = job.into_iter().flat_map(Job::apart).collect();
+    match parts.len() {
+        1 => parts.into_iter().for_each(|job| job.answer(error.clone())),
+        _ => each_alone(tx, parts).await,
     }
 }
 
@@ -385,4 +439,64 @@ async fn finish(mut tx: Tx) -> StoreResult<()> {
     tx.statement("PRAGMA optimize").await?;
     tx.statement("PRAGMA wal_checkpoint(TRUNCATE)").await?;
     tx.connection.close().await.map_err(db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enqueue() -> Message {
+        let (reply, _) = oneshot::channel();
+        Message::Enqueue(Few {
+            now: Timestamp::UNIX_EPOCH,
+            items: Vec::new(),
+            reply,
+        })
+    }
+
+    fn nothing(_: &mut Tx) -> BoxFuture<'_, StoreResult<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn other() -> Message {
+        let (reply, _) = oneshot::channel();
+        Message::Run(Box::new(Pending {
+            operation: nothing,
+            result: None,
+            reply,
+        }))
+    }
+
+    /// Callers of each job, in order; an operation has one.
+    async fn gathered(messages: Vec<Message>, left: usize) -> Vec<usize> {
+        let (sender, mut receiver) = mpsc::channel(16);
+        for message in messages {
+            sender.send(message).await.expect("there is room");
+        }
+        let coming = Coming {
+            receiver: &mut receiver,
+            next: None,
+            left,
+            closing: None,
+        };
+        coming.map(|job| job.apart().len()).collect()
+    }
+
+    #[tokio::test]
+    async fn neighbours_are_one_operation_and_nothing_overtakes() {
+        let messages = || {
+            vec![
+                enqueue(),
+                enqueue(),
+                other(),
+                enqueue(),
+                enqueue(),
+                enqueue(),
+            ]
+        };
+        assert_eq!(gathered(messages(), GROUP).await, [2, 1, 3]);
+        // A transaction takes so many callers, however they come.
+        assert_eq!(gathered(messages(), 5).await, [2, 1, 2]);
+        assert_eq!(gathered(messages(), 1).await, [1]);
+    }
 }

@@ -242,7 +242,8 @@ impl Lab {
         self.find(task_id).await.expect("the execution exists")
     }
 
-    pub(super) async fn find(&self, task_id: TaskId) -> Option<Execution> {
+    /// An execution, if it is there.
+    pub async fn find(&self, task_id: TaskId) -> Option<Execution> {
         self.store
             .execution(TENANT, task_id)
             .await
