@@ -14,8 +14,10 @@ use std::time::Duration;
 const DATA_BYTES: u64 = 3 << 30;
 const CPU_SECONDS: u64 = 180;
 const OPEN_FILES: u64 = 32;
-/// How much it gives way: to the host, and to its runs, which give way to the host by ten.
-const NICENESS: i32 = 19;
+/// How much it gives way to the host, as much as runs do: a schema is checked while somebody waits.
+const NICENESS: i32 = 10;
+/// How much more it gives way, to runs too, while it compiles: a large component takes every core there is.
+const COMPILING: i32 = 5;
 /// Largest file: `describe` runs from a memory image, which counts as one.
 const FILE_BYTES: u64 = 64 << 20;
 /// CPU time for checking documents against a schema.
@@ -53,13 +55,16 @@ fn limit_self() -> io::Result<()> {
         let most = most.min(inherited);
         setrlimit(resource, most, most)?;
     }
-    // Runs go first: a large component is compiled with every core there is.
+    give_way(NICENESS);
+    Ok(())
+}
+
+fn give_way(by: i32) {
     // SAFETY: it takes a number and touches no memory of ours.
     #[allow(unsafe_code)]
     unsafe {
-        libc::nice(NICENESS);
+        libc::nice(by);
     }
-    Ok(())
 }
 
 fn serve() -> io::Result<()> {
@@ -95,6 +100,8 @@ fn component(
     reply(output, Kind::Checked, &accepted.inspection)?;
     expect(input, Kind::Go)?;
     let describes = describe && intake::exports_describe(&accepted.inspection.exports);
+    // Before the first thread that compiles is made, which inherits it.
+    give_way(COMPILING);
     let done = steps::compiler(profile).and_then(|engine| {
         let artifact = steps::compile(&engine, &accepted.component)?;
         let runtime = tokio::runtime::Builder::new_current_thread()

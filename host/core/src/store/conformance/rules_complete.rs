@@ -155,7 +155,7 @@ pub async fn each_of_a_large_batch_keeps_what_is_its_own(store: Arc<dyn Store>) 
     let lab = Lab::new(store).await;
     let numbered = |n: usize| NewExecution {
         parameters: match n % 100 {
-            0 => format!(r#"{{"n":{n},"long":"{}"}}"#, "x".repeat(2000)).into(),
+            0 => format!(r#"{{"n":{n},"text":"{}"}}"#, "x".repeat(2000)).into(),
             _ => format!(r#"{{"n":{n}}}"#).into(),
         },
         ..lab.new_execution(None, at(0))
