@@ -26,8 +26,20 @@ const MOST: usize = 4096;
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) claims: Claims,
-    /// Stopped before the end of the queue, but not in vain: go on in another transaction.
-    pub(super) unfinished: bool,
+    /// Stopped before the end of the queue: go on in another transaction, which looks at so many rows at first, or at as
+    /// many as are wanted if those are more.
+    pub(super) go_on: Option<u32>,
+}
+
+/// How a walk through the queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    /// Enough is chosen or nothing is left.
+    Finished,
+    /// It had looked at much.
+    LookedAtMuch,
+    /// It would have locked a key after a later one.
+    OutOfOrder,
 }
 
 /// What one transaction has in hand.
@@ -38,6 +50,8 @@ struct Work<'a> {
     choice: Choice,
     /// Lanes of which nothing is left that others do not hold.
     exhausted: HashSet<usize>,
+    /// Rows of the first page.
+    first: u32,
     /// The last key that was locked.
     highest: Option<Key>,
     looked_at: usize,
@@ -49,8 +63,23 @@ struct Work<'a> {
     moved: bool,
 }
 
-/// `Queue::claim`, one transaction of it.
-pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part> {
+impl Work<'_> {
+    /// How many rows the next transaction looks at first, if there is to be one.
+    fn goes_on(&self, walk: Walk) -> Option<u32> {
+        let looked_at = u32::try_from(self.looked_at).unwrap_or(PAGE).min(PAGE);
+        match walk {
+            Walk::Finished => None,
+            _ if self.moved => Some(0),
+            // The keys of as many rows in one page are locked at once, in order. It stops when there are no more to add.
+            Walk::OutOfOrder => Some(looked_at).filter(|rows| *rows > self.first),
+            Walk::LookedAtMuch => None,
+        }
+    }
+}
+
+/// `Queue::claim`, one transaction of it, which looks at `first` rows at first, or at as many as are wanted if those are
+/// more.
+pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest, first: u32) -> PgResult<Part> {
     let narrowed = match request.types.len() < MANY_LANES {
         true => None,
         false => {
@@ -68,13 +97,14 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part>
         known: Known::default(),
         choice: Choice::default(),
         exhausted: HashSet::new(),
+        first: request.limit.max(first).min(PAGE),
         highest: None,
         looked_at: 0,
         unused: false,
         throttled: false,
         moved: false,
     };
-    let finished = walk(tx, &mut work).await?;
+    let walk = walk(tx, &mut work).await?;
     count_starts(tx, &work).await?;
     let used = work.known.used_rates(request.now);
     keys::save_rates(tx, &used).await?;
@@ -83,7 +113,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Part>
     // What was locked and left may have been missed by another host meanwhile.
     tx.tidings.enqueued |= work.unused;
     Ok(Part {
-        unfinished: !finished && work.moved,
+        go_on: work.goes_on(walk),
         claims: Claims {
             claimed: work.choice.into_claimed(),
             rates: !used.is_empty(),
@@ -228,17 +258,16 @@ async fn lock(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<()> 
     Ok(())
 }
 
-/// Goes through what waits until enough is chosen or nothing is left. False when it stopped before that, because
-/// it had looked at much or would have locked out of order.
-async fn walk(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<bool> {
+/// Goes through what waits until enough is chosen or nothing is left, or it must stop before that.
+async fn walk(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<Walk> {
     let wanted = work.request.limit as usize;
-    let mut size = work.request.limit.min(PAGE);
+    let mut size = work.first;
     loop {
         let (page, more) = page(tx, work, size).await?;
         work.looked_at += page.len();
         if !learn(tx, work, &page).await? {
             work.unused = true;
-            return Ok(false);
+            return Ok(Walk::OutOfOrder);
         }
         learn_asks(tx, work, &page).await?;
         let (started, marked) = (work.choice.chosen.len(), page.len());
@@ -259,17 +288,17 @@ async fn walk(tx: &mut Tx, work: &mut Work<'_>) -> PgResult<bool> {
         work.moved |= used > 0;
         work.unused |= used < marked && !work.choice.quota_waits;
         if work.choice.chosen.len() == wanted {
-            return Ok(true);
+            return Ok(Walk::Finished);
         }
         let unblocked = unblock(tx, work).await?;
         if unblocked {
             work.exhausted.clear();
         }
         if !more && !unblocked {
-            return Ok(true);
+            return Ok(Walk::Finished);
         }
         if work.looked_at >= MOST {
-            return Ok(false);
+            return Ok(Walk::LookedAtMuch);
         }
         size = (size * 2).clamp(32, PAGE);
     }

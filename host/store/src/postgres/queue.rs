@@ -144,12 +144,13 @@ impl Queue for PostgresStore {
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
         let mut claims = Claims::default();
         let mut request = request;
+        let mut first = 0;
         loop {
             let part = Arc::new(request.clone());
             let part = self
                 .write(move |tx| {
                     let part = part.clone();
-                    Box::pin(async move { claim::claim(tx, &part).await })
+                    Box::pin(async move { claim::claim(tx, &part, first).await })
                 })
                 .await;
             let part = match part {
@@ -162,8 +163,9 @@ impl Queue for PostgresStore {
             request.limit = request.limit.saturating_sub(found);
             claims.claimed.extend(part.claims.claimed);
             claims.rates |= part.claims.rates;
-            if !part.unfinished || request.limit == 0 {
-                return Ok(claims);
+            match part.go_on {
+                Some(rows) if request.limit > 0 => first = rows,
+                _ => return Ok(claims),
             }
         }
     }

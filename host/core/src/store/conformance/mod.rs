@@ -86,6 +86,7 @@ macro_rules! conformance_rules {
             chains_follow_a_host_lost_for_good
             children_share_the_bounds_of_their_task
             a_claim_finds_what_was_begun_before_it
+            a_waiting_suspect_holds_up_no_other_key
             a_run_key_is_bounded_within_a_batch_and_across
             a_freed_run_key_lets_the_next_one_in
             a_freed_run_key_is_used_to_the_full
