@@ -13,7 +13,7 @@ use horarium_model::limits::{Allowed, DEFAULT_TIMEOUT_SECONDS, Level, Levels, Li
 use horarium_model::retry::RetryPolicy;
 use horarium_model::task_type::PluginVersion;
 use horarium_model::trace::TraceContext;
-use horarium_model::{ErrorKind, Trigger, Usage};
+use horarium_model::{ErrorKind, Timestamp, Trigger, Usage};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,10 @@ struct InForce {
 }
 
 /// Runs a claim to its end and hands the end to the recorder.
-pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration) {
+pub(super) async fn run(executor: &Executor, running: &Running) {
     let clock = &executor.parts.clock;
-    let begun = clock.monotonic();
+    // Now, not when it was claimed: it may have waited for a thread, and its end is told by its length.
+    let (started_at, begun) = (clock.now(), clock.monotonic());
     let read = match config_of(executor, &running.claimed).await {
         Ok(config) => config,
         Err(error) => {
@@ -39,7 +40,7 @@ pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration
                 None,
                 None,
                 outcome(reason),
-                queued,
+                started_at,
                 Duration::ZERO,
             )
             .await;
@@ -78,7 +79,7 @@ pub(super) async fn run(executor: &Executor, running: &Running, queued: Duration
         read.as_deref(),
         in_force,
         outcome,
-        queued,
+        started_at,
         duration,
     )
     .await;
@@ -321,11 +322,12 @@ async fn finish(
     config: Option<&CompiledConfig>,
     in_force: Option<InForce>,
     mut outcome: Outcome,
-    queued: Duration,
+    started_at: Timestamp,
     duration: Duration,
 ) {
+    let queued = started_at - running.claimed.due_at;
     outcome.usage.duration_seconds = duration.as_secs_f64();
-    outcome.usage.queued_seconds = queued.as_secs_f64();
+    outcome.usage.queued_seconds = queued.to_std().unwrap_or_default().as_secs_f64();
     let lease_lost = outcome.end == AttemptEnd::Stopped(StopReason::LeaseLost);
     if lease_lost {
         // Another host may own it now: nothing of this attempt may be written. If the store still thinks it
@@ -342,9 +344,9 @@ async fn finish(
         host: &executor.settings.host_name,
         digest: in_force.as_ref().map(|known| known.version.digest.clone()),
         allowed: in_force.map(|known| known.allowed),
-        started_at: running.started_at,
+        started_at,
         completed_at: crate::clock::whole_micros(
-            running.started_at + chrono::Duration::from_std(duration).unwrap_or_default(),
+            started_at + chrono::Duration::from_std(duration).unwrap_or_default(),
         ),
         policy: config.map_or(&default_policy, |c| &c.config.spec.retry_policy),
         pause_after_failures: config.and_then(|c| c.config.spec.pause_after_failures),

@@ -178,7 +178,7 @@ fn start(executor: &Arc<Executor>, claimed: Claimed, incarnation: i64, seat: Sea
     let executor = executor.clone();
     let guests = executor.settings.guests.clone();
     guests.spawn(async move {
-        attempt::run(&executor, &running, queued).await;
+        attempt::run(&executor, &running).await;
         let mut all = lock(&executor.running);
         // It may have been claimed anew already.
         if all
