@@ -183,3 +183,11 @@ pub(crate) fn number(segments: &mut [Links], ids: &[i64]) {
         segment.failed.iter_mut().for_each(|(id, _)| real(id));
     }
 }
+
+/// Parents in the order in which they were ended: a database tells of removed rows in an order of its own, and what
+/// they set off is numbered as it comes.
+pub(crate) fn in_order(ended: &[i64], mut parents: Vec<(i64, Parent)>) -> Vec<Parent> {
+    let places: HashMap<i64, usize> = ended.iter().copied().zip(0..).collect();
+    parents.sort_by_key(|(id, _)| places.get(id).copied());
+    parents.into_iter().map(|(_, parent)| parent).collect()
+}

@@ -7,6 +7,7 @@ use super::keys;
 use super::rows::{Cells as _, Reader};
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
 use super::{ahead, care, sql};
+use crate::chain::in_order;
 use crate::columns::{AttemptRow, STATEMENT_BYTES, micros, opt_micros, text};
 use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
@@ -41,7 +42,7 @@ pub(super) async fn end_rows(
         .bind(message)
         .fetch_all(tx.connection())
         .await?;
-    let mut forgotten = Vec::new();
+    let (mut forgotten, mut parents) = (Vec::new(), Vec::new());
     for row in &gone {
         let mut r = Reader::new(row, "live_executions")?;
         let tenant = r.int("tenant_id")?;
@@ -55,9 +56,10 @@ pub(super) async fn end_rows(
             let chain = (chain, r.number("chain_depth")?);
             let trace = r.opt_text("trace")?.and_then(TraceContext::from_text);
             let parent = Parent::read(task, chain, (state, Value::Null))?;
-            ends.parents.push(parent.traced(trace));
+            parents.push((r.id(), parent.traced(trace)));
         }
     }
+    ends.parents = in_order(ids, parents);
     forget(tx, &forgotten).await?;
     Ok(ends)
 }

@@ -3,6 +3,7 @@
 use super::rows::{Cells as _, Reader};
 use super::writer::Tx;
 use super::{care, chain, db, sql};
+use crate::chain::in_order;
 use crate::columns::{AttemptRow, micros, opt_micros, text};
 use crate::give_back::{GivingBack, LostRun, Returned};
 use horarium_core::store::chain::Parent;
@@ -23,10 +24,10 @@ pub(super) async fn end_bare(
     kind: ErrorKind,
     message: &str,
 ) -> StoreResult<Vec<Parent>> {
-    let mut parents = Vec::new();
     if ids.is_empty() {
-        return Ok(parents);
+        return Ok(Vec::new());
     }
+    let mut parents = Vec::new();
     let list = text(&ids)?;
     let written = sqlx::query(sql::END_BARE)
         .bind(&list)
@@ -66,7 +67,7 @@ pub(super) async fn end_bare(
             let chain = (chain, r.number("chain_depth")?);
             let trace = r.opt_text("trace")?.and_then(TraceContext::from_text);
             let parent = Parent::read(task, chain, (state, Value::Null))?;
-            parents.push(parent.traced(trace));
+            parents.push((r.place().id, parent.traced(trace)));
         }
     }
     sqlx::query(sql::DELETE_PARAMETERS)
@@ -74,7 +75,7 @@ pub(super) async fn end_bare(
         .execute(tx.write())
         .await
         .map_err(db)?;
-    Ok(parents)
+    Ok(in_order(ids, parents))
 }
 
 /// Removes what is kept beside executions that leave no history.

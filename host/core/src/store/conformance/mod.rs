@@ -77,6 +77,7 @@ macro_rules! conformance_rules {
             a_success_enqueues_its_chain
             a_chain_goes_on_in_the_trace_of_its_parent
             steps_follow_the_ends_they_name
+            what_expires_together_chains_in_the_order_it_expired
             chains_are_frozen_at_enqueue
             a_target_is_enqueued_once
             a_missing_pointer_fails_the_child

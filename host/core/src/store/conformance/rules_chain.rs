@@ -168,6 +168,26 @@ pub async fn steps_follow_the_ends_they_name(store: Arc<dyn Store>) {
     assert_eq!(counts().await, [1, 3, 4]);
 }
 
+/// What ends first sets off first, however long each had been there.
+pub async fn what_expires_together_chains_in_the_order_it_expired(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let target = lab.config(json!({"key": "then"})).await;
+    let first = chained(&lab, json!([{"task": "then", "on": ["failed"]}])).await;
+    let mut parents = Vec::new();
+    for expires in [9, 7, 8, 6] {
+        let (id, by) = (lab.task_id(), Trigger::Manual);
+        let mut new = new_execution(&first, false, id, by, at(5), Overrides::default());
+        new.expires_at = Some(at(expires));
+        parents.push((expires, lab.put(at(5), new).await.1));
+    }
+    lab.store.sweep_due(at(10), 10).await.expect("sweeps");
+    parents.sort_unstable();
+    let wanted: Vec<_> = parents.iter().map(|(_, id)| Some(*id)).collect();
+    let children = of(&lab, target.id).await;
+    let of: Vec<_> = children.iter().map(|child| child.parent_task_id).collect();
+    assert_eq!(of, wanted);
+}
+
 /// Frozen at enqueue: what the config says later does not matter. What a key names is looked up at the end.
 pub async fn chains_are_frozen_at_enqueue(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
