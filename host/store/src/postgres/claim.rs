@@ -1,18 +1,17 @@
 //! Claims (rule E2), within the bounds of types and tenants, run keys, rates (E3) and suspects (E6).
 //!
-//! What a type or a tenant allows is known first: their rows are locked and what runs is counted in a statement
-//! after that, so with a snapshot that has everything their last holders did. Then rows are taken with SKIP
-//! LOCKED, so that hosts do not wait for each other. For those with a run key or a rate the keys are locked next,
-//! in order; a page that would need one out of order is left to another transaction.
+//! What types and tenants allow is known first ([`lanes`]). Then rows are taken with SKIP LOCKED, so that hosts do not
+//! wait for each other. For those with a run key or a rate the keys are locked next, in order; a page that would need one
+//! out of order is left to another transaction.
 
 use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
-use super::sql;
 use super::tx::{PgResult, Tx, query, query_as, query_scalar};
-use crate::choose::{Candidate, Choice, Known, MANY_LANES, ask, lane_bound, narrowed, quota_room};
+use super::{lanes, sql};
+use crate::choose::{Candidate, Choice, Known, MANY_LANES, ask, narrowed};
 use crate::columns::micros;
-use horarium_core::store::{ClaimRequest, Claims, LaneBound, Lanes, Running, StoreResult};
-use horarium_model::quota::{Allowance, day_of, minute_of};
+use horarium_core::store::{ClaimRequest, Claims, Lanes, StoreResult};
+use horarium_model::quota::{Allowance, minute_of};
 use sqlx::postgres::PgRow;
 use std::collections::{BTreeMap, HashSet};
 
@@ -93,7 +92,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest, first: u32) -> Pg
     }
     let mut work = Work {
         request,
-        lanes: lanes(tx, request).await?,
+        lanes: lanes::open(tx, request).await?,
         known: Known::default(),
         choice: Choice::default(),
         exhausted: HashSet::new(),
@@ -121,52 +120,6 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest, first: u32) -> Pg
     })
 }
 
-/// The lanes of the wanted types, with the room that types, tenants and breakers leave them. Where that is
-/// bounded and something waits, it is locked until the transaction ends.
-async fn lanes<'a>(tx: &mut Tx, request: &'a ClaimRequest) -> PgResult<Lanes<'a>> {
-    let mut lanes = Lanes::new(&request.types, request.limit);
-    let bounds = bounds(tx, request).await?;
-    if !lanes.needs_counts(&bounds) {
-        return Ok(lanes);
-    }
-    let running = running(tx, &lanes).await?;
-    lanes.bound(&bounds, &running, request.now, request.limit);
-    // A full one, or one without work, is not worth a lock.
-    let bounded = waiting(tx, &lanes, &lanes.bounded()).await?;
-    if !bounded.is_empty() {
-        lock(tx, &lanes, &bounded).await?;
-        let bounds = self::bounds(tx, request).await?;
-        let running = self::running(tx, &lanes).await?;
-        lanes.bound(&bounds, &running, request.now, request.limit);
-    }
-    know_quotas(tx, request, &mut lanes).await?;
-    // What was not locked may not be used, whatever it is now.
-    for lane in lanes.bounded() {
-        if !bounded.contains(&lane) {
-            lanes.close(lane);
-        }
-    }
-    Ok(lanes)
-}
-
-/// What tenants with quotas have left, in a snapshot after their lock.
-async fn know_quotas(tx: &mut Tx, request: &ClaimRequest, lanes: &mut Lanes<'_>) -> PgResult<()> {
-    let with_quotas = lanes.with_quotas();
-    if with_quotas.is_empty() {
-        return Ok(());
-    }
-    let rows = query(sql::QUOTAS_SPENT)
-        .bind(with_quotas)
-        .bind(day_of(request.now))
-        .fetch_all(tx.connection())
-        .await?;
-    for row in &rows {
-        let mut r = Reader::plain(row, "tenants");
-        lanes.know_quotas(quota_room(&mut r, request.now)?);
-    }
-    Ok(())
-}
-
 /// Reads what those of a page ask for whose tenants have quotas.
 async fn learn_asks(tx: &mut Tx, work: &mut Work<'_>, page: &[Candidate]) -> PgResult<()> {
     let ids = work.known.fresh_asks(page, &work.lanes);
@@ -187,71 +140,6 @@ async fn count_starts(tx: &mut Tx, work: &Work<'_>) -> PgResult<()> {
             .bind(tenant)
             .bind(minute_of(work.request.now))
             .bind(i64::from(starts))
-            .execute(tx.connection())
-            .await?;
-    }
-    Ok(())
-}
-
-/// Tenants and types as two columns.
-fn columns<'a>(lanes: &Lanes<'a>, places: &[usize]) -> (Vec<i64>, Vec<&'a str>) {
-    places.iter().map(|lane| lanes.key(*lane)).unzip()
-}
-
-async fn bounds(tx: &mut Tx, request: &ClaimRequest) -> PgResult<Vec<LaneBound>> {
-    let (tenants, names): (Vec<i64>, Vec<&str>) = request
-        .types
-        .iter()
-        .map(|(tenant, name)| (*tenant, name.as_str()))
-        .unzip();
-    let rows = query(sql::LANE_BOUNDS)
-        .bind(tenants)
-        .bind(names)
-        .fetch_all(tx.connection())
-        .await?;
-    let read = |row| lane_bound(&mut Reader::plain(row, "task_types"));
-    Ok(rows.iter().map(read).collect::<StoreResult<_>>()?)
-}
-
-async fn running(tx: &mut Tx, lanes: &Lanes<'_>) -> PgResult<Running> {
-    let rows: Vec<(i64, String, i64)> = query_as(sql::RUNNING_OF_TYPES)
-        .bind(lanes.tenants())
-        .fetch_all(tx.connection())
-        .await?;
-    let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    Ok(rows
-        .into_iter()
-        .map(|(tenant, task_type, n)| ((tenant, task_type), count(n)))
-        .collect())
-}
-
-/// Those of the lanes in which something waits.
-async fn waiting(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<Vec<usize>> {
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (tenants, names) = columns(lanes, places);
-    let found: Vec<i64> = query_scalar(sql::LANES_WAITING)
-        .bind(tenants)
-        .bind(names)
-        .fetch_all(tx.connection())
-        .await?;
-    let place = |found: i64| usize::try_from(found).ok().and_then(|at| places.get(at));
-    Ok(found.into_iter().filter_map(place).copied().collect())
-}
-
-/// Locks the tenants, types and breakers of lanes, whichever of them exist, in order. The row of a shared type is left
-/// to all: what bounds it is counted for each tenant, whose own row is locked.
-async fn lock(tx: &mut Tx, lanes: &Lanes<'_>, places: &[usize]) -> PgResult<()> {
-    let (tenants, names) = columns(lanes, places);
-    query(sql::LOCK_TENANTS)
-        .bind(&tenants)
-        .execute(tx.connection())
-        .await?;
-    for statement in [sql::LOCK_TYPES, sql::LOCK_BREAKERS] {
-        query(statement)
-            .bind(&tenants)
-            .bind(&names)
             .execute(tx.connection())
             .await?;
     }
@@ -311,7 +199,7 @@ async fn page(tx: &mut Tx, work: &mut Work<'_>, size: u32) -> PgResult<(Vec<Cand
         return Ok((Vec::new(), false));
     }
     let places: Vec<usize> = portions.iter().map(|(lane, _)| *lane).collect();
-    let (tenants, names) = columns(&work.lanes, &places);
+    let (tenants, names) = lanes::columns(&work.lanes, &places);
     let counts: Vec<i64> = portions.iter().map(|(_, n)| i64::from(*n)).collect();
     let rows = query(sql::CANDIDATES)
         .bind(tenants)
@@ -356,7 +244,7 @@ async fn portions(tx: &mut Tx, work: &Work<'_>, size: u32) -> PgResult<Vec<(usiz
         let portion = |lane: usize| (lane, work.lanes.portion(lane, size));
         return Ok(open.into_iter().map(portion).collect());
     }
-    let (tenants, names) = columns(&work.lanes, &open);
+    let (tenants, names) = lanes::columns(&work.lanes, &open);
     let column = |value: &dyn Fn(usize) -> u32| -> Vec<i64> {
         open.iter().map(|lane| i64::from(value(*lane))).collect()
     };

@@ -28,6 +28,7 @@ mod hosts;
 mod import;
 pub(crate) mod jsonb;
 mod keys;
+mod lanes;
 mod outbox;
 mod partitions;
 mod plugins;

@@ -1,7 +1,7 @@
 //! Tenants, tokens, and who did what.
 
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{SqliteStore, db, sql};
 use crate::columns::{audit_rows, cut, micros, opt_micros, text};
 use crate::rows;

@@ -1,7 +1,7 @@
 //! Answers to requests that may be repeated (rule E8).
 
 use super::rows::Reader;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, sql};
 use crate::columns::micros;
 use horarium_core::store::{KeptAnswer, KeyedRequest, StoreResult, rules};

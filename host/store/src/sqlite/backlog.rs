@@ -1,7 +1,7 @@
 //! What may wait, and does.
 
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, enqueue, sql};
 use crate::columns::text;
 use horarium_core::store::{Backlogs, StoreResult, Waiter};

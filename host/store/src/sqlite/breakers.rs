@@ -2,7 +2,7 @@
 
 use super::plugins::one_type;
 use super::rows::Reader;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, sql};
 use crate::columns::{opt_micros, text};
 use crate::rows::breaker_row;

@@ -1,7 +1,7 @@
 //! Care of what ended.
 
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{SqliteStore, configs, db, deletions, sql};
 use crate::care::{
     Folding, QuotaColumns, StateRoom, Usages, config_retention, prune_row, tenant_quotas, usage_row,

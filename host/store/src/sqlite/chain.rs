@@ -1,6 +1,6 @@
 //! Chains (rule E7): the rows that the ends of this transaction set off.
 
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{backlog, configs, db, end, enqueue, fire, plugins, sql};
 use crate::chain::{Facts, Links, SkippedLink, keys, kinds, number, plan};
 use crate::columns::{micros, text};

@@ -1,7 +1,7 @@
 //! Claims (rule E2), within the bounds of types and tenants, run keys, rates (E3) and suspects (E6).
 
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, packed, rates, sql};
 use crate::choose::{
     Candidate, Choice, Key, Known, MANY_LANES, ask, lane_bound, narrowed, quota_room,

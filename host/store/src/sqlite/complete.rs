@@ -2,7 +2,7 @@
 
 use super::parts::Parts;
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{breakers, care, chain, db, end, packed, sql};
 use crate::columns::{AttemptRow, Measured, micros, raw, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};

@@ -1,7 +1,7 @@
 //! Configs: creating, reading and changing them.
 
 use super::fire::write_skips;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{answers, db, rows, sql};
 use crate::columns::{cut, micros, opt_micros, text};
 use crate::firing::{Skip, SkippedOf};

@@ -1,6 +1,6 @@
 //! A whole declaration in one transaction.
 
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{configs, db, deletions, plugins, sql};
 use crate::columns::text;
 use horarium_core::store::{

@@ -2,7 +2,7 @@
 
 use super::configs::{found, write_streaks};
 use super::end::end_bare;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, sql};
 use crate::columns::{micros, text};
 use horarium_core::store::{Deleted, HistoryOnDelete, StoreResult, rules};

@@ -1,7 +1,7 @@
 //! Ends and hand-backs that are not an attempt's own: cancels, expiry, lost hosts.
 
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{care, chain, db, sql};
 use crate::chain::in_order;
 use crate::columns::{AttemptRow, micros, opt_micros, text};

@@ -3,7 +3,7 @@
 use super::backlog::{self, Cap, Concerned};
 use super::parts::Parts;
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{answers, db, sql};
 use crate::columns::{STATEMENT_BYTES, micros, opt_micros, raw, text};
 use crate::firing::{self, Fresh};

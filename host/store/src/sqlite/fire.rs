@@ -4,7 +4,7 @@ use super::backlog;
 use super::end;
 use super::enqueue;
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{chain, db, sql};
 use crate::columns::{micros, opt_micros, text};
 use crate::firing::{FirePlan, Position, Skip, all_waiting, looked_at, overlaps};

@@ -3,7 +3,8 @@
 //! notices.
 
 use super::enqueue::place;
-use super::writer::{Job, Tx, outcome};
+use super::tx::Tx;
+use super::writer::{Job, outcome};
 use futures_util::future::BoxFuture;
 use horarium_core::store::{EnqueueReceipt, NewExecution, StoreResult};
 use horarium_model::Timestamp;

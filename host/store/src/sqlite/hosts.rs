@@ -1,7 +1,7 @@
 //! Hosts: who is alive, and what is asked of whom.
 
 use super::rows::{Cells as _, Reader};
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, sql};
 use crate::columns::{micros, text};
 use crate::rows;

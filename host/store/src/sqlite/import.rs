@@ -1,7 +1,7 @@
 //! Executions that ended elsewhere.
 
 use super::enqueue::known_tasks;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{access, db, sql};
 use crate::columns::text;
 use crate::import::row;

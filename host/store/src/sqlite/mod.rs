@@ -34,6 +34,7 @@ mod sql;
 mod task_state;
 #[cfg(test)]
 mod tests;
+mod tx;
 mod vault;
 mod writer;
 
@@ -47,7 +48,8 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use writer::{Tx, Writer};
+use tx::Tx;
+use writer::Writer;
 
 /// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 //! finding them.
 
 use super::db;
-use super::writer::Tx;
+use super::tx::Tx;
 use crate::columns::{Place, text};
 use crate::rows;
 use horarium_core::store::{StoreError, StoreResult};

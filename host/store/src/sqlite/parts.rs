@@ -1,7 +1,7 @@
 //! Many rows, a part at a time: while SQLite works at one, on a thread of its own, the next is encoded.
 
 use super::db;
-use super::writer::Tx;
+use super::tx::Tx;
 use futures_util::future::join;
 use horarium_core::store::StoreResult;
 

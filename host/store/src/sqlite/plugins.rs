@@ -1,6 +1,6 @@
 //! Registered names and the versions of their plugins.
 
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, rows, sql};
 use crate::columns::{cut_counted, micros, seen, text};
 use horarium_core::store::{

@@ -1,7 +1,7 @@
 //! The buckets of rates, and what waits for them.
 
 use super::rows::Reader;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{db, sql};
 use crate::choose::{Key, ReadyRate, UsedRate};
 use crate::columns::{micros, text};

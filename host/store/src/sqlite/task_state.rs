@@ -1,7 +1,7 @@
 //! The state of tasks, as operators read and write it.
 
 use super::configs::found;
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{care, db, sql};
 use crate::columns::micros;
 use horarium_core::runner::StateEntry;

@@ -216,10 +216,7 @@ async fn tenants(connection: &mut SqliteConnection) -> StoreResult<i64> {
 /// A claim that is begun while its execution is being enqueued needs no flush of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_before_the_commit_shares_the_transaction() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("horarium.db");
-    let store = SqliteStore::open(path, SqliteOptions::default()).await;
-    let store = Arc::new(store.expect("opens"));
+    let (store, _lab, _folder) = lab().await;
     let before = store.read(|connection| Box::pin(tenants(connection))).await;
     let before = before.expect("reads");
     let (written, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -268,14 +265,19 @@ async fn single_executions_of_many_callers_are_written_together() {
         let ids = items.iter().map(|item| item.task_id);
         ids.collect::<Vec<_>>()
     });
-    let calls = brought.map(|items| store.enqueue_many(at(0), items));
+    let mut second = 0;
+    let calls = brought.map(|items| {
+        second += 1;
+        store.enqueue_many(at(second), items)
+    });
     let told = while_busy(&store, calls).await;
-    for (told, ids) in told.iter().zip(&ids) {
+    for ((told, ids), came) in told.iter().zip(&ids).zip(1..) {
         let told = told.as_ref().expect("answers");
         assert_eq!(told.len(), ids.len());
         for (receipt, id) in told.iter().zip(ids) {
             if let EnqueueReceipt::Enqueued { id: row, .. } = receipt {
-                assert_eq!(lab.show(*id).await.id, *row);
+                let shown = lab.show(*id).await;
+                assert_eq!((shown.id, shown.created_at), (*row, at(came)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Settings and secrets of plugins.
 
-use super::writer::Tx;
+use super::tx::Tx;
 use super::{SqliteStore, db, plugins, sql};
 use crate::columns::{Place, cut_counted, micros, seen, text};
 use horarium_core::store::{Listing, Page, SealedSecret, SecretInfo, StoreResult, Vault};

@@ -5,13 +5,13 @@
 
 use super::file::Lock;
 use super::gather::{Few, Gathered};
+use super::tx::Tx;
 use super::{db, sql};
 use futures_util::future::BoxFuture;
 use horarium_core::store::{EnqueueReceipt, NewExecution, StoreError, StoreResult};
 use horarium_model::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Row};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::runtime::Builder;
@@ -19,80 +19,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Most operations in one transaction.
 const GROUP: usize = 256;
-
-/// A running transaction, with what the writer remembers between transactions.
-pub(super) struct Tx {
-    connection: SqliteConnection,
-    /// Whether the current operation has written.
-    dirty: bool,
-    /// Highest execution id given out. Ids of a rolled-back transaction are not given again.
-    last_execution: i64,
-    /// Incarnations that are alive; none = not read since something changed them.
-    pub(super) alive: Option<HashSet<i64>>,
-    /// Run keys of which one went away since the last claim, by tenant: what they block is looked at again.
-    pub(super) freed: HashSet<(i64, String)>,
-    /// Which keys were freed is no longer known: everything blocked is looked at again.
-    pub(super) unblock_all: bool,
-    /// What the last claim asked for. Blocked executions of other types were not looked at by it.
-    pub(super) claimed_types: Arc<[(i64, String)]>,
-}
-
-impl Tx {
-    /// The connection, for statements that only read.
-    pub(super) fn read(&mut self) -> &mut SqliteConnection {
-        &mut self.connection
-    }
-
-    /// The connection, for statements that write.
-    pub(super) fn write(&mut self) -> &mut SqliteConnection {
-        self.dirty = true;
-        &mut self.connection
-    }
-
-    /// The next execution id.
-    pub(super) fn next_execution(&mut self) -> i64 {
-        self.last_execution += 1;
-        self.last_execution
-    }
-
-    /// Remembers the highest id, because rows that prove it are about to be removed.
-    pub(super) async fn keep_last_execution(&mut self) -> StoreResult<()> {
-        let last = self.last_execution;
-        sqlx::query(sql::KEEP_LAST_EXECUTION)
-            .bind(last)
-            .execute(self.write())
-            .await
-            .map_err(db)?;
-        Ok(())
-    }
-
-    /// Tells caches that configs, plugins or grants changed.
-    pub(super) async fn bump_epoch(&mut self) -> StoreResult<()> {
-        sqlx::query(sql::BUMP_EPOCH)
-            .execute(self.write())
-            .await
-            .map_err(db)?;
-        Ok(())
-    }
-
-    async fn statement(&mut self, sql: &'static str) -> StoreResult<()> {
-        sqlx::query(sql)
-            .execute(&mut self.connection)
-            .await
-            .map_err(db)?;
-        Ok(())
-    }
-
-    async fn roll_back(&mut self) {
-        self.alive = None;
-        // What was unblocked is blocked again, and `freed` no longer names it.
-        self.unblock_all = true;
-        if let Err(error) = self.statement("ROLLBACK").await {
-            // SQLite has rolled back by itself after some errors; BEGIN will tell.
-            tracing::debug!(%error, "rollback");
-        }
-    }
-}
 
 /// Something to be done in a transaction, perhaps more than once.
 pub(super) trait Job: Send {
@@ -126,7 +52,7 @@ where
 {
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            tx.dirty = false;
+            tx.next_operation();
             let done = (self.operation)(&mut *tx).await;
             // A refusal before anything was written needs no rollback.
             let refused = matches!(
@@ -136,7 +62,7 @@ where
                     | StoreError::Invalid(_)
                     | StoreError::Quota(_))
             );
-            let good = done.is_ok() || (refused && !tx.dirty);
+            let good = done.is_ok() || (refused && !tx.has_written());
             self.result = Some(done);
             good
         })
@@ -197,15 +123,7 @@ impl Writer {
             .execute(&mut connection)
             .await
             .map_err(db)?;
-        let tx = Tx {
-            connection,
-            dirty: false,
-            last_execution,
-            alive: None,
-            freed: HashSet::new(),
-            unblock_all: false,
-            claimed_types: Arc::default(),
-        };
+        let tx = Tx::new(connection, last_execution);
         let (sender, receiver) = mpsc::channel(queue);
         let (ready, started) = oneshot::channel();
         let thread = std::thread::Builder::new().name("writer".to_owned());
@@ -438,7 +356,7 @@ fn detail(error: StoreError) -> String {
 async fn finish(mut tx: Tx) -> StoreResult<()> {
     tx.statement("PRAGMA optimize").await?;
     tx.statement("PRAGMA wal_checkpoint(TRUNCATE)").await?;
-    tx.connection.close().await.map_err(db)
+    tx.close().await
 }
 
 #[cfg(test)]
