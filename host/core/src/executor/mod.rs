@@ -9,6 +9,8 @@ mod claims;
 mod given;
 mod lease;
 mod recorder;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod watch;
 

@@ -13,14 +13,12 @@ use crate::config_cache::{Overrides, freeze};
 use crate::registry::Registry;
 use crate::scheduler::new_task_id;
 use crate::service::{Context, NoRuns, Services, TaskRef};
-use crate::store::conformance::NoGuests;
+use crate::store::conformance::{NoGuests, register};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    CancelReceipt, Catalog, EnqueueReceipt, FinishVersion, Queue, Store, StoreError, TenantBounds,
+    CancelReceipt, Catalog, EnqueueReceipt, Queue, Store, StoreError, TenantBounds,
 };
-use horarium_model::descriptor::Descriptor;
-use horarium_model::limits::LimitOverrides;
-use horarium_model::task_type::{PluginVersion, TypeConcurrency, VersionState};
+use horarium_model::task_type::TypeConcurrency;
 use horarium_model::{
     ConfigId, DEFAULT_TENANT_ID, HOST_TENANT_ID, TaskConfig, TaskId, TaskSpec, TenantId, Timestamp,
     Trigger,
@@ -111,7 +109,7 @@ impl World {
             true => HOST_TENANT_ID,
             false => DEFAULT_TENANT_ID,
         };
-        register(&store, begun, owner, TYPE).await?;
+        register(&*store, begun, owner, TYPE).await?;
         let services = operator(way.clone(), clock.clone()).await?;
         Ok(Self {
             store,
@@ -145,7 +143,7 @@ impl World {
         let now = self.clock.now();
         self.store.admit(tenant);
         if !(self.scenario.shared && task_type == TYPE) {
-            register(&self.store, now, tenant, task_type).await?;
+            register(&*self.store, now, tenant, task_type).await?;
         }
         self.way.set_tenant_bounds(tenant, bounds).await?;
         self.lay_down(|rules| rules.set_tenant(tenant, bounds));
@@ -373,39 +371,4 @@ async fn operator(store: Arc<dyn Store>, clock: Arc<SimClock>) -> Result<Service
         requests: Arc::default(),
     });
     Ok(services)
-}
-
-async fn register(
-    store: &MemoryStore,
-    now: Timestamp,
-    tenant: TenantId,
-    task_type: &str,
-) -> Result<(), StoreError> {
-    let digest = horarium_model::task_type::digest(b"sim");
-    let version = PluginVersion {
-        tenant_id: tenant,
-        task_type: task_type.into(),
-        digest: digest.clone(),
-        state: VersionState::Compiling,
-        error: None,
-        size_bytes: 3,
-        descriptor: Descriptor::default(),
-        grants: Vec::new(),
-        limits: LimitOverrides::default(),
-        input: Default::default(),
-        activate: true,
-        grant_asked: false,
-        warnings: Vec::new(),
-        created_at: now,
-    };
-    store.add_version(now, version, b"sim".to_vec()).await?;
-    let ready = FinishVersion::Ready {
-        descriptor: Box::default(),
-        warnings: Vec::new(),
-        activate: true,
-    };
-    store
-        .finish_version(now, tenant, task_type, &digest, ready)
-        .await?;
-    Ok(())
 }

@@ -54,7 +54,9 @@ pub use rules_shared::*;
 pub use rules_state::*;
 pub use rules_vault::*;
 pub use rules_waiting::*;
-pub(crate) use scene::NoGuests;
+#[cfg(test)]
+pub(crate) use scene::SetClock;
+pub(crate) use scene::{NoGuests, register};
 
 /// Hands all rules, and what else it was given, to another macro: the one list of them.
 #[macro_export]

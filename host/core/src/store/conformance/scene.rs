@@ -11,27 +11,27 @@ use crate::runner::{
 };
 use crate::scheduler::{Round, Scheduler};
 use crate::service::{Context, HostPolicy, NoRuns, Once, ServiceResult, Services, TaskRef, Tasks};
-use crate::store::{ExecutionFilter, FinishVersion, Page, Store};
+use crate::store::{ExecutionFilter, FinishVersion, Page, Store, StoreResult};
 use crate::wake::Wakes;
 use horarium_model::descriptor::Descriptor;
 use horarium_model::execution::{State, Trigger};
 use horarium_model::limits::LimitOverrides;
 use horarium_model::task_type::{PluginVersion, VersionState, digest};
-use horarium_model::{ConfigId, Execution, Invalid, TaskConfig, Timestamp};
+use horarium_model::{ConfigId, Execution, Invalid, TaskConfig, TenantId, Timestamp};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// A clock that stands until it is set.
-pub(super) struct SetClock(AtomicI64);
+pub(crate) struct SetClock(AtomicI64);
 
 impl SetClock {
-    pub(super) fn at(now: Timestamp) -> Self {
+    pub(crate) fn at(now: Timestamp) -> Self {
         Self(AtomicI64::new(now.timestamp_micros()))
     }
 
-    pub(super) fn set(&self, now: Timestamp) {
+    pub(crate) fn set(&self, now: Timestamp) {
         self.0.store(now.timestamp_micros(), Ordering::Relaxed);
     }
 }
@@ -92,7 +92,8 @@ pub(super) struct Scene {
 impl Scene {
     /// Its clock shows `at(0)`; the type of the lab is registered and active.
     pub(super) async fn new(store: Arc<dyn Store>) -> Self {
-        register(&store).await;
+        let registered = register(&*store, at(0), TENANT, TYPE).await;
+        registered.expect("is ready");
         let clock = Arc::new(SetClock::at(at(0)));
         let registry = Arc::new(Registry::new(store.clone(), Arc::new(NoGuests)));
         registry.refresh().await.expect("the catalog is read");
@@ -250,14 +251,21 @@ pub(super) fn seconds(instant: Timestamp) -> i64 {
     (instant - at(0)).num_seconds()
 }
 
-async fn register(store: &Arc<dyn Store>) {
+/// Registers a plugin, active and as plain as can be.
+pub(crate) async fn register(
+    store: &dyn Store,
+    now: Timestamp,
+    tenant: TenantId,
+    task_type: &str,
+) -> StoreResult<()> {
+    let bytes = b"plain";
     let version = PluginVersion {
-        tenant_id: TENANT,
-        task_type: TYPE.to_owned(),
-        digest: digest(b"scene"),
+        tenant_id: tenant,
+        task_type: task_type.to_owned(),
+        digest: digest(bytes),
         state: VersionState::Compiling,
         error: None,
-        size_bytes: 5,
+        size_bytes: bytes.len() as u64,
         descriptor: Descriptor::default(),
         grants: Vec::new(),
         limits: LimitOverrides::default(),
@@ -265,15 +273,16 @@ async fn register(store: &Arc<dyn Store>) {
         activate: true,
         grant_asked: false,
         warnings: Vec::new(),
-        created_at: at(0),
+        created_at: now,
     };
-    let added = store.add_version(at(0), version, b"scene".to_vec()).await;
-    let added = added.expect("registers");
+    let added = store.add_version(now, version, bytes.to_vec()).await?;
     let ready = FinishVersion::Ready {
         descriptor: Box::default(),
         warnings: Vec::new(),
         activate: true,
     };
-    let finished = store.finish_version(at(0), TENANT, TYPE, &added.digest, ready);
-    finished.await.expect("is ready");
+    store
+        .finish_version(now, tenant, task_type, &added.digest, ready)
+        .await?;
+    Ok(())
 }
