@@ -1,6 +1,7 @@
 //! Compiled components on disk, so that a restart compiles nothing. What lies here is machine code:
 //! the directory is private, and each file carries a keyed hash that is checked before it is loaded.
 
+use crate::artifact::{Artifact, Landing};
 use crate::settings::SandboxError;
 use horarium_core::clock::Clock;
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use std::time::SystemTime;
 
 const MAGIC: &[u8; 8] = b"HRMAOT1\n";
 const MAC_BYTES: usize = 32;
+/// Bytes read at a time: they are hashed and put where they run while the processor still has them.
+const PART: usize = 256 * 1024;
 const KEY_FILE: &str = "mac.key";
 const EXTENSION: &str = "aot";
 
@@ -36,7 +39,7 @@ enum Place {
 /// What the store holds under a digest.
 pub(crate) enum Stored {
     /// The unchanged output of our own compiler.
-    Artifact(Arc<Vec<u8>>),
+    Artifact(Artifact),
     /// Nothing.
     Missing,
     /// Something that is not what was written; it was removed.
@@ -115,7 +118,8 @@ impl AotStore {
                 let _one_at_a_time = lock(writing);
                 let mut file = tempfile::Builder::new().suffix(".tmp").tempfile_in(path)?;
                 file.write_all(MAGIC)?;
-                file.write_all(self.mac(key, digest, artifact).as_bytes())?;
+                let mac = self.hasher(key, digest).update(artifact).finalize();
+                file.write_all(mac.as_bytes())?;
                 file.write_all(artifact)?;
                 file.as_file().sync_all()?;
                 let target = path.join(self.file_name(digest));
@@ -130,12 +134,12 @@ impl AotStore {
     pub(crate) fn get(&self, digest: &str) -> Stored {
         match &self.place {
             Place::Memory(map) => lock(map).get(digest).map_or(Stored::Missing, |artifact| {
-                Stored::Artifact(artifact.clone())
+                Stored::Artifact(Artifact::Bytes(artifact.clone()))
             }),
             Place::Directory { path, key, .. } => {
                 let path = path.join(self.file_name(digest));
                 match self.read(&path, key, digest) {
-                    Ok(artifact) => Stored::Artifact(Arc::new(artifact)),
+                    Ok(artifact) => Stored::Artifact(artifact),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Missing,
                     Err(error) => {
                         let _ = fs::remove_file(&path);
@@ -146,33 +150,42 @@ impl AotStore {
         }
     }
 
-    fn read(&self, path: &Path, key: &[u8; 32], digest: &str) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &Path, key: &[u8; 32], digest: &str) -> io::Result<Artifact> {
         let mut file = File::open(path)?;
         let mut head = [0; MAGIC.len() + MAC_BYTES];
         file.read_exact(&mut head)?;
-        let mut artifact = Vec::new();
-        file.read_to_end(&mut artifact)?;
+        let size = file.metadata()?.len().saturating_sub(head.len() as u64);
+        let mut landing = Landing::new(usize::try_from(size).map_err(io::Error::other)?);
+        let mut hasher = self.hasher(key, digest);
+        let mut part = vec![0; PART];
+        loop {
+            let count = file.read(&mut part)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&part[..count]);
+            landing.write_all(&part[..count])?;
+        }
         let mut mac = [0; MAC_BYTES];
         mac.copy_from_slice(&head[MAGIC.len()..]);
         // blake3 compares hashes in constant time.
-        if &head[..MAGIC.len()] != MAGIC
-            || self.mac(key, digest, &artifact) != blake3::Hash::from(mac)
-        {
+        if &head[..MAGIC.len()] != MAGIC || hasher.finalize() != blake3::Hash::from(mac) {
             return Err(io::Error::other("not what was written"));
         }
         // The time of last use, for eviction; a failure only makes it look older.
         let _ = file.set_modified(SystemTime::from(self.clock.now()));
-        Ok(artifact)
+        landing.finish()
     }
 
-    fn mac(&self, key: &[u8; 32], digest: &str, artifact: &[u8]) -> blake3::Hash {
+    /// What hashes an artifact, which is to follow.
+    fn hasher(&self, key: &[u8; 32], digest: &str) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(key);
         for part in [self.compatibility.as_bytes(), digest.as_bytes()] {
             hasher
                 .update(&(part.len() as u64).to_le_bytes())
                 .update(part);
         }
-        hasher.update(artifact).finalize()
+        hasher
     }
 
     fn file_name(&self, digest: &str) -> String {
@@ -278,7 +291,11 @@ mod tests {
 
     fn artifact(store: &AotStore, digest: &str) -> Option<Vec<u8>> {
         match store.get(digest) {
-            Stored::Artifact(artifact) => Some(artifact.to_vec()),
+            Stored::Artifact(artifact) => Some(match artifact {
+                Artifact::Bytes(bytes) => bytes.to_vec(),
+                #[cfg(target_os = "linux")]
+                Artifact::Sealed(sealed) => fs::read(sealed.path()).expect("reads"),
+            }),
             Stored::Missing | Stored::Damaged(_) => None,
         }
     }

@@ -9,6 +9,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod aot;
+mod artifact;
 mod bindings;
 mod capability;
 mod classify;

@@ -1,5 +1,6 @@
 //! A component ready to run: compiled code with its imports resolved.
 
+use crate::artifact::Artifact;
 use crate::bindings::plugin::PluginPre;
 use crate::data::RunData;
 use wasmtime::Engine;
@@ -30,10 +31,16 @@ impl Loaded {
     pub(crate) unsafe fn from_artifact(
         engine: &Engine,
         linker: &Linker<RunData>,
-        artifact: &[u8],
+        artifact: &Artifact,
     ) -> wasmtime::Result<Self> {
-        // SAFETY: the caller's promise.
-        let component = unsafe { Component::deserialize(engine, artifact) }?;
+        // SAFETY: the caller's promise; a sealed file stays as it is for as long as it is mapped.
+        let component = unsafe {
+            match artifact {
+                Artifact::Bytes(bytes) => Component::deserialize(engine, bytes.as_slice()),
+                #[cfg(target_os = "linux")]
+                Artifact::Sealed(sealed) => Component::deserialize_file(engine, sealed.path()),
+            }
+        }?;
         Self::new(linker, &component)
     }
 

@@ -1,6 +1,7 @@
 //! The sandbox as the host sees it: [`Runner`] and [`Intake`] over one engine.
 
 use crate::aot::{AotStore, Stored};
+use crate::artifact::Artifact;
 use crate::capability;
 use crate::capability::program::Program;
 use crate::capability::state::StateSession;
@@ -197,7 +198,7 @@ impl Inner {
     }
 
     #[allow(unsafe_code)]
-    fn link(&self, artifact: &[u8]) -> Result<Arc<Loaded>, String> {
+    fn link(&self, artifact: &Artifact) -> Result<Arc<Loaded>, String> {
         // SAFETY: artifacts come from our own worker through the store, which checks that they are
         // what was written, or from memory they never left.
         unsafe { Loaded::from_artifact(&self.env.engine, &self.env.linker, artifact) }
@@ -211,7 +212,7 @@ impl Inner {
     }
 
     /// Compiles a version from where its bytes come from, and keeps the result.
-    async fn compile(self: &Arc<Self>, digest: &str, slot: &Slot) -> Result<Arc<Vec<u8>>, String> {
+    async fn compile(self: &Arc<Self>, digest: &str, slot: &Slot) -> Result<Artifact, String> {
         let _once = slot.compiling.lock().await;
         if let Stored::Artifact(artifact) = self.stored(digest).await? {
             return Ok(artifact);
@@ -229,7 +230,7 @@ impl Inner {
         let (_, pending) = self.workers.check(bytes, false).await?;
         let artifact = Arc::new(self.finish(pending).await?.artifact);
         self.keep(digest, artifact.clone()).await?;
-        Ok(artifact)
+        Ok(Artifact::Bytes(artifact))
     }
 
     /// Compiles what was checked, and tells how long that took, waiting for its turn included.
