@@ -53,7 +53,7 @@ pub(crate) fn host(options: &HostOptions, progress: &dyn Fn(String)) -> Result<V
         place.register(&format!("plugin{number}"), &variant(&component, number))?;
     }
     let task = json!({"name": "first", "task_type": "plugin0", "scheduler_type": "manual"});
-    let task = post(&server.client()?, "/v1/tasks", &task)?["id"].clone();
+    let task = post::<Value>(&server.client()?, "/v1/tasks", &task)?["id"].clone();
     let mut starts = Vec::new();
     for number in 1..=options.starts {
         progress(format!("start {number} of {}", options.starts));
@@ -110,7 +110,7 @@ fn again(server: Server, place: &Place, task: &Value) -> Result<(Start, Server),
     let clock = SystemClock::new();
     let due = clock.now() + AHEAD;
     let body = json!({"due_at": due.to_rfc3339()});
-    let execution = post(
+    let execution = post::<Value>(
         &server.client()?,
         &format!("/v1/tasks/{task}/trigger"),
         &body,

@@ -9,6 +9,8 @@ use horarium_core::clock::SystemClock;
 use horarium_core::service::Services;
 use horarium_core::store::Store;
 use horarium_core::wake::Wakes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -137,21 +139,32 @@ pub(super) fn trigger(client: &Client, task: i64) -> Result<Value, BenchError> {
     post(client, &format!("/v1/tasks/{task}/trigger"), &json!({}))
 }
 
+/// What a client needs to know of the answer to a batch. The executions in it are text that it passes over.
+#[derive(Deserialize)]
+struct Taken {
+    enqueued: usize,
+}
+
 fn batches(client: &Client, task: i64) -> Result<f64, BenchError> {
     let items: Vec<Value> = (0..BATCH).map(|_| json!({ "task": task })).collect();
     let body = json!({ "items": items });
     let watch = Stopwatch::start();
     for _ in 0..BATCHES {
-        let answer = post(client, "/v1/executions/batch", &body)?;
-        if answer["enqueued"] != BATCH {
-            let text = format!("a batch was not taken whole: {}", answer["enqueued"]);
+        let Taken { enqueued } = post(client, "/v1/executions/batch", &body)?;
+        if enqueued != BATCH {
+            let text = format!("a batch was not taken whole: {enqueued} of {BATCH}");
             return Err(BenchError::Failed(text));
         }
     }
     Ok(watch.rate(BATCHES * BATCH as u64))
 }
 
-pub(super) fn post(client: &Client, path: &str, body: &Value) -> Result<Value, BenchError> {
-    let answer = client.post(path, body).and_then(|answer| answer.json());
-    answer.map_err(|failure| BenchError::Failed(failure.render(false)))
+pub(super) fn post<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    body: &Value,
+) -> Result<T, BenchError> {
+    let answer = client.post(path, body);
+    let answer = answer.map_err(|failure| BenchError::Failed(failure.render(false)))?;
+    serde_json::from_str(&answer.text).map_err(BenchError::failed)
 }

@@ -2,6 +2,7 @@
 
 mod address;
 mod events;
+mod resolver;
 mod upload;
 
 pub(crate) use address::Address;
@@ -9,9 +10,11 @@ pub(crate) use events::Listener;
 
 use crate::cli::failure::{Exit, Failure};
 use address::no_server;
+use resolver::NumbersFirst;
 use serde_json::Value;
 use std::time::Duration;
 use ureq::http::{HeaderValue, Method, Response, request};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body};
 
 /// Longest answer read.
@@ -62,8 +65,9 @@ impl Client {
             .timeout_global(Some(PATIENCE))
             .user_agent(concat!("horarium/", env!("CARGO_PKG_VERSION")))
             .build();
+        let connector = DefaultConnector::default();
         Self {
-            agent: config.into(),
+            agent: Agent::with_parts(config, connector, NumbersFirst::default()),
             address,
             tenant: tenant.map(str::to_owned),
         }
