@@ -37,6 +37,8 @@ pub struct Registry {
 
 #[derive(Default)]
 struct View {
+    /// Of how many views this is the last.
+    revision: u64,
     catalog: Arc<Known>,
     claimable: Claimable,
 }
@@ -153,6 +155,8 @@ impl Registry {
         claimable.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let (types, versions): (Vec<_>, Vec<_>) = claimable.into_iter().unzip();
         self.view.store(Arc::new(View {
+            // Only who holds what is prepared publishes.
+            revision: self.revision() + 1,
             catalog,
             claimable: Claimable {
                 types: types.into(),
@@ -278,6 +282,11 @@ impl Registry {
             Some(digest) => self.version(tenant, name, digest),
             None => self.active(tenant, name),
         }
+    }
+
+    /// Which view this is: while it stays the same, so does every other answer.
+    pub fn revision(&self) -> u64 {
+        self.view.load().revision
     }
 
     /// Whether a type is held.

@@ -16,8 +16,8 @@ use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::SkipReason;
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::{TaskId, Timestamp, Trigger};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -41,6 +41,9 @@ const FREEZE_AT_ONCE: usize = 8;
 const FREEZE_FOR: Duration = Duration::from_millis(250);
 /// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
 const AHEAD: Duration = Duration::from_secs(1);
+/// Up to so many fires of one call the claim of what they enqueue may come right behind them, in their transaction.
+/// Behind more it would hold up all of them by as much again.
+const FEW: usize = 64;
 /// Pause after the store failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -85,8 +88,58 @@ pub struct Chores {
     zones_at: AtomicI64,
     /// Schedules up to this id were found to be of it.
     zones_after: AtomicI64,
-    /// What is due at this instant, in microseconds, was prepared.
-    ahead_of: AtomicI64,
+    /// What was prepared last.
+    ahead: Mutex<Ahead>,
+}
+
+/// What was read before it is due, and what is to be done then. A schedule may have changed since: compare-and-set
+/// (rule S1) finds that out.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// Whose due instant this is; none before the first.
+    of: Option<Timestamp>,
+    /// Of the registry that the orders are made from.
+    revision: u64,
+    orders: Vec<(FireOrder, Arc<CompiledConfig>)>,
+}
+
+impl Chores {
+    /// Whether `instant` is to be prepared still; from now on it is not.
+    fn prepares(&self, instant: Timestamp) -> bool {
+        let mut ahead = self.ahead();
+        let fresh = ahead.of != Some(instant);
+        if fresh {
+            *ahead = Ahead {
+                of: Some(instant),
+                ..Ahead::default()
+            };
+        }
+        fresh
+    }
+
+    /// Keeps what was prepared, unless something else is prepared by now.
+    fn prepared(&self, new: Ahead) {
+        let mut ahead = self.ahead();
+        if ahead.of == new.of {
+            *ahead = new;
+        }
+    }
+
+    /// What was prepared and is due, once.
+    fn take_due(&self, now: Timestamp) -> Ahead {
+        let mut ahead = self.ahead();
+        match ahead.of.is_some_and(|of| of <= now) {
+            true => Ahead {
+                orders: std::mem::take(&mut ahead.orders),
+                ..*ahead
+            },
+            false => Ahead::default(),
+        }
+    }
+
+    fn ahead(&self) -> std::sync::MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Scheduler {
@@ -130,21 +183,30 @@ impl Scheduler {
         }
     }
 
-    /// Brings the configs that fire at `until` or before into the cache, compiled and their parameters frozen.
-    /// Once for each instant, however often the scheduler is woken before it.
-    async fn look_ahead(&self, until: Timestamp) -> StoreResult<()> {
-        let micros = until.timestamp_micros();
-        if self.chores.ahead_of.swap(micros, Ordering::Relaxed) == micros {
+    /// Reads what fires at `until` or before, brings its configs into the cache, compiled and their parameters frozen, and
+    /// decides what is to be done at that instant. Once for each, however often the scheduler is woken before it.
+    pub(crate) async fn look_ahead(&self, until: Timestamp) -> StoreResult<()> {
+        if !self.chores.prepares(until) {
             return Ok(());
         }
+        let revision = self.registry.revision();
         let soon = self.store.due_schedules(until, BATCH).await?;
-        let wanted: Vec<_> = soon.iter().map(|d| (d.config_id, d.version)).collect();
-        let configs = self.configs.get_many(&wanted).await?;
-        futures_util::stream::iter(configs.into_values())
+        let found = self.with_configs(soon).await?;
+        let compiled = found.iter().map(|(_, compiled)| compiled);
+        futures_util::stream::iter(compiled)
             .for_each_concurrent(FREEZE_AT_ONCE, |compiled| async move {
                 compiled.warm(&self.registry).await;
             })
             .await;
+        let mut orders = Vec::with_capacity(found.len());
+        for (seen, compiled) in found {
+            orders.push((self.order(seen, &compiled, until).await, compiled));
+        }
+        self.chores.prepared(Ahead {
+            of: Some(until),
+            revision,
+            orders,
+        });
         Ok(())
     }
 
@@ -155,6 +217,12 @@ impl Scheduler {
     /// When the store fails; nothing is half done.
     pub async fn round(&self) -> StoreResult<Round> {
         let now = self.clock.now();
+        // What was read ahead fires without being read again; the next round looks for what else is due.
+        let ahead = self.chores.take_due(now);
+        if !ahead.orders.is_empty() {
+            self.fire_prepared(ahead, now).await?;
+            return Ok(Round::More);
+        }
         // One question where nothing is due: many hosts ask it of one database.
         let mut next = self.store.next_due().await?;
         let mut more = false;
@@ -244,15 +312,39 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// Decides schedules and has it carried out. What is ready goes first. Returns whether all were decided.
-    async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<bool> {
+    /// Schedules with their configs. One that vanished or changed since is looked at again in the next round.
+    async fn with_configs(
+        &self,
+        due: Vec<DueSchedule>,
+    ) -> StoreResult<Vec<(DueSchedule, Arc<CompiledConfig>)>> {
         let wanted: Vec<_> = due.iter().map(|d| (d.config_id, d.version)).collect();
         let configs = self.configs.get_many(&wanted).await?;
-        // A config that vanished or changed since is looked at again in the next round.
         let found = due.into_iter().filter_map(|seen| {
             let compiled = configs.get(&seen.config_id)?.clone();
             (compiled.config.version == seen.version).then_some((seen, compiled))
         });
+        Ok(found.collect())
+    }
+
+    /// Has carried out what was decided before it was due, and decides anew what would be decided otherwise by now: other
+    /// slots are due too, it has become late, or the plugins are not the same.
+    async fn fire_prepared(&self, ahead: Ahead, now: Timestamp) -> StoreResult<()> {
+        let known = ahead.revision == self.registry.revision();
+        let (good, other): (Vec<_>, Vec<_>) =
+            ahead.orders.into_iter().partition(|(order, compiled)| {
+                let timetable = compiled.timetable.as_ref();
+                known && timetable.is_some_and(|timetable| timetable.still(&order.plan, now))
+            });
+        let good = good.into_iter().map(|(order, _)| order).collect();
+        let carried_out = self.carry_out(now, good).await;
+        let other = other.into_iter().map(|(order, _)| order.seen).collect();
+        self.fire(other, now).await?;
+        carried_out
+    }
+
+    /// Decides schedules and has it carried out. What is ready goes first. Returns whether all were decided.
+    async fn fire(&self, due: Vec<DueSchedule>, now: Timestamp) -> StoreResult<bool> {
+        let found = self.with_configs(due).await?.into_iter();
         let (ready, fresh): (Vec<_>, Vec<_>) =
             found.partition(|(_, compiled)| compiled.is_frozen(&self.registry));
         let mut orders = Vec::with_capacity(ready.len());
@@ -301,14 +393,14 @@ impl Scheduler {
 
     async fn hand_over(&self, now: Timestamp, orders: Vec<FireOrder>) -> StoreResult<()> {
         let lateness: Vec<Vec<Fire>> = orders.iter().map(|o| o.plan.fires.clone()).collect();
-        let fires = lateness.iter().any(|fires| !fires.is_empty());
+        let fires: usize = lateness.iter().map(Vec::len).sum();
         let write = self.store.fire_due(now, orders);
         let receipts = match fires {
-            true => {
-                let in_order = self.store.is_in_order();
-                self.wakes.enqueued_by(in_order, write).await?
+            0 => write.await?,
+            _ => {
+                let at_once = self.store.is_in_order() && fires <= FEW;
+                self.wakes.enqueued_by(at_once, write).await?
             }
-            false => write.await?,
         };
         // Late is what others can see late: the executions are there from now on.
         let done = self.clock.now();

@@ -253,6 +253,20 @@ impl Timetable {
         plan
     }
 
+    /// Whether a plan that was made for an instant before `now` is what [`Self::plan`] would answer at `now`: told of one
+    /// slot on time, and else of nothing.
+    pub fn still(&self, plan: &Plan, now: Timestamp) -> bool {
+        let [fire] = plan.fires[..] else {
+            return false;
+        };
+        let late = (now - fire.fires_at).to_std().unwrap_or(Duration::ZERO);
+        fire.trigger == Trigger::Schedule
+            && plan.skipped.is_none()
+            && plan.next_fire_at.is_none_or(|next| next > now)
+            && fire.fires_at <= now
+            && late <= self.misfire().grace
+    }
+
     /// The slots after `cursor` that fire at or before `now`. Costs a step a day of the span at most, not
     /// one a slot: a host that was away for a year catches up at once. The usual case, one slot or none,
     /// costs two steps forward.

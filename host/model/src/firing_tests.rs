@@ -234,3 +234,44 @@ fn overlap_verdicts() {
     );
     assert_eq!(judge_overlap(Overlap::CancelRunning, live(0, 0)), Enqueue);
 }
+
+/// Whatever was planned ahead stands exactly as long as it would be planned again: for all policies, graces, jitters and
+/// slots before it.
+#[test]
+fn a_plan_stands_while_it_would_be_made_again() {
+    let mut stood = 0;
+    for catch_up in [CatchUp::Skip, CatchUp::Once, CatchUp::All] {
+        for (grace, jitter) in [(0, 0), (5, 0), (60, 0), (60, 300), (7200, 0)] {
+            let config = CronConfig {
+                cron_expression: "*/10 * * * *".into(),
+                timezone: "UTC".into(),
+                misfire: Misfire {
+                    catch_up,
+                    window: Duration::from_secs(86_400),
+                    grace: Duration::from_secs(grace),
+                },
+                jitter: Duration::from_secs(jitter),
+                start_at: None,
+                end_at: None,
+            };
+            let timetable = Timetable::new(&ScheduleConfig::Cron(config), 7).expect("compiles");
+            for anchor in ["2026-01-01T00:05:00Z", "2025-12-31T23:05:00Z"] {
+                let before = state(anchor);
+                let made_for = at("2026-01-01T00:10:00Z");
+                let plan = timetable.plan(&before, made_for, Overlap::Skip);
+                for late in [
+                    0, 1, 4_999, 5_000, 5_001, 60_000, 60_001, 240_000, 599_999, 600_000, 900_000,
+                ] {
+                    let now = made_for + chrono::Duration::milliseconds(late);
+                    if timetable.still(&plan, now) {
+                        stood += 1;
+                        assert_eq!(timetable.plan(&before, now, Overlap::Skip), plan, "{now}");
+                    }
+                }
+                let too_early = made_for - chrono::Duration::milliseconds(1);
+                assert!(!timetable.still(&plan, too_early));
+            }
+        }
+    }
+    assert!(stood > 30, "the usual case stands: {stood}");
+}
