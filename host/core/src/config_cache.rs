@@ -1,15 +1,16 @@
-//! Configs as the scheduler and executor need them: compiled, and cached by version. The store is asked
-//! only when the version it just named is not the cached one, so a cache is never stale.
+//! Configs as scheduler, executor and triggers need them: compiled, and cached by version. The store is asked
+//! only when the version it just named is not the cached one, so a cache is never stale; and what is made from one
+//! that it did not just name says from which version, for the store to compare.
 
 use crate::registry::Registry;
 use crate::store::{NewExecution, RateBound, Store, StoreResult};
 use horarium_model::chain;
 use horarium_model::firing::Timetable;
 use horarium_model::task_type::PluginVersion;
-use horarium_model::{ConfigId, TaskConfig, TaskId, Timestamp, Trigger};
+use horarium_model::{ConfigId, TaskConfig, TaskId, TenantId, Timestamp, Trigger};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Entries kept before the cache starts anew; a host touches far fewer configs between two changes.
 const CAPACITY: usize = 200_000;
@@ -227,7 +228,33 @@ impl Bounds {
 /// The cache of one host.
 pub struct ConfigCache {
     store: Arc<dyn Store>,
-    entries: Mutex<HashMap<ConfigId, Arc<CompiledConfig>>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_id: HashMap<ConfigId, Arc<CompiledConfig>>,
+    by_key: HashMap<(TenantId, String), ConfigId>,
+}
+
+impl Entries {
+    fn clear(&mut self) {
+        self.by_id.clear();
+        self.by_key.clear();
+    }
+
+    fn insert(&mut self, config: TaskConfig) -> Arc<CompiledConfig> {
+        if self.by_id.len().max(self.by_key.len()) >= CAPACITY {
+            self.clear();
+        }
+        if let Some(key) = &config.spec.key {
+            self.by_key
+                .insert((config.tenant_id, key.clone()), config.id);
+        }
+        let entry = Arc::new(CompiledConfig::new(config));
+        self.by_id.insert(entry.config.id, entry.clone());
+        entry
+    }
 }
 
 impl ConfigCache {
@@ -241,8 +268,29 @@ impl ConfigCache {
 
     /// Reads everything anew from now on.
     pub fn forget(&self) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.clear();
+        self.entries().clear();
+    }
+
+    /// The config with this id, as it was when it was last seen.
+    pub fn remembered(&self, tenant: TenantId, id: ConfigId) -> Option<Arc<CompiledConfig>> {
+        let entry = self.entries().by_id.get(&id)?.clone();
+        (entry.config.tenant_id == tenant).then_some(entry)
+    }
+
+    /// The config with this key, as it was when it was last seen.
+    pub fn remembered_by_key(&self, tenant: TenantId, key: &str) -> Option<Arc<CompiledConfig>> {
+        let id = *self.entries().by_key.get(&(tenant, key.to_owned()))?;
+        let entry = self.remembered(tenant, id)?;
+        (entry.config.spec.key.as_deref() == Some(key)).then_some(entry)
+    }
+
+    /// Keeps a config that was just read.
+    pub fn keep(&self, config: TaskConfig) -> Arc<CompiledConfig> {
+        self.entries().insert(config)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of the configs that exist, in the version named or a newer one.
@@ -256,9 +304,9 @@ impl ConfigCache {
         let mut found = HashMap::with_capacity(wanted.len());
         let mut missing = Vec::new();
         {
-            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = self.entries();
             for (id, version) in wanted {
-                match entries.get(id) {
+                match entries.by_id.get(id) {
                     Some(entry) if entry.config.version >= *version => {
                         found.insert(*id, entry.clone());
                     }
@@ -272,13 +320,9 @@ impl ConfigCache {
         missing.sort_unstable();
         missing.dedup();
         let read = self.store.configs_by_ids(&missing).await?;
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() + read.len() > CAPACITY {
-            entries.clear();
-        }
+        let mut entries = self.entries();
         for config in read {
-            let entry = Arc::new(CompiledConfig::new(config));
-            entries.insert(entry.config.id, entry.clone());
+            let entry = entries.insert(config);
             found.insert(entry.config.id, entry);
         }
         Ok(found)

@@ -66,6 +66,7 @@ pub(super) async fn build(settings: Settings, guests: Handle) -> Result<Built, A
     let services = Services::new(Context {
         store: store.clone(),
         registry,
+        configs: parts.configs.clone(),
         intake: sandbox.clone(),
         clock: clock.clone(),
         wakes,

@@ -222,6 +222,7 @@ fn context(
     clock: Arc<SystemClock>,
 ) -> Context {
     Context {
+        configs: Arc::new(ConfigCache::new(store.clone())),
         store,
         registry,
         intake: lab.sandbox.clone(),

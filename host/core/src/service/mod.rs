@@ -57,6 +57,7 @@ pub use why::{WhySlot, WhyTask};
 pub use why_execution::{LimitReached, Why};
 
 use crate::clock::Clock;
+use crate::config_cache::ConfigCache;
 use crate::control::RunControl;
 use crate::registry::Registry;
 use crate::runner::Intake;
@@ -122,6 +123,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// What the types are.
     pub registry: Arc<Registry>,
+    /// Compiled configs.
+    pub configs: Arc<ConfigCache>,
     /// Takes in components.
     pub intake: Arc<dyn Intake>,
     /// Time.

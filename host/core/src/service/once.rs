@@ -2,7 +2,9 @@
 //! it did, in one transaction; whoever repeats it gets that answer.
 
 use super::{Context, ServiceError, ServiceResult};
-use crate::store::{Answer, Enqueue, EnqueueReceipt, Enqueued, KeptAnswer, KeyedRequest};
+use crate::store::{
+    Answer, Enqueue, EnqueueReceipt, Enqueued, KeptAnswer, KeyedRequest, NewExecution,
+};
 use horarium_model::text::one_line;
 use horarium_model::{Invalid, TenantId, Timestamp};
 use std::collections::HashSet;
@@ -128,10 +130,14 @@ impl Context {
         batch: Enqueue,
         key: Option<&RequestKey>,
     ) -> ServiceResult<Once<Vec<EnqueueReceipt>>> {
+        let by_time = |item: &NewExecution| item.due_at > now || item.expires_at.is_some();
+        let waits_for_time = batch.items.iter().any(by_time);
         let write = self.store.enqueue(now, batch);
         let in_order = self.store.is_in_order();
         let done = self.wakes.enqueued_by(in_order, write).await?;
-        self.wakes.rescheduled();
+        if waits_for_time {
+            self.wakes.rescheduled();
+        }
         Ok(match (done, key) {
             (Enqueued::Done(receipts), _) => Once::Done(receipts),
             (Enqueued::Repeated(kept), Some(key)) => Once::Repeated(repeated(key, kept)?),

@@ -9,6 +9,7 @@ use horarium_model::input::Fields;
 use horarium_model::parameters::ParameterChange;
 use horarium_model::{Execution, Invalid, Problem, TaskId, TenantId, Timestamp, Trigger};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// HTTP status of a request whose executions were enqueued.
 const ACCEPTED: u16 = 202;
@@ -121,17 +122,40 @@ impl Tasks {
             Begun::Fresh(in_flight) => in_flight,
             Begun::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
-        let compiled = CompiledConfig::new(self.show(tenant, task).await?);
         let trigger = match request.by_program {
             true => Trigger::Api,
             false => Trigger::Manual,
         };
         let now = cx.clock.now();
+        // What is remembered saves the question; if it is no more as it was, the store says so.
+        if let Some(compiled) = self.remembered(tenant, task)
+            && let Ok(item) = cx.prepare(tenant, &compiled, &request, trigger, now).await
+        {
+            let item = NewExecution {
+                remembered: Some(compiled.config.version),
+                ..item
+            };
+            let what = format!("task {}", compiled.config.id);
+            match cx.enqueue_one(tenant, item, now, &what, key).await {
+                Err(ServiceError::NotFound(_)) => {}
+                done => return done,
+            }
+        }
+        let compiled = cx.configs.keep(self.show(tenant, task).await?);
         let item = cx
             .prepare(tenant, &compiled, &request, trigger, now)
             .await?;
         let what = format!("task {}", compiled.config.id);
         cx.enqueue_one(tenant, item, now, &what, key).await
+    }
+
+    /// The config, as it was when it was last seen.
+    fn remembered(&self, tenant: TenantId, task: &TaskRef) -> Option<Arc<CompiledConfig>> {
+        let configs = &self.0.configs;
+        match task {
+            TaskRef::Id(id) => configs.remembered(tenant, *id),
+            TaskRef::Key(key) => configs.remembered_by_key(tenant, key),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::rules::Rules;
 use super::runner::Diary;
 use super::witness::{Testimony, WitnessStore};
 use crate::clock::Clock;
-use crate::config_cache::{Overrides, freeze};
+use crate::config_cache::{ConfigCache, Overrides, freeze};
 use crate::registry::Registry;
 use crate::scheduler::new_task_id;
 use crate::service::{Context, NoRuns, Services, TaskRef};
@@ -360,6 +360,7 @@ async fn operator(store: Arc<dyn Store>, clock: Arc<SimClock>) -> Result<Service
     let registry = Arc::new(Registry::new(store.clone(), Arc::new(NoGuests)));
     registry.refresh().await?;
     let services = Services::new(Context {
+        configs: Arc::new(ConfigCache::new(store.clone())),
         store,
         registry,
         intake: Arc::new(NoGuests),

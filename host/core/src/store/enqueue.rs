@@ -94,6 +94,9 @@ pub struct NewExecution {
     pub tenant_id: TenantId,
     /// Its config.
     pub config_id: Option<ConfigId>,
+    /// The version of its config that it was made from, where that was remembered and not read: if there is another
+    /// one by now, the config it was made from is no more.
+    pub remembered: Option<i64>,
     /// The plugin.
     pub task_type: String,
     /// What brings it about.
@@ -139,6 +142,7 @@ impl NewExecution {
             task_id,
             tenant_id,
             config_id: None,
+            remembered: None,
             task_type: task_type.to_owned(),
             trigger: Trigger::Manual,
             slot: None,

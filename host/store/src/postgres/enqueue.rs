@@ -243,10 +243,7 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<Enq
     let refusals = rules::refusals(
         items,
         |item| known.contains(&(item.tenant_id, item.task_id)),
-        |item| {
-            let config = item.config_id;
-            config.is_none_or(|id| alive.contains(&(id, item.tenant_id)))
-        },
+        |tenant, config| alive.get(&(config, tenant)).copied(),
         |config| live.contains_key(&config),
         &mut backlogs,
     );
@@ -335,15 +332,22 @@ async fn ended_before(tx: &mut Tx, now: Timestamp, new: &[Fresh<'_>]) -> PgResul
     Ok(ended.into_iter().collect())
 }
 
-/// Configs that exist, with their tenants; none of them is deleted before this transaction ends.
-async fn configs_alive(tx: &mut Tx, items: &[NewExecution]) -> PgResult<HashSet<(ConfigId, i64)>> {
+/// Versions of those of their configs that exist, with their tenants; none of them is deleted before this
+/// transaction ends.
+async fn configs_alive(
+    tx: &mut Tx,
+    items: &[NewExecution],
+) -> PgResult<HashMap<(ConfigId, i64), i64>> {
     let wanted = distinct(items, |_| true);
     if wanted.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
-    let alive: Vec<(i64, i64)> = query_as(sql::CONFIGS_ALIVE)
+    let alive: Vec<(i64, i64, i64)> = query_as(sql::CONFIGS_ALIVE)
         .bind(&wanted)
         .fetch_all(tx.connection())
         .await?;
-    Ok(alive.into_iter().collect())
+    let alive = alive.into_iter();
+    Ok(alive
+        .map(|(id, tenant, version)| ((id, tenant), version))
+        .collect())
 }

@@ -233,7 +233,7 @@ statements! {
     /// Of live executions, which never change theirs.
     CONFIGS_OF_LIVE = "SELECT DISTINCT config_id FROM live_executions WHERE id = ANY ($1) AND config_id IS NOT NULL";
     /// Against deletion alone.
-    CONFIGS_ALIVE = "SELECT id, tenant_id FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
+    CONFIGS_ALIVE = "SELECT id, tenant_id, version FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
         ORDER BY id FOR KEY SHARE";
     TRY_CONFIGS_ALIVE = "SELECT id FROM task_configs WHERE id = ANY ($1) AND deleted_at IS NULL \
         ORDER BY id FOR KEY SHARE SKIP LOCKED";

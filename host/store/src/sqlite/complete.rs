@@ -1,5 +1,6 @@
 //! Recording the ends of attempts: one batch, a handful of statements.
 
+use super::bound::Values;
 use super::parts::Parts;
 use super::rows::{Cells as _, Reader};
 use super::tx::Tx;
@@ -11,7 +12,6 @@ use horarium_core::store::rules;
 use horarium_core::store::{Completion, CompletionReceipt, StoreResult};
 use horarium_model::Timestamp;
 use horarium_model::execution::{HttpCall, LogLine};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 
@@ -61,28 +61,6 @@ pub(super) async fn running(tx: &mut Tx, ids: &[i64]) -> StoreResult<HashMap<i64
     Ok(running)
 }
 
-/// See `RECORD`.
-#[derive(Serialize)]
-struct EndRow<'a>(
-    i64,
-    &'static str,
-    Option<bool>,
-    i64,
-    i64,
-    f64,
-    Option<&'a RawValue>,
-    Option<&'static str>,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<&'a serde_json::Value>,
-    Option<Measured<'a>>,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<&'a RawValue>,
-    Option<u32>,
-);
-
 /// See `RETRY`.
 type RetryRow<'a> = (i64, Option<i64>, i64, Option<&'a RawValue>);
 
@@ -107,28 +85,34 @@ pub(super) async fn complete_many(
     Ok(verdicts.receipts)
 }
 
-fn end_row<'a>(ended: &'a Ended<'a>) -> StoreResult<EndRow<'a>> {
+/// See `RECORD`.
+fn end_row(ended: &Ended<'_>, row: &mut Values) -> StoreResult<()> {
     let record = &ended.item.record;
     let settled = &ended.settled;
-    Ok(EndRow(
-        ended.item.id,
-        settled.state.as_str(),
-        settled.state.is_success(),
-        micros(record.started_at),
-        micros(record.completed_at),
-        rules::duration_seconds(record),
-        ended.result().map(|result| raw(result)).transpose()?,
-        settled.error_kind.map(|kind| kind.as_str()),
-        settled.error_message.as_deref(),
-        record.error_traceback.as_deref(),
-        ended.error_code(),
-        ended.error_details(),
-        Measured::of(record),
-        record.plugin_digest.as_deref(),
-        record.host.as_deref(),
-        ended.progress.as_deref().map(raw).transpose()?,
-        ended.claim(),
-    ))
+    row.add(ended.item.id)?;
+    row.add(settled.state.as_str())?;
+    row.add(settled.state.is_success())?;
+    row.add(micros(record.started_at))?;
+    row.add(micros(record.completed_at))?;
+    row.add(rules::duration_seconds(record))?;
+    row.add(
+        ended
+            .result()
+            .map(|result| raw(result))
+            .transpose()?
+            .map(RawValue::get),
+    )?;
+    row.add(settled.error_kind.map(|kind| kind.as_str()))?;
+    row.add(settled.error_message.as_deref())?;
+    row.add(record.error_traceback.as_deref())?;
+    row.add(ended.error_code())?;
+    row.add(ended.error_details().map(text).transpose()?)?;
+    row.add(Measured::of(record).as_ref().map(text).transpose()?)?;
+    row.add(record.plugin_digest.as_deref())?;
+    row.add(record.host.as_deref())?;
+    let progress = ended.progress.as_deref().map(raw).transpose()?;
+    row.add(progress.map(RawValue::get))?;
+    row.add(ended.claim())
 }
 
 fn retry_row(retried: &Retried) -> StoreResult<RetryRow<'_>> {
@@ -157,10 +141,7 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> StoreResult<Vec<Parent>> 
         let rows: StoreResult<Vec<RetryRow<'_>>> = rows.iter().map(retry_row).collect();
         text(&rows?)
     });
-    parts.add(sql::RECORD, &batch.ends, |rows| {
-        let rows: StoreResult<Vec<EndRow<'_>>> = rows.iter().map(end_row).collect();
-        text(&rows?)
-    });
+    parts.add_bound(sql::RECORD, &batch.ends, end_row);
     parts.add(sql::DELETE_LIVE, &batch.gone, |rows| text(&rows));
     parts.add(sql::DELETE_PARAMETERS, &batch.large, |rows| text(&rows));
     parts.write(tx).await?;

@@ -69,6 +69,15 @@ pub(super) async fn ids(
     found.iter().map(|row| row.try_get(0).map_err(db)).collect()
 }
 
+/// Whether deletions left anything behind.
+pub(super) async fn any(connection: &mut SqliteConnection) -> StoreResult<bool> {
+    let row = sqlx::query(sql::ANY_DELETED)
+        .fetch_one(connection)
+        .await
+        .map_err(db)?;
+    row.try_get(0).map_err(db)
+}
+
 /// One batch of what deletions left behind. Returns whether there is more.
 pub(super) async fn purge(tx: &mut Tx, limit: u32) -> StoreResult<bool> {
     let tombstones = sqlx::query(sql::TOMBSTONES)

@@ -1,6 +1,7 @@
 //! Inserting executions.
 
 use super::backlog::{self, Cap, Concerned};
+use super::bound::Values;
 use super::parts::Parts;
 use super::rows::{Cells as _, Reader};
 use super::tx::Tx;
@@ -14,43 +15,12 @@ use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
 use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, TaskId, Timestamp};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Parameters larger than this stand aside, so that changes of state do not rewrite them.
 const LARGE: usize = 1024;
-
-/// See `INSERT_LIVE`.
-#[derive(Serialize)]
-struct LiveRow<'a>(
-    i64,
-    i64,
-    String,
-    Option<i64>,
-    &'a str,
-    &'static str,
-    &'static str,
-    Option<i64>,
-    i32,
-    i64,
-    u32,
-    Option<&'a str>,
-    u32,
-    i64,
-    Option<i64>,
-    Option<String>,
-    Option<String>,
-    Option<&'a str>,
-    Option<u32>,
-    Option<u32>,
-    Option<&'a RawValue>,
-    Option<&'a RawValue>,
-    u32,
-    Option<String>,
-    i64,
-);
 
 /// Inserts executions that come now; their ids and states, in order.
 pub(super) async fn insert(
@@ -72,9 +42,8 @@ async fn insert_each(
         .map(|(_, item)| Ok((item.id, raw(&item.template.parameters)?)))
         .collect::<StoreResult<_>>()?;
     let mut parts = Parts::default();
-    parts.add(sql::INSERT_LIVE, fresh, |part| {
-        let rows = part.iter().map(|(now, item)| live_row(item, *now));
-        text(&rows.collect::<StoreResult<Vec<LiveRow<'_>>>>()?)
+    parts.add_bound(sql::INSERT_LIVE, fresh, |(now, item), row| {
+        live_row(item, *now, row)
     });
     parts.write(tx).await?;
     for chunk in chunks(large, STATEMENT_BYTES, |(_, text)| text.get().len()) {
@@ -93,38 +62,38 @@ fn is_large(item: &Fresh<'_>) -> bool {
     item.template.parameters.len() > LARGE
 }
 
-fn live_row<'a>(item: &'a Fresh<'_>, now: Timestamp) -> StoreResult<LiveRow<'a>> {
+/// See `INSERT_LIVE`.
+fn live_row(item: &Fresh<'_>, now: Timestamp, row: &mut Values) -> StoreResult<()> {
     let new = item.template;
     let state = rules::waiting_state(item.due_at, now);
     debug_assert!(State::may_become(None, state));
-    let parameters = raw(&new.parameters)?;
-    Ok(LiveRow(
-        item.id,
-        new.tenant_id,
-        item.task_id.to_string(),
-        new.config_id,
-        &new.task_type,
-        state.as_str(),
-        item.trigger.as_str(),
-        opt_micros(item.slot),
-        new.priority,
-        rules::queue_key(item.due_at, new.priority),
-        new.max_attempts,
-        new.run_key.as_deref(),
-        new.run_max,
-        micros(item.due_at),
-        opt_micros(new.expires_at),
-        new.parent_task_id.map(|id| id.to_string()),
-        new.retry_of.map(|id| id.to_string()),
-        new.rate.as_ref().map(|bound| bound.key.as_str()),
-        new.rate.as_ref().map(|bound| bound.rate.count),
-        new.rate.as_ref().map(|bound| bound.rate.seconds),
-        (!is_large(item)).then_some(parameters),
-        new.chain.as_deref().map(raw).transpose()?,
-        new.chain_depth,
-        new.trace.as_ref().map(TraceContext::to_text),
-        micros(now),
-    ))
+    raw(&new.parameters)?;
+    row.add(item.id)?;
+    row.add(new.tenant_id)?;
+    row.add(item.task_id.to_string())?;
+    row.add(new.config_id)?;
+    row.add(new.task_type.as_str())?;
+    row.add(state.as_str())?;
+    row.add(item.trigger.as_str())?;
+    row.add(opt_micros(item.slot))?;
+    row.add(new.priority)?;
+    row.add(rules::queue_key(item.due_at, new.priority))?;
+    row.add(new.max_attempts)?;
+    row.add(new.run_key.as_deref())?;
+    row.add(new.run_max)?;
+    row.add(micros(item.due_at))?;
+    row.add(opt_micros(new.expires_at))?;
+    row.add(new.parent_task_id.map(|id| id.to_string()))?;
+    row.add(new.retry_of.map(|id| id.to_string()))?;
+    let rate = new.rate.as_ref();
+    row.add(rate.map(|bound| bound.key.as_str()))?;
+    row.add(rate.map(|bound| bound.rate.count))?;
+    row.add(rate.map(|bound| bound.rate.seconds))?;
+    row.add((!is_large(item)).then(|| new.parameters.clone()))?;
+    row.add(new.chain.clone())?;
+    row.add(new.chain_depth)?;
+    row.add(new.trace.as_ref().map(TraceContext::to_text))?;
+    row.add(micros(now))
 }
 
 /// How many executions of each config live.
@@ -194,10 +163,7 @@ async fn judge(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<Vec<Option<En
     Ok(rules::refusals(
         items,
         |item| facts.known.contains(&(item.tenant_id, item.task_id)),
-        |item| {
-            let config = item.config_id;
-            config.is_none_or(|id| facts.alive.contains(&(id, item.tenant_id)))
-        },
+        |tenant, config| facts.alive.get(&(config, tenant)).copied(),
         |config| live.contains_key(&config),
         &mut backlogs,
     ))
@@ -208,8 +174,8 @@ async fn judge(tx: &mut Tx, items: &[NewExecution]) -> StoreResult<Vec<Option<En
 struct Facts {
     /// Tenants and ids that live or have ended already.
     known: HashSet<(i64, TaskId)>,
-    /// Configs that are there, with their tenants.
-    alive: HashSet<(ConfigId, i64)>,
+    /// Versions of the configs that are there, with their tenants.
+    alive: HashMap<(ConfigId, i64), i64>,
     caps: Vec<Cap>,
 }
 
@@ -237,7 +203,8 @@ async fn facts(
                 facts.known.extend(place.and_then(|at| tasks.get(at)));
             }
             1 => {
-                facts.alive.insert((r.int("id")?, r.int("tenant_id")?));
+                let config = (r.int("id")?, r.int("tenant_id")?);
+                facts.alive.insert(config, r.int("version")?);
             }
             _ => facts.caps.push(Cap::read(&mut r)?),
         }

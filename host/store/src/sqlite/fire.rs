@@ -1,21 +1,24 @@
 //! Carrying out what the scheduler decided (rules S1, S5, S6, S7).
 
 use super::backlog;
+use super::bound::Values;
 use super::end;
 use super::enqueue;
+use super::parts::Parts;
 use super::rows::{Cells as _, Reader};
 use super::tx::Tx;
-use super::{chain, db, sql};
+use super::{chain, db, packed, sql};
 use crate::columns::{micros, opt_micros, text};
 use crate::firing::{FirePlan, Position, Skip, all_waiting, looked_at, overlaps};
 use horarium_core::store::chain::Parent;
 use horarium_core::store::rules;
 use horarium_core::store::{FireOrder, FireReceipt, StoreResult, Waiter};
+use horarium_model::config::ScheduleState;
 use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::State;
 use horarium_model::{ConfigId, ErrorKind, TaskId, Timestamp};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// See `INSERT_SKIPPED`.
 #[derive(Serialize)]
@@ -77,6 +80,10 @@ pub(super) async fn fire_due(
     let waiters = orders.iter().map(|order| Waiter::from(&*order.template));
     let waiting = all_waiting(positions.values().map(|position| &position.live));
     let mut backlogs = backlog::read(tx, waiters, waiting).await?;
+    let skipping = positions
+        .iter()
+        .filter(|(_, p)| p.state.open_skip.is_some());
+    let streaks: HashSet<ConfigId> = skipping.map(|(id, _)| *id).collect();
     let mut plan = FirePlan::decide(orders, &mut positions, &mut backlogs)?;
     let ids: Vec<i64> = (0..plan.ids).map(|_| tx.next_execution()).collect();
     plan.number(&ids);
@@ -93,7 +100,7 @@ pub(super) async fn fire_due(
             }
         }
     }
-    advance(tx, &positions).await?;
+    advance(tx, &positions, &streaks).await?;
     chain::run(tx, now, parents).await?;
     Ok(receipts)
 }
@@ -138,49 +145,42 @@ async fn positions(tx: &mut Tx, orders: &[FireOrder]) -> StoreResult<HashMap<Con
     let live = enqueue::live_counts(tx, &looked_at(overlaps(orders))).await?;
     let found = sqlx::query(sql::SCHEDULES)
         .bind(text(&ids)?)
-        .fetch_all(tx.read())
+        .fetch_one(tx.read())
         .await
         .map_err(db)?;
-    let read = |row| Position::read(&mut Reader::new(row, "task_schedules")?, &live);
-    found.iter().map(read).collect()
+    let read = |row: StoreResult<packed::Cells<'_>>| {
+        Position::read(&mut packed::Reader::new(&row?, "task_schedules")?, &live)
+    };
+    packed::rows(&found, "task_schedules")?.map(read).collect()
 }
 
-/// See `ADVANCE_SCHEDULES`.
-#[derive(Serialize)]
-struct Advance(
-    i64,
-    Option<i64>,
-    Option<i64>,
-    Option<&'static str>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-);
+/// `streaks` had open skips.
+async fn advance(
+    tx: &mut Tx,
+    positions: &HashMap<ConfigId, Position>,
+    streaks: &HashSet<ConfigId>,
+) -> StoreResult<()> {
+    let moved = positions.iter().filter(|(_, position)| position.moved);
+    let (skipping, plain): (Vec<_>, Vec<_>) = moved
+        .partition(|(id, position)| position.state.open_skip.is_some() || streaks.contains(id));
+    let mut parts = Parts::default();
+    parts.add_bound(sql::ADVANCE_SCHEDULES, &plain, |(id, position), row| {
+        moved_row(**id, &position.state, row)
+    });
+    parts.add_bound(sql::ADVANCE_SKIPPING, &skipping, |(id, position), row| {
+        moved_row(**id, &position.state, row)?;
+        let skip = position.state.open_skip.as_ref();
+        row.add(skip.map(|s| s.reason.as_str()))?;
+        row.add(skip.map(|s| micros(s.first)))?;
+        row.add(skip.map(|s| micros(s.last)))?;
+        row.add(skip.map(|s| s.count))
+    });
+    parts.write(tx).await
+}
 
-async fn advance(tx: &mut Tx, positions: &HashMap<ConfigId, Position>) -> StoreResult<()> {
-    let moved: Vec<Advance> = positions
-        .iter()
-        .filter(|(_, position)| position.moved)
-        .map(|(id, position)| {
-            let skip = position.state.open_skip.as_ref();
-            Advance(
-                *id,
-                opt_micros(position.state.next_fire_at),
-                opt_micros(position.state.last_slot),
-                skip.map(|s| s.reason.as_str()),
-                skip.map(|s| micros(s.first)),
-                skip.map(|s| micros(s.last)),
-                skip.map(|s| s.count),
-            )
-        })
-        .collect();
-    if !moved.is_empty() {
-        sqlx::query(sql::ADVANCE_SCHEDULES)
-            .bind(text(&moved)?)
-            .bind(ZONE_DATA)
-            .execute(tx.write())
-            .await
-            .map_err(db)?;
-    }
-    Ok(())
+fn moved_row(id: ConfigId, state: &ScheduleState, row: &mut Values) -> StoreResult<()> {
+    row.add(id)?;
+    row.add(opt_micros(state.next_fire_at))?;
+    row.add(opt_micros(state.last_slot))?;
+    row.add(ZONE_DATA)
 }

@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod backlog;
 mod backup;
+mod bound;
 mod breakers;
 mod care;
 mod catalog;

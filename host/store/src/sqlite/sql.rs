@@ -226,9 +226,9 @@ statements! {
     /// [tenant, task_id]: the places of those that live or have ended.
     KNOWN_TASKS = concat!("SELECT j.key ", known_tasks!());
     /// What judges executions that come, in one answer: `?1` as above, and the place; `?2` [config], and of those
-    /// that are there id and tenant; `?3` as in `BACKLOG_CAPS`.
+    /// that are there id, tenant and version; `?3` as in `BACKLOG_CAPS`.
     FACTS = concat!("SELECT 0, j.key, NULL, NULL, NULL ", known_tasks!(),
-        "UNION ALL SELECT 1, c.id, c.tenant_id, NULL, NULL FROM jsonb_each(?2) j CROSS JOIN task_configs c \
+        "UNION ALL SELECT 1, c.id, c.tenant_id, c.version, NULL FROM jsonb_each(?2) j CROSS JOIN task_configs c \
             ON c.id = j.value WHERE c.deleted_at IS NULL \
         UNION ALL SELECT 2, ", backlog_caps!("?3"));
     LIVE_COUNTS = "SELECT l.config_id, l.state = 'running', count(*) FROM jsonb_each(?1) j \
@@ -236,14 +236,12 @@ statements! {
     /// id, tenant, task_id, config, type, state, trigger, slot, priority, queue_key, max_attempts,
     /// run_key, run_max, due, expires, parent, retry_of, rate key, count, seconds, parameters or null,
     /// chain or null, depth, trace, created
+    /// Bound row by row.
     INSERT_LIVE = "INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, \
         trigger, slot, priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, \
         parent_task_id, retry_of, rate_key, rate_count, rate_seconds, parameters, chain, chain_depth, trace, created_at) \
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-        value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
-        value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19, \
-        jsonb_extract(value, '$[20]'), jsonb_extract(value, '$[21]'), value ->> 22, value ->> 23, value ->> 24 \
-        FROM jsonb_each(?1)";
+        SELECT * FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+        jsonb(?), jsonb(?), ?, ?, ?)}) WHERE column1 IS NOT NULL";
     /// id, parameters
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT value ->> 0, jsonb_extract(value, '$[1]') FROM jsonb_each(?1)";
@@ -266,16 +264,19 @@ statements! {
         ORDER BY created_at LIMIT ?2)";
 
     // ---- fire
-    SCHEDULES = "SELECT c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
+    /// Packed; `?1` ids
+    SCHEDULES = "SELECT group_concat(json_array(c.id, c.tenant_id, c.version, c.paused, s.next_fire_at, s.last_slot, \
         s.anchor_at, s.skip_reason, s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row, \
-        c.task_type, c.priority, c.max_retries + 1 \
+        c.task_type, c.priority, c.max_retries + 1), '') \
         FROM jsonb_each(?1) j CROSS JOIN task_configs c ON c.id = j.value \
         JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL";
-    /// config, next_fire, last_slot, skip reason, first, last, count; `?2` = zone data
-    ADVANCE_SCHEDULES = "UPDATE task_schedules SET next_fire_at = j.value ->> 1, \
-        last_slot = j.value ->> 2, skip_reason = j.value ->> 3, skip_first = j.value ->> 4, \
-        skip_last = j.value ->> 5, skip_count = j.value ->> 6, zone_data = ?2 \
-        FROM jsonb_each(?1) j WHERE config_id = j.value ->> 0";
+    /// Bound row by row: config, next_fire, last_slot, zone data. Of those that had no open skips and have none.
+    ADVANCE_SCHEDULES = "UPDATE task_schedules SET next_fire_at = j.column2, last_slot = j.column3, zone_data = j.column4 \
+        FROM (VALUES {(?, ?, ?, ?)}) j WHERE config_id = j.column1";
+    /// The same, and skip reason, first, last, count.
+    ADVANCE_SKIPPING = "UPDATE task_schedules SET next_fire_at = j.column2, last_slot = j.column3, \
+        zone_data = j.column4, skip_reason = j.column5, skip_first = j.column6, skip_last = j.column7, \
+        skip_count = j.column8 FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}) j WHERE config_id = j.column1";
     /// id, config, task_id, tenant, type, trigger, first, last, count, reason, priority, max_attempts;
     /// `?2` = now.
     INSERT_SKIPPED = "INSERT INTO task_executions (id, config_id, task_id, tenant_id, task_type, state, \
@@ -420,16 +421,17 @@ statements! {
     /// id, state, is_success, started, completed, duration, result, kind, message, trace, code, details,
     /// usage, digest, host, progress, ended_claim
     RECORD = concat!(history_columns!(),
-        "SELECT l.id, l.config_id, l.task_id, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, \
-         jsonb(nullif(j.value -> 6, 'null')), j.value ->> 8, j.value ->> 9, l.tenant_id, l.task_type, \
-         j.value ->> 1, l.trigger, l.slot, NULL, NULL, NULL, l.priority, l.attempt, l.max_attempts, \
+        "SELECT l.id, l.config_id, l.task_id, j.column3, j.column4, j.column5, j.column6, \
+         jsonb(nullif(j.column7, 'null')), j.column9, j.column10, l.tenant_id, l.task_type, \
+         j.column2, l.trigger, l.slot, NULL, NULL, NULL, l.priority, l.attempt, l.max_attempts, \
          l.lost, coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id)), \
-         j.value ->> 7, j.value ->> 10, jsonb(nullif(j.value -> 11, 'null')), \
-         jsonb_extract(j.value, '$[12]'), j.value ->> 13, j.value ->> 14, l.created_at, \
-         CASE WHEN l.first_started_at IS l.started_at THEN j.value ->> 3 ELSE l.first_started_at END, \
+         j.column8, j.column11, jsonb(nullif(j.column12, 'null')), \
+         jsonb(j.column13), j.column14, j.column15, l.created_at, \
+         CASE WHEN l.first_started_at IS l.started_at THEN j.column4 ELSE l.first_started_at END, \
          l.due_at, l.expires_at, l.cancel_requested_at, \
-         coalesce(jsonb_extract(j.value, '$[15]'), l.progress), l.parent_task_id, l.retry_of, j.value ->> 16 \
-         FROM jsonb_each(?1) j CROSS JOIN live_executions l ON l.id = j.value ->> 0 AND l.state = 'running'");
+         coalesce(jsonb(nullif(j.column16, 'null')), l.progress), l.parent_task_id, l.retry_of, j.column17 \
+         FROM (VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}) j \
+         CROSS JOIN live_executions l ON l.id = j.column1 AND l.state = 'running'");
     /// See `import::row`.
     INSERT_IMPORTED = concat!(history_columns!(),
         "SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
@@ -569,6 +571,8 @@ statements! {
     DELETE_CONFIG = "UPDATE task_configs SET deleted_at = ?2, delete_history = ?3 WHERE id = ?1";
     PARK_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL, skip_reason = NULL, skip_first = NULL, \
         skip_last = NULL, skip_count = NULL WHERE config_id = ?1";
+    ANY_DELETED = "SELECT EXISTS (SELECT 1 FROM task_configs WHERE deleted_at IS NOT NULL) \
+        OR EXISTS (SELECT 1 FROM tenants WHERE deleted_at IS NOT NULL)";
     TOMBSTONES = "SELECT id, delete_history FROM task_configs WHERE deleted_at IS NOT NULL ORDER BY id";
     ORPHAN_HISTORY = "UPDATE task_executions SET config_id = NULL WHERE id IN ( \
         SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT ?2)";

@@ -1,5 +1,6 @@
 //! Every statement is prepared against a migrated database, and the hot ones are held to their indexes.
 
+use super::bound::{for_rows, repeated};
 use super::{SqliteOptions, SqliteStore, db, file, sql};
 use horarium_core::store::conformance::{Lab, at};
 use horarium_core::store::{EnqueueReceipt, NewExecution, Queue as _, StoreError, StoreResult};
@@ -24,16 +25,15 @@ async fn every_statement_prepares() {
     let (mut connection, _folder) = database().await;
     assert!(sql::ALL.len() > 50, "the table of statements is read");
     for (name, statement) in sql::ALL {
-        if let Err(error) = (&mut connection)
-            .prepare(sqlx::SqlStr::from_static(statement))
-            .await
-        {
+        let whole = sqlx::SqlSafeStr::into_sql_str(for_rows(statement, 2));
+        if let Err(error) = (&mut connection).prepare(whole).await {
             panic!("{name}: {error}\n{statement}");
         }
     }
 }
 
 async fn plan(connection: &mut SqliteConnection, statement: &str) -> String {
+    let statement = repeated(statement, 2);
     let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
         .fetch_all(connection)
         .await
@@ -131,6 +131,16 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         ("complete", sql::RUNNING, "INTEGER PRIMARY KEY"),
         ("record", sql::RECORD, "INTEGER PRIMARY KEY"),
         ("start", sql::START, "INTEGER PRIMARY KEY"),
+        (
+            "fire",
+            sql::ADVANCE_SCHEDULES,
+            "SEARCH task_schedules USING INTEGER PRIMARY KEY",
+        ),
+        (
+            "fire",
+            sql::ADVANCE_SKIPPING,
+            "SEARCH task_schedules USING INTEGER PRIMARY KEY",
+        ),
         ("show", sql::EXECUTION, "task_executions_task"),
         ("show", sql::EXECUTION, "live_executions_task"),
         ("cancel", sql::FIND_LIVE, "live_executions_task"),
@@ -183,6 +193,7 @@ async fn hold_to_indexes(connection: &mut SqliteConnection, file: &str) {
         // Arrays of parameters and tables of a few rows are read whole, and nothing else.
         let small = [
             "VIRTUAL TABLE",
+            "ROW VALUES CLAUSE",
             "CONSTANT ROW",
             "SCAN hosts",
             "SCAN h",

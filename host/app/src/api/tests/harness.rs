@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Method, Request};
 use futures_util::StreamExt;
 use horarium_core::access::Gate;
 use horarium_core::clock::Clock;
+use horarium_core::config_cache::ConfigCache;
 use horarium_core::control::RunControl;
 use horarium_core::registry::Registry;
 use horarium_core::runner::{
@@ -236,6 +237,7 @@ impl Harness {
         let services = Services::new(Context {
             store: dyn_store.clone(),
             registry: registry.clone(),
+            configs: Arc::new(ConfigCache::new(dyn_store.clone())),
             intake: Arc::new(FakeSandbox),
             clock: clock.clone(),
             wakes: wakes.clone(),

@@ -22,6 +22,7 @@ mod rules_import;
 mod rules_limits;
 mod rules_outbox;
 mod rules_quota;
+mod rules_remembered;
 mod rules_schedule;
 mod rules_shared;
 mod rules_state;
@@ -49,6 +50,7 @@ pub use rules_import::*;
 pub use rules_limits::*;
 pub use rules_outbox::*;
 pub use rules_quota::*;
+pub use rules_remembered::*;
 pub use rules_schedule::*;
 pub use rules_shared::*;
 pub use rules_state::*;
@@ -160,6 +162,10 @@ macro_rules! conformance_rules {
             due_schedules_come_most_overdue_first
             failures_in_a_row_pause_a_config
             s1_many_schedulers_fire_a_slot_once
+            what_was_read_ahead_fires_as_it_is_by_then
+            what_was_decided_ahead_is_decided_anew_if_need_be
+            a_trigger_takes_its_task_as_it_is
+            only_what_waits_for_time_wakes_the_scheduler
             s2_only_a_new_schedule_moves_the_anchor
             s3_jitter_start_and_end
             s4_missed_slots_follow_their_policy

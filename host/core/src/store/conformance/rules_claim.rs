@@ -60,6 +60,10 @@ pub async fn enqueue_answers_each_item(store: Arc<dyn Store>) {
     let ended = lab.running(None, at(0)).await;
     lab.finish(at(1), &ended, super::lab::ok()).await;
     let twice = lab.new_execution(None, at(0));
+    let remembering = |version: i64| NewExecution {
+        remembered: Some(version),
+        ..lab.new_execution(Some(config.id), at(0))
+    };
     let items = vec![
         lab.new_execution(Some(config.id), at(0)),
         NewExecution {
@@ -77,6 +81,8 @@ pub async fn enqueue_answers_each_item(store: Arc<dyn Store>) {
         },
         twice.clone(),
         twice,
+        remembering(config.version),
+        remembering(config.version + 1),
     ];
     let receipts = lab.enqueue(at(0), items).await;
     let taken = |r: &EnqueueReceipt| matches!(r, EnqueueReceipt::Enqueued { .. });
@@ -86,6 +92,8 @@ pub async fn enqueue_answers_each_item(store: Arc<dyn Store>) {
     assert_eq!(receipts[3], EnqueueReceipt::NoConfig);
     assert_eq!(receipts[4], EnqueueReceipt::NoConfig);
     assert_eq!(receipts[6], EnqueueReceipt::Duplicate);
+    assert!(taken(&receipts[7]), "{receipts:?}");
+    assert_eq!(receipts[8], EnqueueReceipt::NoConfig);
 }
 
 /// `refuse_if_live` (rule S8) counts what the same batch inserted, and every live state.

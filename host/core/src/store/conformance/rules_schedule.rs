@@ -419,7 +419,7 @@ pub async fn slots_of_a_disabled_type_are_skipped(store: Arc<dyn Store>) {
     assert_eq!(scene.fired(id).await, [(1800, BY_SCHEDULE)]);
 }
 
-async fn disable(scene: &Scene, held: bool) {
+pub(super) async fn disable(scene: &Scene, held: bool) {
     let set = scene.store.set_disabled(at(0), TENANT, TYPE, held);
     set.await.expect("sets");
     scene.registry.refresh().await.expect("reads");

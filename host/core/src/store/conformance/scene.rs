@@ -86,7 +86,7 @@ pub(super) struct Scene {
     pub(super) clock: Arc<SetClock>,
     pub(super) tasks: Tasks,
     pub(super) registry: Arc<Registry>,
-    wakes: Arc<Wakes>,
+    pub(super) wakes: Arc<Wakes>,
 }
 
 impl Scene {
@@ -101,6 +101,7 @@ impl Scene {
         let services = Services::new(Context {
             store: store.clone(),
             registry: registry.clone(),
+            configs: Arc::new(ConfigCache::new(store.clone())),
             intake: Arc::new(NoGuests),
             clock: clock.clone(),
             wakes: wakes.clone(),

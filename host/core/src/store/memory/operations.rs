@@ -174,9 +174,9 @@ impl Inner {
         let refusals = rules::refusals(
             &batch.items,
             |item| self.by_task.contains_key(&(item.tenant_id, item.task_id)),
-            |item| {
-                let config = item.config_id;
-                config.is_none_or(|id| self.config(item.tenant_id, id).is_some())
+            |tenant, config| {
+                self.config(tenant, config)
+                    .map(|config| config.config.version)
             },
             |config| !self.live_of(config, |_| true).is_empty(),
             &mut backlogs,

@@ -149,13 +149,13 @@ pub fn answers_from(now: Timestamp) -> Timestamp {
     now - ANSWERS_KEPT
 }
 
-/// Which items of a batch are refused, and why: `known` says whether the store has the task id, `alive`
-/// whether the item's config exists, `lives` whether an execution of a config lives. Each item sees the ones
-/// before it.
+/// Which items of a batch are refused, and why: `known` says whether the store has the task id, `version` of
+/// which version the item's config is, if it exists, `lives` whether an execution of a config lives. Each item sees
+/// the ones before it.
 pub fn refusals(
     items: &[NewExecution],
     known: impl Fn(&NewExecution) -> bool,
-    alive: impl Fn(&NewExecution) -> bool,
+    version: impl Fn(TenantId, ConfigId) -> Option<i64>,
     lives: impl Fn(ConfigId) -> bool,
     backlogs: &mut Backlogs,
 ) -> Vec<Option<EnqueueReceipt>> {
@@ -166,7 +166,8 @@ pub fn refusals(
             return Some(EnqueueReceipt::Duplicate);
         }
         if let Some(config) = item.config_id {
-            if !alive(item) {
+            let found = version(item.tenant_id, config);
+            if found.is_none_or(|found| item.remembered.is_some_and(|ours| ours != found)) {
                 return Some(EnqueueReceipt::NoConfig);
             }
             if item.refuse_if_live && (configs.contains(&config) || lives(config)) {
