@@ -86,12 +86,12 @@ fn a_busy_database_moves_to_postgres_and_goes_on() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary starts");
-    until("the live executions are over", || {
+    until("all before the history is over", || {
         let begun = runtime.block_on(cluster.number(
             &database,
             "SELECT (to_regclass('horarium_copy') IS NOT NULL)::int::bigint",
         ));
-        let query = "SELECT rows FROM horarium_copy WHERE name = 'live_executions'";
+        let query = "SELECT rows FROM horarium_copy WHERE name = 'usage_days'";
         (begun == 1 && runtime.block_on(cluster.number(&database, query)) > 0).then_some(())
     });
     first.kill().expect("it runs");

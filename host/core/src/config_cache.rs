@@ -284,9 +284,23 @@ impl ConfigCache {
         (entry.config.spec.key.as_deref() == Some(key)).then_some(entry)
     }
 
-    /// Keeps a config that was just read.
+    /// Keeps a config that was just read; what is prepared of it stays.
     pub fn keep(&self, config: TaskConfig) -> Arc<CompiledConfig> {
-        self.entries().insert(config)
+        let mut entries = self.entries();
+        match entries.by_id.get(&config.id) {
+            Some(entry)
+                if (entry.config.version, entry.config.updated_at)
+                    == (config.version, config.updated_at) =>
+            {
+                entry.clone()
+            }
+            _ => entries.insert(config),
+        }
+    }
+
+    /// Forgets a config that is no more as it was.
+    pub fn drop_entry(&self, id: ConfigId) {
+        self.entries().by_id.remove(&id);
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {

@@ -217,12 +217,8 @@ impl Scheduler {
     /// When the store fails; nothing is half done.
     pub async fn round(&self) -> StoreResult<Round> {
         let now = self.clock.now();
-        // What was read ahead fires without being read again; the next round looks for what else is due.
-        let ahead = self.chores.take_due(now);
-        if !ahead.orders.is_empty() {
-            self.fire_prepared(ahead, now).await?;
-            return Ok(Round::More);
-        }
+        // What was read ahead fires without being read again. Whatever became of it: the rest is no part of it.
+        let prepared = self.fire_prepared(self.chores.take_due(now), now).await;
         // One question where nothing is due: many hosts ask it of one database.
         let mut next = self.store.next_due().await?;
         let mut more = false;
@@ -233,6 +229,7 @@ impl Scheduler {
         let purging = self.store.purge_deleted(BATCH).await?;
         let forgetting = self.forget_answers(now).await?;
         let moving = self.follow_zone_data(now).await?;
+        prepared?;
         if more || purging || forgetting || moving {
             return Ok(Round::More);
         }

@@ -235,8 +235,8 @@ fn overlap_verdicts() {
     assert_eq!(judge_overlap(Overlap::CancelRunning, live(0, 0)), Enqueue);
 }
 
-/// Whatever was planned ahead stands exactly as long as it would be planned again: for all policies, graces, jitters and
-/// slots before it.
+/// What was planned ahead stands only while it would be planned again: for all policies, graces, jitters and slots
+/// before it.
 #[test]
 fn a_plan_stands_while_it_would_be_made_again() {
     let mut stood = 0;

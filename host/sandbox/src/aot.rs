@@ -42,7 +42,7 @@ pub(crate) enum Stored {
     Artifact(Artifact),
     /// Nothing.
     Missing,
-    /// Something that is not what was written; it was removed.
+    /// Something that is not what was written, and was removed; or that cannot be read.
     Damaged(String),
 }
 
@@ -142,7 +142,10 @@ impl AotStore {
                     Ok(artifact) => Stored::Artifact(artifact),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Missing,
                     Err(error) => {
-                        let _ = fs::remove_file(&path);
+                        // What could not be read may be good.
+                        if is_damage(&error) {
+                            let _ = fs::remove_file(&path);
+                        }
                         Stored::Damaged(format!("{}: {error}", path.display()))
                     }
                 }
@@ -151,18 +154,35 @@ impl AotStore {
     }
 
     fn read(&self, path: &Path, key: &[u8; 32], digest: &str) -> io::Result<Artifact> {
+        let size = usize::try_from(fs::metadata(path)?.len()).map_err(io::Error::other)?;
+        match self.read_to(Landing::new(size), path, key, digest) {
+            // Where it was to be put there may be no room for it, or no leave to protect it.
+            Err(error) if !is_damage(&error) => {
+                self.read_to(Landing::buffer(size), path, key, digest)
+            }
+            read => read,
+        }
+    }
+
+    fn read_to(
+        &self,
+        mut landing: Landing,
+        path: &Path,
+        key: &[u8; 32],
+        digest: &str,
+    ) -> io::Result<Artifact> {
         let mut file = File::open(path)?;
         let mut head = [0; MAGIC.len() + MAC_BYTES];
         file.read_exact(&mut head)?;
-        let size = file.metadata()?.len().saturating_sub(head.len() as u64);
-        let mut landing = Landing::new(usize::try_from(size).map_err(io::Error::other)?);
         let mut hasher = self.hasher(key, digest);
         let mut part = vec![0; PART];
         loop {
-            let count = file.read(&mut part)?;
-            if count == 0 {
-                break;
-            }
+            let count = match file.read(&mut part) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
             hasher.update(&part[..count]);
             landing.write_all(&part[..count])?;
         }
@@ -170,7 +190,10 @@ impl AotStore {
         mac.copy_from_slice(&head[MAGIC.len()..]);
         // blake3 compares hashes in constant time.
         if &head[..MAGIC.len()] != MAGIC || hasher.finalize() != blake3::Hash::from(mac) {
-            return Err(io::Error::other("not what was written"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not what was written",
+            ));
         }
         // The time of last use, for eviction; a failure only makes it look older.
         let _ = file.set_modified(SystemTime::from(self.clock.now()));
@@ -198,6 +221,14 @@ impl AotStore {
         };
         format!("{}-{hex}.{EXTENSION}", self.compatibility)
     }
+}
+
+/// Whether what was read is not what was written: too short, or other bytes.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -328,6 +359,24 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         assert!(matches!(store.get("d1"), Stored::Damaged(_)));
         assert!(matches!(store.get("d1"), Stored::Missing));
+    }
+
+    #[test]
+    fn what_is_short_is_damaged_and_what_cannot_be_read_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), 1 << 20, "e1");
+        let path = dir.path().join(store.file_name("d1"));
+        for length in [0, 20, 40, 500] {
+            store.put("d1", &Arc::new(vec![7; 1000])).unwrap();
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(length).unwrap();
+            assert!(matches!(store.get("d1"), Stored::Damaged(_)), "{length}");
+            assert!(!path.exists(), "{length}");
+        }
+        // What it names opens and cannot be read.
+        std::os::unix::fs::symlink(dir.path(), &path).unwrap();
+        assert!(matches!(store.get("d1"), Stored::Damaged(_)));
+        assert!(path.exists());
     }
 
     #[test]

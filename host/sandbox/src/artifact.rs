@@ -41,6 +41,11 @@ impl Landing {
                 file: Some(file),
             };
         }
+        Self::buffer(size)
+    }
+
+    /// An empty buffer, whatever the system allows.
+    pub(crate) fn buffer(size: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(size),
             #[cfg(target_os = "linux")]
@@ -84,6 +89,7 @@ pub(crate) mod sealed {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
     use std::path::{Path, PathBuf};
 
     /// A file that nobody can change any more, not even who holds it open.
@@ -117,6 +123,13 @@ pub(crate) mod sealed {
             self.len
         }
 
+        /// A copy of what is in it.
+        pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
+            let mut bytes = vec![0; self.len];
+            self.file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        }
+
         /// A path under which this process can open it.
         pub(crate) fn path(&self) -> PathBuf {
             Path::new(OPEN_FILES).join(self.file.as_raw_fd().to_string())
@@ -141,6 +154,7 @@ mod tests {
             Artifact::Sealed(sealed) => {
                 let path = sealed.path();
                 assert_eq!(std::fs::read(&path).expect("reads"), b"code!");
+                assert_eq!(sealed.bytes().expect("reads"), b"code!");
                 let mut file = std::fs::OpenOptions::new().write(true).open(&path);
                 let written = file.as_mut().map(|file| file.write_all(b"bad"));
                 assert!(!matches!(written, Ok(Ok(()))), "{written:?}");

@@ -38,7 +38,9 @@ impl Loaded {
             match artifact {
                 Artifact::Bytes(bytes) => Component::deserialize(engine, bytes.as_slice()),
                 #[cfg(target_os = "linux")]
-                Artifact::Sealed(sealed) => Component::deserialize_file(engine, sealed.path()),
+                Artifact::Sealed(sealed) => Component::deserialize_file(engine, sealed.path())
+                    // A policy may forbid to run what is mapped from such a file.
+                    .or_else(|_| Component::deserialize(engine, sealed.bytes()?)),
             }
         }?;
         Self::new(linker, &component)

@@ -128,20 +128,31 @@ impl Tasks {
         };
         let now = cx.clock.now();
         // What is remembered saves the question; if it is no more as it was, the store says so.
-        if let Some(compiled) = self.remembered(tenant, task)
-            && let Ok(item) = cx.prepare(tenant, &compiled, &request, trigger, now).await
-        {
-            let item = NewExecution {
-                remembered: Some(compiled.config.version),
-                ..item
-            };
-            let what = format!("task {}", compiled.config.id);
-            match cx.enqueue_one(tenant, item, now, &what, key).await {
-                Err(ServiceError::NotFound(_)) => {}
-                done => return done,
+        let mut refused = None;
+        if let Some(compiled) = self.remembered(tenant, task) {
+            match cx.prepare(tenant, &compiled, &request, trigger, now).await {
+                Ok(item) => {
+                    let item = NewExecution {
+                        remembered: Some(compiled.config.version),
+                        ..item
+                    };
+                    let what = format!("task {}", compiled.config.id);
+                    match cx.enqueue_one(tenant, item, now, &what, key).await {
+                        Err(ServiceError::NotFound(_)) => {
+                            cx.configs.drop_entry(compiled.config.id);
+                        }
+                        done => return done,
+                    }
+                }
+                Err(invalid) => refused = Some((compiled, invalid)),
             }
         }
         let compiled = cx.configs.keep(self.show(tenant, task).await?);
+        if let Some((remembered, invalid)) = refused
+            && Arc::ptr_eq(&remembered, &compiled)
+        {
+            return Err(invalid.into());
+        }
         let item = cx
             .prepare(tenant, &compiled, &request, trigger, now)
             .await?;
