@@ -40,6 +40,7 @@ pub(crate) const CANCEL: Deed = Deed {
     counts: &[
         ("cancelled", "were cancelled"),
         ("requested", "were asked to end"),
+        ("ended", "had ended by themselves meanwhile"),
     ],
 };
 
@@ -167,6 +168,8 @@ mod tests {
             text.starts_with("2 executions run again.\n2 were left alone:\n  p: gone"),
             "{text}"
         );
+        let late = json!({"items": [{"task_id": "n", "state": "succeeded"}], "ended": 1});
+        assert!(told(&late, CANCEL).contains("1 executions had ended by themselves meanwhile."));
         assert!(told(&json!({"items": []}), CANCEL).starts_with("No execution fits."));
     }
 }

@@ -245,6 +245,8 @@ enum BulkItem {
     Retried(TaskId),
     /// It has ended, or was asked to end.
     Cancelled(CancelReceipt),
+    /// It ended between the look and the cancel: nobody is refused anything.
+    Ended(State),
     /// It was left alone, and why.
     Refused(String),
 }
@@ -256,13 +258,15 @@ impl BulkOutcome {
         self.items.iter().filter(|(_, item)| ended(item)).count() as u64
     }
 
-    /// `{"dry_run", "matched", "retried" | "cancelled" and "requested", "refused", "items", "next_cursor"}`
+    /// `{"dry_run", "matched", "retried" | "cancelled", "requested" and "ended", "refused", "items", "next_cursor"}`
     pub fn to_json(&self, cursor: impl Fn(i64) -> String) -> Value {
         let count = |wanted: fn(&BulkItem) -> bool| {
             self.items.iter().filter(|(_, item)| wanted(item)).count()
         };
         let show = |(task_id, item): &(TaskId, BulkItem)| match item {
-            BulkItem::Fits(state) => json!({ "task_id": task_id, "state": state }),
+            BulkItem::Fits(state) | BulkItem::Ended(state) => {
+                json!({ "task_id": task_id, "state": state })
+            }
             BulkItem::Retried(new) => json!({ "task_id": new, "retry_of": task_id }),
             BulkItem::Cancelled(CancelReceipt::Requested) => {
                 json!({ "task_id": task_id, "state": State::Running })
@@ -295,6 +299,7 @@ impl BulkOutcome {
                     "requested",
                     count(|item| matches!(item, BulkItem::Cancelled(CancelReceipt::Requested))),
                 ),
+                ("ended", count(|item| matches!(item, BulkItem::Ended(_)))),
             ],
         };
         for (name, count) in counts {
@@ -426,9 +431,7 @@ impl Executions {
         let mut items = Vec::new();
         while let Some((task_id, receipt)) = asked.next().await {
             let item = match receipt? {
-                CancelReceipt::AlreadyEnded(state) => {
-                    BulkItem::Refused(format!("it has ended already: {state}"))
-                }
+                CancelReceipt::AlreadyEnded(state) => BulkItem::Ended(state),
                 CancelReceipt::NotFound => BulkItem::Refused("it is gone".to_owned()),
                 receipt => {
                     if receipt == CancelReceipt::Requested {
@@ -483,5 +486,32 @@ fn retried(plans: &Plans, receipts: &[EnqueueReceipt], next: Option<i64>) -> Bul
         dry_run: false,
         items: plans.iter().map(judge).collect(),
         next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_by_itself_meanwhile_is_no_refusal() {
+        let items = [
+            BulkItem::Cancelled(CancelReceipt::Ended),
+            BulkItem::Ended(State::Succeeded),
+            BulkItem::Refused("it is gone".to_owned()),
+        ];
+        let outcome = BulkOutcome {
+            what: Bulk::Cancel,
+            dry_run: false,
+            items: items.map(|item| (TaskId::nil(), item)).into(),
+            next: None,
+        };
+        let told = outcome.to_json(|_| String::new());
+        let counts = ["matched", "cancelled", "requested", "ended", "refused"];
+        assert_eq!(
+            counts.map(|name| told[name].as_u64()),
+            [3, 1, 0, 1, 1].map(Some)
+        );
+        assert_eq!(told["items"][1]["state"], "succeeded");
     }
 }

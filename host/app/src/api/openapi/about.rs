@@ -49,6 +49,10 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "Executions that waited and have ended.",
     ),
     ("requested", "Executions that run and were asked to end."),
+    (
+        "CancelOutcome.ended",
+        "Executions that ended by themselves before the cancel reached them.",
+    ),
     ("retried", "Executions that run again."),
     ("matched", "Executions that fitted the filter."),
     ("refused", "How many were refused."),

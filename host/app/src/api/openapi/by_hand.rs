@@ -295,7 +295,11 @@ fn outcomes() -> Vec<(&'static str, Value)> {
         ]),
     );
     let cancelled = counted(
-        vec![field("cancelled", number()), field("requested", number())],
+        vec![
+            field("cancelled", number()),
+            field("requested", number()),
+            field("ended", number()),
+        ],
         one_of(vec![
             fits(),
             object(vec![field("task_id", uuid()), field("error", text())]),
