@@ -30,8 +30,8 @@ pub struct FaultPlan {
     /// Probability that ends are reported as failed and arrive all the same, up to a minute later: after the
     /// host tried again, or after others took over.
     pub late: f64,
-    /// Whether the ends of some executions can never be written, and several schedules only one by one: as what no
-    /// database takes.
+    /// Whether the ends of some executions and what says [`UNWRITABLE`] can never be written, and several schedules only
+    /// one by one: as what no database takes.
     pub unwritable: bool,
 }
 
@@ -119,8 +119,15 @@ impl FaultyStore {
     }
 }
 
+/// What no database takes that takes not all: a schedule whose parameters say this never fires.
+pub const UNWRITABLE: &str = "no database takes this";
+
 /// Orders that such a database takes at once.
 const MOST_ORDERS: usize = 3;
+
+fn cannot_be_fired(order: &FireOrder) -> bool {
+    order.template.parameters.contains(UNWRITABLE)
+}
 
 /// One execution of sixteen, unless its end is told as a failure of the host.
 fn cannot_be_written(item: &Completion) -> bool {
@@ -143,6 +150,9 @@ macro_rules! faulty {
                 self.before().await?;
                 if self.plan.unwritable && orders.len() > MOST_ORDERS {
                     return Err(StoreError::Internal("injected, too long".into()));
+                }
+                if self.plan.unwritable && orders.iter().any(cannot_be_fired) {
+                    return Err(StoreError::Internal("injected, for ever".into()));
                 }
                 self.after(self.inner.fire_due(now, orders).await).await
             }

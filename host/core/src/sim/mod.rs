@@ -22,7 +22,7 @@ mod world;
 
 pub use checks::{check, check_due};
 pub use clock::{HostClock, SimClock};
-pub use faults::{FaultPlan, FaultyStore};
+pub use faults::{FaultPlan, FaultyStore, UNWRITABLE};
 pub use gate::Gate;
 pub use ledger::Ledger;
 pub use mutants::{MutantStore, Mutation};

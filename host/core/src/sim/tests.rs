@@ -131,7 +131,7 @@ fn the_same_seed_is_the_same_history() {
 }
 
 /// A world of one sound host with one slot, whose guests take no time.
-async fn quiet_world(checking: Duration) -> World {
+async fn quiet_world(checking: Duration, faults: FaultPlan) -> World {
     let scenario = Scenario {
         seed: 1,
         hosts: 1,
@@ -139,7 +139,7 @@ async fn quiet_world(checking: Duration) -> World {
         longest: Duration::from_millis(1),
         checking,
         shared: false,
-        faults: FaultPlan::NONE,
+        faults,
         mutation: None,
     };
     World::new(scenario, begun()).await.expect("a world")
@@ -170,7 +170,7 @@ async fn paused_time(future: impl Future<Output = ()>) {
 #[tokio::test]
 async fn what_is_made_up_goes_in_calls_of_bounded_size() {
     paused_time(async {
-        let mut world = quiet_world(Duration::ZERO).await;
+        let mut world = quiet_world(Duration::ZERO, FaultPlan::NONE).await;
         let config = json!({
             "name": "large", "scheduler_type": "cron", "parameters": {"text": "x".repeat(8 << 20)},
             "schedule_config": {"cron_expression": "*/10 * * * *", "catch_up": "all"},
@@ -205,7 +205,7 @@ async fn what_is_made_up_goes_in_calls_of_bounded_size() {
 #[tokio::test]
 async fn schemas_that_take_long_delay_nobody_else() {
     paused_time(async {
-        let mut world = quiet_world(Duration::from_millis(200)).await;
+        let mut world = quiet_world(Duration::from_millis(200), FaultPlan::NONE).await;
         let cron = |name: String, expression: &str| {
             json!({"name": name, "scheduler_type": "cron", "overlap": "allow",
                 "schedule_config": {"cron_expression": expression}})
@@ -232,6 +232,43 @@ async fn schemas_that_take_long_delay_nobody_else() {
         // The first waits for its own parameters.
         let latest = fired.iter().map(|(slot, seen)| *seen - *slot).max();
         assert!(latest < Some(chrono::Duration::seconds(1)), "{latest:?}");
+        world.stop_all().await;
+    })
+    .await;
+}
+
+/// One schedule that no database takes, each second: what others fire and what waits for its time are no part of it.
+#[tokio::test]
+async fn a_slot_that_can_never_fire_holds_up_nothing_else() {
+    paused_time(async {
+        let faults = FaultPlan {
+            unwritable: true,
+            ..FaultPlan::NONE
+        };
+        let mut world = quiet_world(Duration::ZERO, faults).await;
+        let mut ids = Vec::new();
+        for text in [UNWRITABLE, "others"] {
+            let config = json!({
+                "name": text, "scheduler_type": "cron", "overlap": "allow", "parameters": {"text": text},
+                "schedule_config": {"cron_expression": "* * * * * *"},
+            });
+            let config = world.create(DEFAULT_TENANT_ID, config).await;
+            ids.push(config.expect("a good config").id);
+        }
+        let [bad, good] = ids[..] else { unreachable!() };
+        let late = world.put_off((DEFAULT_TENANT_ID, good), 30).await;
+        world
+            .start(0, chrono::Duration::zero())
+            .await
+            .expect("a host");
+        world.pass(Duration::from_secs(60)).await;
+        assert!(fired(&world, bad).await.is_empty());
+        let good = fired(&world, good).await;
+        assert!(good.len() >= 55, "{}", good.len());
+        use crate::store::History;
+        let late = world.store.execution(DEFAULT_TENANT_ID, late).await;
+        let late = late.expect("reads").expect("is there");
+        assert!(late.first_started_at.is_some(), "{late:?}");
         world.stop_all().await;
     })
     .await;

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config_cache::{ConfigCache, Overrides, freeze};
 use crate::registry::Registry;
 use crate::scheduler::new_task_id;
-use crate::service::{Context, NoRuns, Services, TaskRef};
+use crate::service::{Context, Due, NoRuns, Once, Services, TaskRef, TriggerRequest};
 use crate::store::conformance::{NoGuests, register};
 use crate::store::memory::MemoryStore;
 use crate::store::{
@@ -306,6 +306,19 @@ impl World {
             }
         }
         matches!(receipts.first(), Some(EnqueueReceipt::Enqueued { .. })).then_some(task_id)
+    }
+
+    /// An operator's trigger of what may start only after so many seconds. No host is told.
+    pub async fn put_off(&self, (tenant, config): (TenantId, ConfigId), seconds: u32) -> TaskId {
+        let request = TriggerRequest {
+            due: Some(Due::In(seconds)),
+            ..TriggerRequest::default()
+        };
+        let (tasks, task) = (&self.services.tasks, TaskRef::Id(config));
+        match tasks.trigger(tenant, &task, request, None).await {
+            Ok(Once::Done(execution)) => execution.task_id,
+            other => panic!("a trigger without a key is carried out once: {other:?}"),
+        }
     }
 
     /// Cancels an execution; only host `at` is told at once.
