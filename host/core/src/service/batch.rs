@@ -251,7 +251,7 @@ impl Executions {
             };
             if !known.contains_key(&task) {
                 let found = match tasks.show(tenant, &task).await {
-                    Ok(config) => Ok(Arc::new(CompiledConfig::new(config))),
+                    Ok(config) => Ok(self.0.configs.keep(config)),
                     Err(ServiceError::NotFound(detail)) => Err(detail),
                     Err(other) => return Err(other),
                 };

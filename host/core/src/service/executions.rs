@@ -2,7 +2,6 @@
 
 use super::once::{Begun, Once, RequestKey};
 use super::{Context, ServiceError, ServiceResult, TriggerRequest};
-use crate::config_cache::CompiledConfig;
 use crate::store::{CancelReceipt, ExecutionFilter, Listing, NewExecution, Page, WaitingHead};
 use horarium_model::execution::{AttemptRecord, State};
 use horarium_model::{Execution, Limits, TaskId, TenantId, Timestamp, Trigger};
@@ -198,7 +197,7 @@ impl Executions {
             priority: Some(old.priority),
             ..TriggerRequest::default()
         };
-        let compiled = CompiledConfig::new(config);
+        let compiled = cx.configs.keep(config);
         let fresh = cx
             .prepare(tenant, &compiled, &request, Trigger::Retry, now)
             .await?;

@@ -103,6 +103,14 @@ impl TriggerRequest {
     }
 }
 
+/// Who asks for an execution, and how.
+struct Asked<'a> {
+    tenant: TenantId,
+    request: &'a TriggerRequest,
+    now: Timestamp,
+    key: Option<&'a RequestKey>,
+}
+
 impl Tasks {
     /// Enqueues one execution, paused or not.
     ///
@@ -122,42 +130,50 @@ impl Tasks {
             Begun::Fresh(in_flight) => in_flight,
             Begun::Repeated(answer) => return Ok(Once::Repeated(answer)),
         };
-        let trigger = match request.by_program {
-            true => Trigger::Api,
-            false => Trigger::Manual,
+        let asked = Asked {
+            tenant,
+            request: &request,
+            now: cx.clock.now(),
+            key,
         };
-        let now = cx.clock.now();
         // What is remembered saves the question; if it is no more as it was, the store says so.
         let mut refused = None;
         if let Some(compiled) = self.remembered(tenant, task) {
-            match cx.prepare(tenant, &compiled, &request, trigger, now).await {
-                Ok(item) => {
-                    let item = NewExecution {
-                        remembered: Some(compiled.config.version),
-                        ..item
-                    };
-                    let what = format!("task {}", compiled.config.id);
-                    match cx.enqueue_one(tenant, item, now, &what, key).await {
-                        Err(ServiceError::NotFound(_)) => {
-                            cx.configs.drop_entry(compiled.config.id);
-                        }
-                        done => return done,
-                    }
-                }
-                Err(invalid) => refused = Some((compiled, invalid)),
+            match self.enqueue_of(&compiled, &asked, true).await {
+                Err(ServiceError::NotFound(_)) => cx.configs.drop_entry(compiled.config.id),
+                Err(error @ ServiceError::Invalid(_)) => refused = Some((compiled, error)),
+                done => return done,
             }
         }
         let compiled = cx.configs.keep(self.show(tenant, task).await?);
-        if let Some((remembered, invalid)) = refused
-            && Arc::ptr_eq(&remembered, &compiled)
-        {
-            return Err(invalid.into());
+        match refused {
+            Some((remembered, error)) if Arc::ptr_eq(&remembered, &compiled) => Err(error),
+            _ => self.enqueue_of(&compiled, &asked, false).await,
         }
+    }
+
+    /// Enqueues what is asked of a config; of one that is `remembered`, only if it is still that version.
+    async fn enqueue_of(
+        &self,
+        compiled: &CompiledConfig,
+        asked: &Asked<'_>,
+        remembered: bool,
+    ) -> ServiceResult<Once<Execution>> {
+        let cx = &self.0;
+        let trigger = match asked.request.by_program {
+            true => Trigger::Api,
+            false => Trigger::Manual,
+        };
+        let (tenant, now) = (asked.tenant, asked.now);
         let item = cx
-            .prepare(tenant, &compiled, &request, trigger, now)
+            .prepare(tenant, compiled, asked.request, trigger, now)
             .await?;
+        let item = NewExecution {
+            remembered: remembered.then_some(compiled.config.version),
+            ..item
+        };
         let what = format!("task {}", compiled.config.id);
-        cx.enqueue_one(tenant, item, now, &what, key).await
+        cx.enqueue_one(tenant, item, now, &what, asked.key).await
     }
 
     /// The config, as it was when it was last seen.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// How many rows the forms of a statement have room for. Those that are not bound are NULL, and left out by it.
-const ROOMS: [usize; 3] = [1, 16, 128];
+const ROOMS: [usize; 3] = [1, 16, ROWS];
 
 /// Most rows of one statement.
 pub(super) const ROWS: usize = 128;

@@ -1,6 +1,8 @@
 //! Fires schedules: looks at what is due, decides by the rules of [`horarium_model::firing`], and has the store
 //! carry it out under compare-and-set (rule S1), so that any number of schedulers may run at once.
 
+mod ahead;
+
 use crate::clock::Clock;
 use crate::config_cache::{CompiledConfig, ConfigCache, Overrides, freeze};
 use crate::executor::Parts;
@@ -10,14 +12,15 @@ use crate::store::{
     DueSchedule, FireOrder, FireReceipt, NewExecution, Store, StoreError, StoreResult, chunks,
 };
 use crate::wake::Wakes;
+use ahead::Ahead;
 use futures_util::StreamExt;
 use horarium_model::config::ScheduleState;
 use horarium_model::cron::ZONE_DATA;
 use horarium_model::execution::SkipReason;
 use horarium_model::firing::{Fire, Plan};
 use horarium_model::{TaskId, Timestamp, Trigger};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -39,8 +42,6 @@ const FREEZE_AT_ONCE: usize = 8;
 /// So long a round begins to check parameters that nobody checked before; the rest is due in the next one. A
 /// schema may ask for 200 ms of CPU, and what is due beside it must not wait for a thousand of those.
 const FREEZE_FOR: Duration = Duration::from_millis(250);
-/// So long before the next due instant, what fires then is read and compiled, so that it is not late by that.
-const AHEAD: Duration = Duration::from_secs(1);
 /// Up to so many fires of one call the claim of what they enqueue may come right behind them, in their transaction.
 /// Behind more it would hold up all of them by as much again.
 const FEW: usize = 64;
@@ -89,57 +90,7 @@ pub struct Chores {
     /// Schedules up to this id were found to be of it.
     zones_after: AtomicI64,
     /// What was prepared last.
-    ahead: Mutex<Ahead>,
-}
-
-/// What was read before it is due, and what is to be done then. A schedule may have changed since: compare-and-set
-/// (rule S1) finds that out.
-#[derive(Debug, Default)]
-struct Ahead {
-    /// Whose due instant this is; none before the first.
-    of: Option<Timestamp>,
-    /// Of the registry that the orders are made from.
-    revision: u64,
-    orders: Vec<(FireOrder, Arc<CompiledConfig>)>,
-}
-
-impl Chores {
-    /// Whether `instant` is to be prepared still; from now on it is not.
-    fn prepares(&self, instant: Timestamp) -> bool {
-        let mut ahead = self.ahead();
-        let fresh = ahead.of != Some(instant);
-        if fresh {
-            *ahead = Ahead {
-                of: Some(instant),
-                ..Ahead::default()
-            };
-        }
-        fresh
-    }
-
-    /// Keeps what was prepared, unless something else is prepared by now.
-    fn prepared(&self, new: Ahead) {
-        let mut ahead = self.ahead();
-        if ahead.of == new.of {
-            *ahead = new;
-        }
-    }
-
-    /// What was prepared and is due, once.
-    fn take_due(&self, now: Timestamp) -> Ahead {
-        let mut ahead = self.ahead();
-        match ahead.of.is_some_and(|of| of <= now) {
-            true => Ahead {
-                orders: std::mem::take(&mut ahead.orders),
-                ..*ahead
-            },
-            false => Ahead::default(),
-        }
-    }
-
-    fn ahead(&self) -> std::sync::MutexGuard<'_, Ahead> {
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    ahead: Ahead,
 }
 
 impl Scheduler {
@@ -164,52 +115,6 @@ impl Scheduler {
         }
     }
 
-    /// Waits until something is due, and shortly before it prepares what fires then.
-    async fn wait(&self, due: Option<Timestamp>) {
-        let Some(due) = due else {
-            return std::future::pending().await;
-        };
-        self.clock.sleep_until(due - AHEAD).await;
-        let prepare = async {
-            if let Err(error) = self.look_ahead(due).await {
-                // Only the speed of the next round depends on it.
-                tracing::debug!(%error, "the scheduler could not look ahead");
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = prepare => {}
-            () = self.clock.sleep_until(due) => {}
-        }
-    }
-
-    /// Reads what fires at `until` or before, brings its configs into the cache, compiled and their parameters frozen, and
-    /// decides what is to be done at that instant. Once for each, however often the scheduler is woken before it.
-    pub(crate) async fn look_ahead(&self, until: Timestamp) -> StoreResult<()> {
-        if !self.chores.prepares(until) {
-            return Ok(());
-        }
-        let revision = self.registry.revision();
-        let soon = self.store.due_schedules(until, BATCH).await?;
-        let found = self.with_configs(soon).await?;
-        let compiled = found.iter().map(|(_, compiled)| compiled);
-        futures_util::stream::iter(compiled)
-            .for_each_concurrent(FREEZE_AT_ONCE, |compiled| async move {
-                compiled.warm(&self.registry).await;
-            })
-            .await;
-        let mut orders = Vec::with_capacity(found.len());
-        for (seen, compiled) in found {
-            orders.push((self.order(seen, &compiled, until).await, compiled));
-        }
-        self.chores.prepared(Ahead {
-            of: Some(until),
-            revision,
-            orders,
-        });
-        Ok(())
-    }
-
     /// One look at everything that time brings: fires due schedules, moves due executions, and cleans up
     /// after deletions.
     ///
@@ -218,7 +123,9 @@ impl Scheduler {
     pub async fn round(&self) -> StoreResult<Round> {
         let now = self.clock.now();
         // What was read ahead fires without being read again. Whatever became of it: the rest is no part of it.
-        let prepared = self.fire_prepared(self.chores.take_due(now), now).await;
+        let prepared = self
+            .fire_prepared(self.chores.ahead.take_due(now), now)
+            .await;
         // One question where nothing is due: many hosts ask it of one database.
         let mut next = self.store.next_due().await?;
         let mut more = false;
@@ -321,22 +228,6 @@ impl Scheduler {
             (compiled.config.version == seen.version).then_some((seen, compiled))
         });
         Ok(found.collect())
-    }
-
-    /// Has carried out what was decided before it was due, and decides anew what would be decided otherwise by now: other
-    /// slots are due too, it has become late, or the plugins are not the same.
-    async fn fire_prepared(&self, ahead: Ahead, now: Timestamp) -> StoreResult<()> {
-        let known = ahead.revision == self.registry.revision();
-        let (good, other): (Vec<_>, Vec<_>) =
-            ahead.orders.into_iter().partition(|(order, compiled)| {
-                let timetable = compiled.timetable.as_ref();
-                known && timetable.is_some_and(|timetable| timetable.still(&order.plan, now))
-            });
-        let good = good.into_iter().map(|(order, _)| order).collect();
-        let carried_out = self.carry_out(now, good).await;
-        let other = other.into_iter().map(|(order, _)| order.seen).collect();
-        self.fire(other, now).await?;
-        carried_out
     }
 
     /// Decides schedules and has it carried out. What is ready goes first. Returns whether all were decided.
