@@ -147,7 +147,7 @@ async fn facts(tx: &mut Tx, parents: &[Parent]) -> PgResult<Facts> {
 async fn write(tx: &mut Tx, now: Timestamp, segment: Links) -> PgResult<Ends> {
     let mut ends = Ends::default();
     write_skips(tx, now, &segment.skips).await?;
-    let placed = enqueue::insert(tx, now, &segment.fresh()).await?;
+    let placed = enqueue::insert(tx, now, &segment.fresh(), None).await?;
     if let Some(place) = placed.iter().position(Option::is_none) {
         let task_id = segment.new[place].1.task_id;
         let error = format!("the task id {task_id} of a chained execution exists already");

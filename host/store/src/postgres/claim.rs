@@ -12,7 +12,8 @@ use crate::choose::{Candidate, Choice, Known, MANY_LANES, ask, narrowed};
 use crate::columns::micros;
 use horarium_core::store::{ClaimRequest, Claims, Lanes, StoreResult};
 use horarium_model::quota::{Allowance, minute_of};
-use sqlx::postgres::PgRow;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::{BTreeMap, HashSet};
 
 /// Rows of one page after the first, which has as many as are wanted: what is locked and not used is hidden
@@ -118,6 +119,47 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest, first: u32) -> Pg
             rates: !used.is_empty(),
         },
     })
+}
+
+/// Claims what comes next if it is all of one lane and nothing bounds it, in one statement; none when something else
+/// waits, and nothing was done.
+pub(super) async fn claim_plain(
+    connection: &mut PgConnection,
+    request: &ClaimRequest,
+) -> PgResult<Option<Claims>> {
+    if request.limit == 0 || request.types.len() >= MANY_LANES {
+        return Ok(None);
+    }
+    let mut lanes = Lanes::new(&request.types, request.limit);
+    let all: Vec<usize> = (0..request.types.len()).collect();
+    let (tenants, names) = lanes::columns(&lanes, &all);
+    let rows = query(sql::CLAIM_PLAIN)
+        .bind(tenants)
+        .bind(names)
+        .bind(i64::from(request.limit))
+        .bind(request.incarnation)
+        .bind(micros(request.now))
+        .fetch_all(connection)
+        .await?;
+    let mut page = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.try_get(row.len() - 1)? {
+            return Ok(None);
+        }
+        // The answer to a claim that finds nothing is one row of nothing.
+        if row.try_get::<Option<i64>, _>(0)?.is_some() {
+            page.push(candidate(row)?);
+        }
+    }
+    page.sort_by_key(Candidate::place);
+    let (mut known, mut choice) = (Known::default(), Choice::default());
+    for candidate in page {
+        choice.consider(request, &mut lanes, &mut known, candidate);
+    }
+    Ok(Some(Claims {
+        claimed: choice.into_claimed(),
+        rates: false,
+    }))
 }
 
 /// Reads what those of a page ask for whose tenants have quotas.

@@ -229,6 +229,9 @@ fn session(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOpti
             millis(options.idle_in_transaction_timeout).to_string(),
         ),
         ("jit", JIT.to_owned()),
+        // Of statements without a BEGIN, whatever the role or the database has for a default.
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("default_transaction_read_only", "off".to_owned()),
     ]);
     match &options.schema {
         Some(schema) => target.options([("search_path", format!("\"{schema}\""))]),

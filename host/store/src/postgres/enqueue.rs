@@ -1,6 +1,6 @@
 //! Inserting executions.
 
-use super::tx::{Fault, PgResult, Tx, query, query_as, query_scalar};
+use super::tx::{Fault, PgResult, Tidings, Tx, query, query_as, query_scalar};
 use super::{answers, backlog, jsonb, sql};
 use crate::columns::{STATEMENT_BYTES, micros, opt_micros};
 use crate::firing::{self, Fresh};
@@ -11,16 +11,19 @@ use horarium_model::execution::State;
 use horarium_model::firing::LiveCount;
 use horarium_model::trace::TraceContext;
 use horarium_model::{ConfigId, TaskId, Timestamp};
+use sqlx::postgres::{PgArguments, PgConnection, Postgres};
+use sqlx::query::QueryAs;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// Parameters larger than this stand aside, so that changes of state do not rewrite them.
 const LARGE: usize = 1024;
 
-/// The columns of `INSERT_LIVE`.
+/// The columns of `INSERT_LIVE` and `INSERT_PLAIN`.
 #[derive(Default)]
 struct Columns<'a> {
-    id: Vec<i64>,
+    /// None: the next.
+    id: Vec<Option<i64>>,
     tenant_id: Vec<i64>,
     task_id: Vec<String>,
     config_id: Vec<Option<i64>>,
@@ -47,10 +50,10 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn push(&mut self, item: &Fresh<'a>, state: State) {
+    fn push(&mut self, id: Option<i64>, item: &Fresh<'a>, state: State) {
         let new = item.template;
         let aside = new.parameters.len() > LARGE;
-        self.id.push(item.id);
+        self.id.push(id);
         self.tenant_id.push(new.tenant_id);
         self.task_id.push(item.task_id.to_string());
         self.config_id.push(new.config_id);
@@ -84,9 +87,16 @@ impl<'a> Columns<'a> {
             .push(i32::try_from(new.chain_depth).unwrap_or(i32::MAX));
     }
 
-    /// Inserts them; the ids of those that were not there before.
-    async fn insert(self, tx: &mut Tx, now: Timestamp) -> PgResult<Vec<i64>> {
-        Ok(query_scalar(sql::INSERT_LIVE)
+    /// A statement that inserts them.
+    fn insert<'q>(
+        self,
+        sql: &'static str,
+        now: Timestamp,
+    ) -> QueryAs<'q, Postgres, Placed, PgArguments>
+    where
+        'a: 'q,
+    {
+        query_as(sql)
             .bind(self.id)
             .bind(self.tenant_id)
             .bind(self.task_id)
@@ -112,16 +122,22 @@ impl<'a> Columns<'a> {
             .bind(self.rate_count)
             .bind(self.rate_seconds)
             .bind(self.trace)
-            .fetch_all(tx.connection())
-            .await?)
     }
 }
 
-/// Inserts executions. Each one's state, in order; none where its task id lives already.
+/// What was inserted: ids, and task ids in the same order. None when that was nothing.
+type Placed = (Option<Vec<i64>>, Option<Vec<String>>);
+
+/// Between these instants an execution with one of some task ids ended, if at all.
+type Span = (i64, i64);
+
+/// Inserts executions. Each one's state, in order; none where its task id lives already. With a span the transaction is
+/// run anew when one of them ended meanwhile: together with the live table's key this keeps task ids unique.
 pub(super) async fn insert(
     tx: &mut Tx,
     now: Timestamp,
     fresh: &[Fresh<'_>],
+    ended: Option<Span>,
 ) -> PgResult<Vec<Option<State>>> {
     if fresh.is_empty() {
         return Ok(Vec::new());
@@ -129,12 +145,17 @@ pub(super) async fn insert(
     let mut columns = Columns::default();
     for item in fresh {
         let state = rules::waiting_state(item.due_at, now);
-        debug_assert!(State::may_become(None, state));
-        columns.push(item, state);
-        tx.tidings.enqueued |= state == State::Available;
-        tx.tidings.schedule |= state == State::Scheduled || item.template.expires_at.is_some();
+        columns.push(Some(item.id), item, state);
+        tx.tidings.comes(item.template, state);
     }
-    let inserted: HashSet<i64> = columns.insert(tx, now).await?.into_iter().collect();
+    let (ids, _) = columns
+        .insert(sql::INSERT_LIVE, now)
+        .bind(ended.map(|(from, _)| from))
+        .bind(ended.map(|(_, until)| until))
+        .fetch_optional(tx.connection())
+        .await?
+        .unwrap_or_default();
+    let inserted: HashSet<i64> = ids.unwrap_or_default().into_iter().collect();
     let large: Vec<(i64, Cow<'_, str>)> = fresh
         .iter()
         .filter(|item| item.template.parameters.len() > LARGE && inserted.contains(&item.id))
@@ -174,6 +195,11 @@ pub(super) fn floor<'a>(task_ids: impl Iterator<Item = &'a TaskId>) -> i64 {
         })
         .min()
         .unwrap_or(i64::MIN)
+}
+
+fn span(now: Timestamp, items: &[NewExecution]) -> Span {
+    let from = floor(items.iter().map(|item| &item.task_id));
+    (from, micros(now).saturating_add(DAY))
 }
 
 /// How many executions of each config live.
@@ -224,6 +250,64 @@ pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgR
     Ok(Enqueued::Done(receipts))
 }
 
+/// So many are looked at in one statement with all that may stand against them.
+const FEW: usize = 64;
+
+/// Whether only what the database knows can stand against them.
+fn may_be_plain(batch: &Enqueue) -> bool {
+    let items = &batch.items;
+    let distinct: HashSet<TaskId> = items.iter().map(|item| item.task_id).collect();
+    let small = |item: &NewExecution| item.parameters.len() <= LARGE;
+    batch.request.is_none()
+        && !batch.atomic
+        && (1..=FEW).contains(&items.len())
+        && distinct.len() == items.len()
+        && items
+            .iter()
+            .all(|item| !item.refuse_if_live && item.backlog.is_none() && small(item))
+}
+
+/// Enqueues what nothing stands against in one statement; none when something may, and nothing was done. `tidings` are
+/// of what was.
+pub(super) async fn enqueue_plain(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    batch: &Enqueue,
+) -> PgResult<Option<(Vec<EnqueueReceipt>, Tidings)>> {
+    if !may_be_plain(batch) {
+        return Ok(None);
+    }
+    let items = &batch.items;
+    let (mut columns, mut tidings) = (Columns::default(), Tidings::default());
+    for item in items {
+        let state = rules::waiting_state(item.due_at, now);
+        columns.push(None, &Fresh::of(0, item), state);
+        tidings.comes(item, state);
+    }
+    let (from, until) = span(now, items);
+    let versions: Vec<Option<i64>> = items.iter().map(|item| item.remembered).collect();
+    let (ids, tasks) = columns
+        .insert(sql::INSERT_PLAIN, now)
+        .bind(from)
+        .bind(until)
+        .bind(versions)
+        .fetch_optional(connection)
+        .await?
+        .unwrap_or_default();
+    let (Some(ids), Some(tasks)) = (ids, tasks) else {
+        return Ok(None);
+    };
+    let placed: HashMap<String, i64> = tasks.into_iter().zip(ids).collect();
+    let receipt = |item: &NewExecution| match placed.get(&item.task_id.to_string()) {
+        Some(id) => EnqueueReceipt::Enqueued {
+            id: *id,
+            state: rules::waiting_state(item.due_at, now),
+        },
+        None => EnqueueReceipt::Duplicate,
+    };
+    Ok(Some((items.iter().map(receipt).collect(), tidings)))
+}
+
 async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<EnqueueReceipt>> {
     let items = &batch.items;
     // Who refuses because of what lives waits for others who do the same.
@@ -262,15 +346,14 @@ async fn place(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgResult<Vec<Enq
         .zip(&ids)
         .map(|((item, _), id)| Fresh::of(*id, item))
         .collect();
-    let states = insert(tx, now, &new).await?;
-    let ended = ended_before(tx, now, &new).await?;
-    if batch.atomic && (states.contains(&None) || !ended.is_empty()) {
+    let states = insert(tx, now, &new, Some(span(now, items))).await?;
+    if batch.atomic && states.contains(&None) {
         // Somebody used the same ids meanwhile; anew, they are known.
         return Err(Fault::Again);
     }
     let mut placed = ids.iter().zip(states).map(|(id, state)| match state {
-        Some(state) if !ended.contains(id) => EnqueueReceipt::Enqueued { id: *id, state },
-        _ => EnqueueReceipt::Duplicate,
+        Some(state) => EnqueueReceipt::Enqueued { id: *id, state },
+        None => EnqueueReceipt::Duplicate,
     });
     let receipts = refusals
         .into_iter()
@@ -288,11 +371,12 @@ async fn known_tasks(
         .iter()
         .map(|item| (item.tenant_id, item.task_id.to_string()))
         .unzip();
+    let (from, until) = span(now, items);
     let places: Vec<i64> = query_scalar(sql::KNOWN_TASKS)
         .bind(tenants)
         .bind(ids)
-        .bind(floor(items.iter().map(|item| &item.task_id)))
-        .bind(micros(now).saturating_add(DAY))
+        .bind(from)
+        .bind(until)
         .fetch_all(tx.connection())
         .await?;
     let item = |place: i64| usize::try_from(place - 1).ok().and_then(|i| items.get(i));
@@ -301,35 +385,6 @@ async fn known_tasks(
         .filter_map(item)
         .map(|item| (item.tenant_id, item.task_id))
         .collect())
-}
-
-/// Removes what ended, under the same task id, between the first look and the insert: together with the
-/// live table's key this keeps task ids unique. (The insert waited for whoever had the id alive, so that
-/// this statement sees his end.) Returns the ids that are gone again.
-async fn ended_before(tx: &mut Tx, now: Timestamp, new: &[Fresh<'_>]) -> PgResult<HashSet<i64>> {
-    if new.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let ids: Vec<i64> = new.iter().map(|item| item.id).collect();
-    let tenants: Vec<i64> = new.iter().map(|item| item.template.tenant_id).collect();
-    let tasks: Vec<String> = new.iter().map(|item| item.task_id.to_string()).collect();
-    let ended: Vec<i64> = query_scalar(sql::ENDED_BEFORE)
-        .bind(ids)
-        .bind(tenants)
-        .bind(tasks)
-        .bind(floor(new.iter().map(|item| &item.task_id)))
-        .bind(micros(now).saturating_add(DAY))
-        .fetch_all(tx.connection())
-        .await?;
-    if !ended.is_empty() {
-        for statement in [sql::DELETE_LIVE, sql::DELETE_PARAMETERS] {
-            query(statement)
-                .bind(&ended)
-                .execute(tx.connection())
-                .await?;
-        }
-    }
-    Ok(ended.into_iter().collect())
 }
 
 /// Versions of those of their configs that exist, with their tenants; none of them is deleted before this

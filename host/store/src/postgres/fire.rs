@@ -66,7 +66,7 @@ pub(super) async fn fire_due(
     let mut ends = Ends::default();
     for segment in plan.segments {
         write_skips(tx, now, &segment.skips).await?;
-        let placed = enqueue::insert(tx, now, &segment.fresh).await?;
+        let placed = enqueue::insert(tx, now, &segment.fresh, None).await?;
         if let Some(place) = placed.iter().position(Option::is_none) {
             let task_id = segment.fresh[place].task_id;
             let error = format!("the task id {task_id} of a fired slot exists already");

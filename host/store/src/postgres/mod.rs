@@ -127,6 +127,8 @@ struct Shared {
     notifier: Notifier,
     /// When this host last looked for what is stuck, in microseconds.
     unstuck_at: AtomicI64,
+    /// When a claim of this host last met what bounds it, in microseconds.
+    bounded_at: AtomicI64,
 }
 
 impl PostgresStore {
@@ -150,6 +152,7 @@ impl PostgresStore {
                 options,
                 notifier,
                 unstuck_at: AtomicI64::new(i64::MIN),
+                bounded_at: AtomicI64::new(i64::MIN),
             }),
         };
         store.tidy().await?;

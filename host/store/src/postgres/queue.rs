@@ -1,7 +1,7 @@
 //! The live side.
 
 use super::rows::{self, Cells as _, Reader};
-use super::tx::query;
+use super::tx::{AtOnce, query};
 use super::{
     PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, keys, sql,
     task_state,
@@ -10,8 +10,9 @@ use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
 use horarium_core::store::{
     CancelReceipt, ClaimRequest, Claims, Completion, CompletionReceipt, DueSchedule, Enqueue,
-    Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow, KeptAnswer,
-    ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver, WaitingHead, Waits,
+    EnqueueReceipt, Enqueued, FireOrder, FireReceipt, Heartbeat, Held, HostFacts, HostRow,
+    KeptAnswer, ProgressReport, Queue, QueueCounts, Release, StoreResult, Swept, TakenOver,
+    WaitingHead, Waits,
 };
 use horarium_model::{ConfigId, TaskId, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -32,6 +33,34 @@ impl PostgresStore {
             && last
                 .compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
+    }
+}
+
+/// So long after a claim met what bounds it, others do not try the short way. Microseconds.
+const BOUNDED_FOR: i64 = 1_000_000;
+
+impl PostgresStore {
+    /// A claim in one statement; none when that cannot be.
+    async fn claim_plain(&self, request: &ClaimRequest) -> StoreResult<Option<Claims>> {
+        let (bounded_at, now) = (&self.shared.bounded_at, micros(request.now));
+        let since = now.saturating_sub(bounded_at.load(Ordering::Relaxed));
+        if (0..BOUNDED_FOR).contains(&since) {
+            return Ok(None);
+        }
+        let request = request.clone();
+        let claimed = self.at_once(move |connection| {
+            let request = request.clone();
+            Box::pin(async move { claim::claim_plain(connection, &request).await })
+        });
+        match claimed.await? {
+            AtOnce::Done(claims) => Ok(Some(claims)),
+            AtOnce::Not => {
+                bounded_at.store(now, Ordering::Relaxed);
+                Ok(None)
+            }
+            // What was claimed so is found by who hears of the error.
+            AtOnce::Lost(error) => Err(error),
+        }
     }
 }
 
@@ -104,11 +133,32 @@ impl Queue for PostgresStore {
 
     async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued> {
         let batch = Arc::new(batch);
-        self.write(move |tx| {
+        let plain = batch.clone();
+        let plain = self.at_once(move |connection| {
+            let batch = plain.clone();
+            Box::pin(async move { enqueue::enqueue_plain(connection, now, &batch).await })
+        });
+        let doubt = match plain.await? {
+            AtOnce::Done((receipts, tidings)) => {
+                self.shared.notifier.tell(tidings);
+                return Ok(Enqueued::Done(receipts));
+            }
+            AtOnce::Not => None,
+            AtOnce::Lost(error) => Some(error),
+        };
+        let enqueued = self.write(move |tx| {
             let batch = batch.clone();
             Box::pin(async move { enqueue::enqueue(tx, now, &batch).await })
-        })
-        .await
+        });
+        match (enqueued.await?, doubt) {
+            // It was done before the connection was lost.
+            (Enqueued::Done(receipts), Some(error))
+                if receipts.contains(&EnqueueReceipt::Duplicate) =>
+            {
+                Err(error)
+            }
+            (enqueued, _) => Ok(enqueued),
+        }
     }
 
     async fn kept_answer(
@@ -142,6 +192,9 @@ impl Queue for PostgresStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claims> {
+        if let Some(claims) = self.claim_plain(&request).await? {
+            return Ok(claims);
+        }
         let mut claims = Claims::default();
         let mut request = request;
         let mut first = 0;

@@ -116,6 +116,68 @@ macro_rules! tokens {
     };
 }
 
+/// Whether the task id of `u` lives or has ended. `+ 0` keeps the tenant out of the choice of an index: before the first
+/// `ANALYZE` the one by age looked as good as the one by task id, and read all that the tenant's last days hold for each id.
+macro_rules! known_task {
+    ($from:literal, $until:literal) => {
+        concat!("((SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_id = u.task_id) IS NOT NULL \
+            OR (SELECT 1 FROM task_executions e WHERE e.task_id = u.task_id AND e.tenant_id + 0 = u.tenant_id \
+                AND e.completed_at >= ", $from, " AND e.completed_at <= ", $until, " LIMIT 1) IS NOT NULL)")
+    };
+}
+
+/// New live executions, as they come: `$21` is the instant they were made, an id that is NULL is drawn.
+macro_rules! fresh {
+    () => {
+        "SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], \
+         $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], \
+         $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[], \
+         $19::text[], $20::integer[], $22::text[], $23::bigint[], $24::bigint[], $25::text[]) WITH ORDINALITY \
+         f(id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
+         max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters, chain, \
+         chain_depth, rate_key, rate_count, rate_seconds, trace, place)"
+    };
+}
+
+/// Inserts them. Keys are noted, so that claims find what to lock.
+macro_rules! insert_fresh {
+    ($of:literal) => {
+        concat!("keyed AS (INSERT INTO run_keys (tenant_id, run_key) \
+            SELECT DISTINCT tenant_id, run_key COLLATE \"C\" FROM ", $of, " WHERE run_key IS NOT NULL ORDER BY 1, 2 \
+            ON CONFLICT DO NOTHING), \
+        inserted AS (INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, trigger, slot, \
+        priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
+        parameters, chain, chain_depth, created_at, rate_key, rate_count, rate_seconds, trace) \
+        SELECT coalesce(id, nextval('execution_ids')), tenant_id, task_id, config_id, task_type, state, trigger, slot, \
+        priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
+        parameters::jsonb, chain::jsonb, chain_depth, $21, rate_key, rate_count, rate_seconds, trace \
+        FROM (SELECT * FROM ", $of, " ORDER BY place) o ON CONFLICT (tenant_id, task_id) DO NOTHING \
+        RETURNING id, tenant_id, task_id), \
+        placed AS MATERIALIZED (SELECT array_agg(id ORDER BY id) AS ids, array_agg(tenant_id ORDER BY id) AS tenants, \
+            array_agg(task_id ORDER BY id) AS tasks FROM inserted)")
+    };
+}
+
+/// What a claim reads of an execution `l` whose config is `c`, as it was before.
+macro_rules! candidate {
+    () => {
+        "l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \
+         l.lost, l.expires_at, l.tenant_id, l.task_id, \
+         l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
+         coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text, \
+         l.parent_task_id, l.retry_of, l.chain IS NOT NULL, l.trace"
+    };
+}
+
+/// Starts executions under an incarnation, now.
+macro_rules! start {
+    ($which:literal, $incarnation:literal, $now:literal) => {
+        concat!("UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
+            incarnation = ", $incarnation, ", started_at = ", $now, ", first_started_at = coalesce(first_started_at, ", $now, ") \
+            WHERE ", $which)
+    };
+}
+
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -127,7 +189,8 @@ statements! {
     TENANT = "SELECT id FROM tenants WHERE deleted_at IS NULL AND name = $1";
     EXECUTION_IDS = "SELECT nextval('execution_ids') FROM generate_series(1, $1)";
     STILL_THERE = "SELECT 1";
-    NOTIFY = "SELECT pg_notify($1, $2)";
+    /// Its commit waits for no disk.
+    NOTIFY = "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)";
     /// Before there is a schema, too.
     CHECKUP = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, current_setting('server_version'), \
         current_setting('autovacuum') = 'on', current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'";
@@ -255,40 +318,31 @@ statements! {
         WHERE d.tenant_id = t.tenant_id AND d.run_key = t.run_key";
 
     // ---- enqueue
-    /// Tenants, task ids; `$3`, `$4`: between these they ended, if at all. The places, from 1. `+ 0` keeps the tenant
-    /// out of the choice of an index: before the first `ANALYZE` the one by age looked as good as the one by task id,
-    /// and read all that the tenant's last days hold for each id.
-    KNOWN_TASKS = "SELECT u.place FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_id, place) \
-        WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_id = u.task_id) \
-            IS NOT NULL \
-        OR (SELECT 1 FROM task_executions e WHERE e.task_id = u.task_id AND e.tenant_id + 0 = u.tenant_id \
-            AND e.completed_at >= $3 AND e.completed_at <= $4 LIMIT 1) IS NOT NULL";
+    /// Tenants, task ids; `$3`, `$4`: between these they ended, if at all. The places, from 1.
+    KNOWN_TASKS = concat!("SELECT u.place FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_id, place) \
+        WHERE ", known_task!("$3", "$4"));
     LIVE_COUNTS = "SELECT config_id, state = 'running', count(*) FROM live_executions \
         WHERE config_id = ANY ($1) AND config_id IS NOT NULL GROUP BY 1, 2";
-    /// `$21` = now. What is there already is left out. Keys are noted, so that claims find what to lock.
-    INSERT_LIVE = "WITH fresh AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], \
-            $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], \
-            $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::text[], \
-            $19::text[], $20::integer[], $22::text[], $23::bigint[], $24::bigint[], $25::text[]) \
-            f(id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
-            max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters, chain, \
-            chain_depth, rate_key, rate_count, rate_seconds, trace)), \
-        keyed AS (INSERT INTO run_keys (tenant_id, run_key) \
-            SELECT DISTINCT tenant_id, run_key COLLATE \"C\" FROM fresh WHERE run_key IS NOT NULL ORDER BY 1, 2 \
-            ON CONFLICT DO NOTHING) \
-        INSERT INTO live_executions (id, tenant_id, task_id, config_id, task_type, state, trigger, slot, \
-        priority, queue_key, max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, \
-        parameters, chain, chain_depth, created_at, rate_key, rate_count, rate_seconds, trace) \
-        SELECT id, tenant_id, task_id, config_id, task_type, state, trigger, slot, priority, queue_key, \
-        max_attempts, run_key, run_max, due_at, expires_at, parent_task_id, retry_of, parameters::jsonb, chain::jsonb, \
-        chain_depth, $21, rate_key, rate_count, rate_seconds, trace FROM fresh ORDER BY id ON CONFLICT (tenant_id, task_id) DO NOTHING RETURNING id";
+    /// What is there already is left out. `$26`, `$27`: between these such an execution ended, if at all; without them
+    /// nobody looks. One row: ids and task ids, in order.
+    INSERT_LIVE = concat!("WITH fresh AS (", fresh!(), "), ", insert_fresh!("fresh"), " \
+        SELECT ids, tasks FROM placed WHERE $26::bigint IS NULL OR none_ended(tenants, tasks, $26, $27)");
+    /// The same of what nothing stands against, all or none of it: its configs are there (`$28`: in this version), no
+    /// cap concerns it, and nobody used its ids.
+    INSERT_PLAIN = concat!("WITH fresh AS MATERIALIZED (", fresh!(), "), \
+        alive AS MATERIALIZED (SELECT id, tenant_id, version FROM task_configs \
+            WHERE id = ANY ($4) AND deleted_at IS NULL ORDER BY id FOR KEY SHARE), \
+        plain AS MATERIALIZED (SELECT * FROM fresh WHERE NOT EXISTS (SELECT 1 FROM fresh f WHERE \
+                f.config_id IS NOT NULL AND (f.config_id, f.tenant_id) NOT IN (SELECT id, tenant_id FROM alive)) \
+            AND NOT EXISTS (SELECT 1 FROM unnest($4, $2, $28::bigint[]) r(config_id, tenant_id, version) \
+                WHERE r.version IS NOT NULL AND (r.config_id, r.version) NOT IN (SELECT id, version FROM alive)) \
+            AND NOT EXISTS (SELECT 1 FROM fresh u WHERE ", known_task!("$26", "$27"), " \
+                OR (SELECT t.backlog FROM tenants t WHERE t.id = u.tenant_id) IS NOT NULL \
+                OR (SELECT y.backlog FROM task_types y WHERE y.tenant_id = u.tenant_id AND y.task_type = u.task_type) IS NOT NULL \
+                OR (SELECT y.backlog FROM task_types y WHERE y.tenant_id = 0 AND y.task_type = u.task_type) IS NOT NULL)), ", insert_fresh!("plain"), " \
+        SELECT ids, tasks FROM placed WHERE none_ended(tenants, tasks, $26, $27)");
     INSERT_PARAMETERS = "INSERT INTO live_parameters (execution_id, parameters) \
         SELECT id, parameters::jsonb FROM unnest($1::bigint[], $2::text[]) u(id, parameters)";
-    /// Ids, tenants, task ids, bounds as above: those that ended before, while they were being inserted.
-    ENDED_BEFORE = "SELECT u.id FROM unnest($1::bigint[], $2::bigint[], $3::text[]) u(id, tenant_id, task_id) \
-        WHERE (SELECT 1 FROM task_executions e WHERE e.task_id = u.task_id AND e.tenant_id + 0 = u.tenant_id \
-            AND e.completed_at >= $4 AND e.completed_at <= $5 LIMIT 1) IS NOT NULL";
-
     /// Tenants and types: what may wait of those that are capped, by type and by tenant, and whether the type is shared.
     BACKLOG_CAPS = "SELECT u.tenant_id, u.task_type, coalesce(y.backlog, s.backlog), t.backlog, s.tenant_id IS NOT NULL \
         FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
@@ -422,7 +476,7 @@ statements! {
                 ORDER BY p.queue_key, p.id LIMIT l.portion) w) o \
         ORDER BY (o.running + o.nth)::double precision / o.weight, o.queue_key, o.id LIMIT $6) k GROUP BY 1";
     /// `$3` how many of each, `$4` whether suspects may run, `$5` incarnation, `$6` now
-    CANDIDATES = "WITH page AS MATERIALIZED (SELECT w.* \
+    CANDIDATES = concat!("WITH page AS MATERIALIZED (SELECT w.* \
             FROM unnest($1::bigint[], $2::text[], $3::bigint[]) n(tenant_id, task_type, portion) \
             CROSS JOIN LATERAL (SELECT * FROM live_executions p \
                 WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' \
@@ -430,21 +484,36 @@ statements! {
                 AND (p.expires_at IS NULL OR p.expires_at > $6 OR p.run_key IS NOT NULL AND p.lost < 3) \
                 AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $5 AND h.stopped_at IS NULL) \
                 ORDER BY p.queue_key, p.id LIMIT n.portion FOR UPDATE OF p SKIP LOCKED) w) \
-        SELECT l.id, l.queue_key, l.run_key, l.run_max, l.rate_key, l.rate_count, l.rate_seconds, \
-        l.lost, l.expires_at, l.tenant_id, l.task_id, \
-        l.claim, l.attempt, c.id, c.version, l.task_type, l.trigger, l.slot, l.due_at, l.max_attempts, \
-        coalesce(l.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = l.id))::text, \
-        l.parent_task_id, l.retry_of, l.chain IS NOT NULL, l.trace \
-        FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL";
+        SELECT ", candidate!(), " FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL");
+    /// `$3` how many, `$4` incarnation, `$5` now. Takes what comes next, if it is all of one lane, and nothing bounds that
+    /// or what is taken. The last column: something else waits, so that nothing was taken.
+    CLAIM_PLAIN = concat!("WITH busy AS MATERIALIZED (SELECT u.tenant_id, u.task_type \
+            FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
+            WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_type = u.task_type \
+                AND l.state = 'available' AND l.blocked = 0 LIMIT 1) IS NOT NULL LIMIT 2), \
+        lane AS MATERIALIZED (SELECT tenant_id, task_type FROM busy u WHERE (SELECT count(*) FROM busy) = 1 \
+            AND (SELECT t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas FROM tenants t \
+                WHERE t.id = u.tenant_id) IS NOT TRUE \
+            AND (SELECT y.max_running FROM task_types y WHERE y.tenant_id = u.tenant_id AND y.task_type = u.task_type) IS NULL \
+            AND (SELECT y.max_running FROM task_types y WHERE y.tenant_id = 0 AND y.task_type = u.task_type) IS NULL \
+            AND (SELECT b.opened_at FROM type_breakers b WHERE b.tenant_id = u.tenant_id AND b.task_type = u.task_type) IS NULL), \
+        page AS MATERIALIZED (SELECT w.* FROM lane n CROSS JOIN LATERAL (SELECT * FROM live_executions p \
+            WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' AND p.blocked = 0 \
+            AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $4 AND h.stopped_at IS NULL) \
+            ORDER BY p.queue_key, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED) w), \
+        other AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM busy) AND NOT EXISTS (SELECT 1 FROM lane) \
+            OR EXISTS (SELECT 1 FROM page WHERE run_key IS NOT NULL OR rate_key IS NOT NULL OR lost >= 3 \
+                OR expires_at <= $5) AS waits), \
+        started AS (", start!("(SELECT NOT waits FROM other) AND id = ANY (ARRAY(SELECT id FROM page))", "$4", "$5"), ") \
+        SELECT ", candidate!(), ", o.waits FROM other o LEFT JOIN page l ON NOT o.waits \
+        LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL");
     RUNNING_OF_KEYS = "SELECT u.tenant_id, u.run_key, count(*) \
         FROM unnest($1::bigint[], $2::text[]) u(tenant_id, run_key) \
         JOIN live_executions l ON l.tenant_id = u.tenant_id AND l.run_key = u.run_key \
         AND l.run_key IS NOT NULL AND l.state = 'running' GROUP BY 1, 2";
     SUSPECT_RUNS = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE state = 'running' AND lost >= 3)";
     /// `$1` ids, `$2` incarnation, `$3` now
-    START = "UPDATE live_executions SET state = 'running', claim = claim + 1, attempt = attempt + 1, \
-        incarnation = $2, started_at = $3, first_started_at = coalesce(first_started_at, $3) \
-        WHERE id = ANY ($1)";
+    START = start!("id = ANY ($1)", "$2", "$3");
     /// `$2` why
     BLOCK = "UPDATE live_executions SET blocked = $2 WHERE id = ANY ($1)";
     PROBE = "UPDATE type_breakers SET probe_id = $3 WHERE tenant_id = $1 AND task_type = $2";

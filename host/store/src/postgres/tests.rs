@@ -125,6 +125,15 @@ async fn plan(connection: &mut PgConnection, statement: &str, arguments: &str) -
     lines.join("\n")
 }
 
+/// Arguments of `INSERT_PLAIN`.
+fn plain_arguments() -> String {
+    let columns = "ARRAY[NULL]::bigint[], ARRAY[1]::bigint[], ARRAY['new']::text[], ARRAY[1]::bigint[], ARRAY['type1']::text[]";
+    format!(
+        "{columns}{}, 0, 9000000000000000, NULL",
+        ", NULL".repeat(20)
+    )
+}
+
 /// What an hour of a new installation looks like: history that nothing has analysed yet.
 #[tokio::test]
 async fn known_ids_use_their_index_before_anything_is_analysed() {
@@ -134,8 +143,10 @@ async fn known_ids_use_their_index_before_anything_is_analysed() {
     cluster.run(&name, unanalysed).await;
     let mut connection = cluster.connect(&name).await;
     let tasks = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0, 9000000000000000";
-    let ended = format!("ARRAY[1]::bigint[], {tasks}");
-    for (statement, arguments) in [(sql::KNOWN_TASKS, tasks), (sql::ENDED_BEFORE, &ended)] {
+    for (statement, arguments) in [
+        (sql::KNOWN_TASKS, tasks),
+        (sql::INSERT_PLAIN, &plain_arguments()),
+    ] {
         let plan = plan(&mut connection, statement, arguments).await;
         let reads: Vec<&str> = plan
             .lines()
@@ -158,6 +169,7 @@ async fn hot_statements_use_their_indexes() {
     let types = "ARRAY[1,2]::bigint[], ARRAY['type1','type2']";
     let keys = "ARRAY[1]::bigint[], ARRAY['k2']";
     let candidates = format!("{types}, ARRAY[64,64]::bigint[], true, 1, 0");
+    let (plain, at_once) = (plain_arguments(), format!("{types}, 64, 1, 0"));
     let next = format!(
         "{types}, {0}, {0}, {0}, 64, true, 0",
         "ARRAY[1,1]::bigint[]"
@@ -261,6 +273,30 @@ async fn hot_statements_use_their_indexes() {
             sql::KNOWN_TASKS,
             known,
             "task_id_tenant_id_completed_at_idx",
+        ),
+        (
+            "enqueue in one",
+            sql::INSERT_PLAIN,
+            plain.as_str(),
+            "live_executions_task",
+        ),
+        (
+            "enqueue in one",
+            sql::INSERT_PLAIN,
+            plain.as_str(),
+            "task_id_tenant_id_completed_at_idx",
+        ),
+        (
+            "claim in one",
+            sql::CLAIM_PLAIN,
+            at_once.as_str(),
+            "live_executions_claim",
+        ),
+        (
+            "claim in one",
+            sql::CLAIM_PLAIN,
+            at_once.as_str(),
+            "live_executions_pkey",
         ),
         ("complete", sql::LOCK_RUNNING, ids, "live_executions_pkey"),
         (

@@ -3,8 +3,9 @@
 use super::ahead::Ahead;
 use super::{PostgresStore, Shared};
 use futures_util::future::BoxFuture;
-use horarium_core::store::{StoreError, StoreResult};
+use horarium_core::store::{NewExecution, StoreError, StoreResult};
 use horarium_model::TaskId;
+use horarium_model::execution::State;
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
@@ -144,9 +145,26 @@ pub(super) struct Tidings {
 }
 
 impl Tidings {
+    /// An execution came into being.
+    pub(super) fn comes(&mut self, new: &NewExecution, state: State) {
+        debug_assert!(State::may_become(None, state));
+        self.enqueued |= state == State::Available;
+        self.schedule |= state == State::Scheduled || new.expires_at.is_some();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         !self.enqueued && !self.schedule && !self.catalog && !self.access && self.cancels.is_empty()
     }
+}
+
+/// What became of a statement that is a transaction by itself.
+pub(super) enum AtOnce<T> {
+    /// It is done.
+    Done(T),
+    /// Nothing was done: it needs a transaction of several.
+    Not,
+    /// The connection was lost, and nobody knows whether it was done.
+    Lost(StoreError),
 }
 
 /// A running transaction.
@@ -273,6 +291,41 @@ impl PostgresStore {
                     }
                     done => return done.map_err(StoreError::from),
                 }
+            }
+        })
+        .await
+    }
+
+    /// Runs one statement that is a transaction by itself, without a BEGIN and a COMMIT to wait for, to its end whatever
+    /// the caller does.
+    pub(super) async fn at_once<T, F>(&self, operation: F) -> StoreResult<AtOnce<T>>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, PgResult<Option<T>>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        // A pooler takes the settings with the BEGIN.
+        if self.shared.options.pooler_transaction {
+            return Ok(AtOnce::Not);
+        }
+        let shared = self.shared.clone();
+        detached(&self.shared, async move {
+            let mut connection = shared.pool.acquire().await.map_err(|error| db(&error))?;
+            match in_time(operation_limit(&shared), operation(&mut connection)).await {
+                Ok(Some(done)) => Ok(AtOnce::Done(done)),
+                Ok(None) => Ok(AtOnce::Not),
+                Err(fault) if fault.is_passing() => Ok(AtOnce::Not),
+                Err(fault) if fault.is_lost_connection() => {
+                    connection.close_on_drop();
+                    match fault.is_late() {
+                        // It took its time already.
+                        true => Err(fault.into()),
+                        false => Ok(AtOnce::Lost(fault.into())),
+                    }
+                }
+                Err(fault) => Err(fault.into()),
             }
         })
         .await
