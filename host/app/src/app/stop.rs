@@ -79,6 +79,7 @@ impl Built {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the API broke off");
         }
+        self.services.audit.settle().await;
         files::remove_server_file(&self.settings.data_dir);
         let closed = self.database.close().await;
         if closed.is_ok() {

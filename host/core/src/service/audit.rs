@@ -1,18 +1,24 @@
 //! Who did what: what comes together is written in one go.
 
 use super::{Context, ServiceResult};
-use crate::store::{AuditEntry, AuditFilter, AuditRow, Listing, Page, Store};
+use crate::store::{AuditEntry, AuditFilter, AuditRow, Listing, Page};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::oneshot;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
 
 /// Most entries in one go.
 const BATCH: usize = 500;
+/// So long entries that nobody waits for are gathered: what they tell of is to start meanwhile, not to share the disk
+/// with them.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The audit log of one host's store.
 #[derive(Clone)]
 pub struct Audit {
     context: Context,
     waiting: Arc<Mutex<Waiting>>,
+    /// Somebody waits now.
+    hurry: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -28,6 +34,7 @@ impl Audit {
         Self {
             context,
             waiting: Arc::default(),
+            hurry: Arc::default(),
         }
     }
 
@@ -46,6 +53,7 @@ impl Audit {
     }
 
     fn add(&self, entry: Option<AuditEntry>, kept: Option<oneshot::Sender<()>>) {
+        let awaited = kept.is_some();
         let begin = {
             let mut waiting = lock(&self.waiting);
             waiting.entries.push((entry, kept));
@@ -53,12 +61,14 @@ impl Audit {
         };
         if begin {
             // In a task of its own: who waits may go away.
-            tokio::spawn(write(self.context.store.clone(), self.waiting.clone()));
+            tokio::spawn(self.clone().write());
+        } else if awaited {
+            self.hurry.notify_one();
         }
     }
 
     /// Waits until all entries added so far are kept.
-    async fn settle(&self) {
+    pub async fn settle(&self) {
         if lock(&self.waiting).busy {
             let (kept, done) = oneshot::channel();
             self.add(None, Some(kept));
@@ -78,34 +88,43 @@ impl Audit {
         self.settle().await;
         Ok(self.context.store.audit(filter, page).await?)
     }
+
+    /// Keeps what there is until there is nothing.
+    async fn write(self) {
+        loop {
+            let awaited = |(_, kept): &(_, Option<_>)| kept.is_some();
+            if !lock(&self.waiting).entries.iter().any(awaited) {
+                tokio::select! {
+                    () = self.hurry.notified() => {}
+                    () = self.context.clock.sleep(GATHER) => {}
+                }
+            }
+            let batch = {
+                let mut waiting = lock(&self.waiting);
+                if waiting.entries.is_empty() {
+                    waiting.busy = false;
+                    return;
+                }
+                let count = waiting.entries.len().min(BATCH);
+                waiting.entries.drain(..count).collect::<Vec<_>>()
+            };
+            let (entries, kept): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let entries: Arc<[AuditEntry]> = entries.into_iter().flatten().collect();
+            let store = &self.context.store;
+            if !entries.is_empty()
+                && let Err(error) = store.record_audit(entries.clone()).await
+            {
+                for entry in entries.iter() {
+                    tracing::error!(%error, ?entry, "an entry of the audit log could not be kept");
+                }
+            }
+            for kept in kept.into_iter().flatten() {
+                let _ = kept.send(());
+            }
+        }
+    }
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn write(store: Arc<dyn Store>, waiting: Arc<Mutex<Waiting>>) {
-    loop {
-        let batch = {
-            let mut waiting = lock(&waiting);
-            if waiting.entries.is_empty() {
-                waiting.busy = false;
-                return;
-            }
-            let count = waiting.entries.len().min(BATCH);
-            waiting.entries.drain(..count).collect::<Vec<_>>()
-        };
-        let (entries, kept): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let entries: Arc<[AuditEntry]> = entries.into_iter().flatten().collect();
-        if !entries.is_empty()
-            && let Err(error) = store.record_audit(entries.clone()).await
-        {
-            for entry in entries.iter() {
-                tracing::error!(%error, ?entry, "an entry of the audit log could not be kept");
-            }
-        }
-        for kept in kept.into_iter().flatten() {
-            let _ = kept.send(());
-        }
-    }
 }

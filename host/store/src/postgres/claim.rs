@@ -6,7 +6,7 @@
 
 use super::keys::{self, Key};
 use super::rows::{Cells as _, Reader};
-use super::tx::{PgResult, Tx, query, query_as, query_scalar};
+use super::tx::{PgResult, Tidings, Tx, query, query_as, query_scalar};
 use super::{lanes, sql};
 use crate::choose::{Candidate, Choice, Known, MANY_LANES, ask, narrowed};
 use crate::columns::micros;
@@ -121,15 +121,17 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest, first: u32) -> Pg
     })
 }
 
+/// Whether [`claim_plain`] is worth a try.
+pub(super) fn may_be_plain(request: &ClaimRequest) -> bool {
+    request.limit > 0 && (1..MANY_LANES).contains(&request.types.len())
+}
+
 /// Claims what comes next if it is all of one lane and nothing bounds it, in one statement; none when something else
 /// waits, and nothing was done.
 pub(super) async fn claim_plain(
     connection: &mut PgConnection,
     request: &ClaimRequest,
-) -> PgResult<Option<Claims>> {
-    if request.limit == 0 || request.types.len() >= MANY_LANES {
-        return Ok(None);
-    }
+) -> PgResult<Option<(Claims, Tidings)>> {
     let mut lanes = Lanes::new(&request.types, request.limit);
     let all: Vec<usize> = (0..request.types.len()).collect();
     let (tenants, names) = lanes::columns(&lanes, &all);
@@ -156,10 +158,11 @@ pub(super) async fn claim_plain(
     for candidate in page {
         choice.consider(request, &mut lanes, &mut known, candidate);
     }
-    Ok(Some(Claims {
+    let claims = Claims {
         claimed: choice.into_claimed(),
         rates: false,
-    }))
+    };
+    Ok(Some((claims, Tidings::default())))
 }
 
 /// Reads what those of a page ask for whose tenants have quotas.

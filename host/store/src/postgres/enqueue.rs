@@ -254,7 +254,7 @@ pub(super) async fn enqueue(tx: &mut Tx, now: Timestamp, batch: &Enqueue) -> PgR
 const FEW: usize = 64;
 
 /// Whether only what the database knows can stand against them.
-fn may_be_plain(batch: &Enqueue) -> bool {
+pub(super) fn may_be_plain(batch: &Enqueue) -> bool {
     let items = &batch.items;
     let distinct: HashSet<TaskId> = items.iter().map(|item| item.task_id).collect();
     let small = |item: &NewExecution| item.parameters.len() <= LARGE;
@@ -267,16 +267,12 @@ fn may_be_plain(batch: &Enqueue) -> bool {
             .all(|item| !item.refuse_if_live && item.backlog.is_none() && small(item))
 }
 
-/// Enqueues what nothing stands against in one statement; none when something may, and nothing was done. `tidings` are
-/// of what was.
+/// Enqueues what [`may_be_plain`] in one statement; none when something stands against it, and nothing was done.
 pub(super) async fn enqueue_plain(
     connection: &mut PgConnection,
     now: Timestamp,
     batch: &Enqueue,
 ) -> PgResult<Option<(Vec<EnqueueReceipt>, Tidings)>> {
-    if !may_be_plain(batch) {
-        return Ok(None);
-    }
     let items = &batch.items;
     let (mut columns, mut tidings) = (Columns::default(), Tidings::default());
     for item in items {

@@ -44,7 +44,7 @@ impl PostgresStore {
     async fn claim_plain(&self, request: &ClaimRequest) -> StoreResult<Option<Claims>> {
         let (bounded_at, now) = (&self.shared.bounded_at, micros(request.now));
         let since = now.saturating_sub(bounded_at.load(Ordering::Relaxed));
-        if (0..BOUNDED_FOR).contains(&since) {
+        if (0..BOUNDED_FOR).contains(&since) || !claim::may_be_plain(request) {
             return Ok(None);
         }
         let request = request.clone();
@@ -133,19 +133,19 @@ impl Queue for PostgresStore {
 
     async fn enqueue(&self, now: Timestamp, batch: Enqueue) -> StoreResult<Enqueued> {
         let batch = Arc::new(batch);
-        let plain = batch.clone();
-        let plain = self.at_once(move |connection| {
-            let batch = plain.clone();
-            Box::pin(async move { enqueue::enqueue_plain(connection, now, &batch).await })
-        });
-        let doubt = match plain.await? {
-            AtOnce::Done((receipts, tidings)) => {
-                self.shared.notifier.tell(tidings);
-                return Ok(Enqueued::Done(receipts));
+        let mut doubt = None;
+        if enqueue::may_be_plain(&batch) {
+            let plain = batch.clone();
+            let plain = self.at_once(move |connection| {
+                let batch = plain.clone();
+                Box::pin(async move { enqueue::enqueue_plain(connection, now, &batch).await })
+            });
+            match plain.await? {
+                AtOnce::Done(receipts) => return Ok(Enqueued::Done(receipts)),
+                AtOnce::Not => {}
+                AtOnce::Lost(error) => doubt = Some(error),
             }
-            AtOnce::Not => None,
-            AtOnce::Lost(error) => Some(error),
-        };
+        }
         let enqueued = self.write(move |tx| {
             let batch = batch.clone();
             Box::pin(async move { enqueue::enqueue(tx, now, &batch).await })

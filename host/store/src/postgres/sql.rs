@@ -3,8 +3,10 @@
 //!
 //! The planner knows little of tables that fill and empty by the second. Where a wrong guess would be
 //! costly, statements leave it one way: rows by id are taken in a materialised CTE without a condition
-//! that some partial index has (its dead entries would all be walked), and single rows are looked up by
-//! scalar subqueries, which cannot become a hash of the whole table.
+//! that some partial index has (its dead entries would all be walked), single rows are looked up by
+//! scalar subqueries, which cannot become a hash of the whole table, and what waits in a lane is read in its order and with
+//! `blocked = (SELECT 0)`, which the index over all lanes is not known to fit: it, and the table, look cheap where most of
+//! what waits is of one lane, and would be read to their ends for another.
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
@@ -118,6 +120,7 @@ macro_rules! tokens {
 
 /// Whether the task id of `u` lives or has ended. `+ 0` keeps the tenant out of the choice of an index: before the first
 /// `ANALYZE` the one by age looked as good as the one by task id, and read all that the tenant's last days hold for each id.
+/// (`none_ended` too.)
 macro_rules! known_task {
     ($from:literal, $until:literal) => {
         concat!("((SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_id = u.task_id) IS NOT NULL \
@@ -189,8 +192,7 @@ statements! {
     TENANT = "SELECT id FROM tenants WHERE deleted_at IS NULL AND name = $1";
     EXECUTION_IDS = "SELECT nextval('execution_ids') FROM generate_series(1, $1)";
     STILL_THERE = "SELECT 1";
-    /// Its commit waits for no disk.
-    NOTIFY = "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)";
+    NOTIFY = "SELECT pg_notify($1, $2)";
     /// Before there is a schema, too.
     CHECKUP = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, current_setting('server_version'), \
         current_setting('autovacuum') = 'on', current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'";
@@ -288,7 +290,7 @@ statements! {
         FROM unnest($1::bigint[], $2::text[]) j (tenant_id, task_type) \
         CROSS JOIN LATERAL (SELECT l.tenant_id, l.task_type, l.task_id, l.due_at FROM live_executions l \
             WHERE l.tenant_id = j.tenant_id AND l.task_type = j.task_type AND l.state = 'available' \
-            AND l.blocked = 0 ORDER BY l.queue_key, l.id LIMIT 1) w";
+            AND l.blocked = (SELECT 0) ORDER BY l.queue_key, l.id LIMIT 1) w";
 
     // ---- locks
     LOCK_SCHEDULES = "SELECT config_id FROM task_schedules WHERE config_id = ANY ($1) \
@@ -443,7 +445,7 @@ statements! {
     /// The places, from 0, of those of which something waits.
     LANES_WAITING = "SELECT u.place - 1 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY u(tenant_id, task_type, place) \
         WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_type = u.task_type \
-            AND l.state = 'available' AND l.blocked = 0 LIMIT 1) IS NOT NULL";
+            AND l.state = 'available' AND l.blocked = (SELECT 0) ORDER BY l.queue_key, l.id LIMIT 1) IS NOT NULL";
     /// The lanes in which something waits, found one after the other however much waits in each.
     BUSY_LANES = "WITH RECURSIVE busy AS ( \
         (SELECT l.tenant_id, l.task_type, l.state FROM live_executions l \
@@ -471,7 +473,7 @@ statements! {
                 l(tenant_id, task_type, portion, running, weight, place) \
             CROSS JOIN LATERAL (SELECT p.queue_key, p.id FROM live_executions p \
                 WHERE p.tenant_id = l.tenant_id AND p.task_type = l.task_type AND p.state = 'available' \
-                AND p.blocked = 0 AND (p.lost < 3 OR $7) \
+                AND p.blocked = (SELECT 0) AND (p.lost < 3 OR $7) \
                 AND (p.expires_at IS NULL OR p.expires_at > $8 OR p.run_key IS NOT NULL AND p.lost < 3) \
                 ORDER BY p.queue_key, p.id LIMIT l.portion) w) o \
         ORDER BY (o.running + o.nth)::double precision / o.weight, o.queue_key, o.id LIMIT $6) k GROUP BY 1";
@@ -480,7 +482,7 @@ statements! {
             FROM unnest($1::bigint[], $2::text[], $3::bigint[]) n(tenant_id, task_type, portion) \
             CROSS JOIN LATERAL (SELECT * FROM live_executions p \
                 WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' \
-                AND p.blocked = 0 AND (p.lost < 3 OR $4) \
+                AND p.blocked = (SELECT 0) AND (p.lost < 3 OR $4) \
                 AND (p.expires_at IS NULL OR p.expires_at > $6 OR p.run_key IS NOT NULL AND p.lost < 3) \
                 AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $5 AND h.stopped_at IS NULL) \
                 ORDER BY p.queue_key, p.id LIMIT n.portion FOR UPDATE OF p SKIP LOCKED) w) \
@@ -490,7 +492,7 @@ statements! {
     CLAIM_PLAIN = concat!("WITH busy AS MATERIALIZED (SELECT u.tenant_id, u.task_type \
             FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
             WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_type = u.task_type \
-                AND l.state = 'available' AND l.blocked = 0 LIMIT 1) IS NOT NULL LIMIT 2), \
+                AND l.state = 'available' AND l.blocked = (SELECT 0) ORDER BY l.queue_key, l.id LIMIT 1) IS NOT NULL LIMIT 2), \
         lane AS MATERIALIZED (SELECT tenant_id, task_type FROM busy u WHERE (SELECT count(*) FROM busy) = 1 \
             AND (SELECT t.weight <> 1 OR t.max_running IS NOT NULL OR t.claim_quotas FROM tenants t \
                 WHERE t.id = u.tenant_id) IS NOT TRUE \
@@ -498,7 +500,7 @@ statements! {
             AND (SELECT y.max_running FROM task_types y WHERE y.tenant_id = 0 AND y.task_type = u.task_type) IS NULL \
             AND (SELECT b.opened_at FROM type_breakers b WHERE b.tenant_id = u.tenant_id AND b.task_type = u.task_type) IS NULL), \
         page AS MATERIALIZED (SELECT w.* FROM lane n CROSS JOIN LATERAL (SELECT * FROM live_executions p \
-            WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' AND p.blocked = 0 \
+            WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' AND p.blocked = (SELECT 0) \
             AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $4 AND h.stopped_at IS NULL) \
             ORDER BY p.queue_key, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED) w), \
         other AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM busy) AND NOT EXISTS (SELECT 1 FROM lane) \
@@ -751,6 +753,7 @@ statements! {
     UPDATE_SCHEDULE = "UPDATE task_schedules SET next_fire_at = $2, last_slot = $3, anchor_at = $4, \
         skip_reason = $5, skip_first = $6, skip_last = $7, skip_count = $8, failures_in_a_row = $9, zone_data = $10 \
         WHERE config_id = $1";
+    /// Behind `LOCK_CONFIG`: whoever enqueues sees a tombstone only by a lock that its own excludes.
     DELETE_CONFIG = "UPDATE task_configs SET deleted_at = $2, delete_history = $3 WHERE id = $1";
     PARK_SCHEDULE = "UPDATE task_schedules SET next_fire_at = NULL, skip_reason = NULL, skip_first = NULL, \
         skip_last = NULL, skip_count = NULL WHERE config_id = $1";

@@ -143,9 +143,22 @@ async fn known_ids_use_their_index_before_anything_is_analysed() {
     cluster.run(&name, unanalysed).await;
     let mut connection = cluster.connect(&name).await;
     let tasks = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0, 9000000000000000";
+    let function = "SELECT prosrc FROM pg_proc WHERE proname = 'none_ended'";
+    let function: String = sqlx::query_scalar(function)
+        .fetch_one(&mut connection)
+        .await
+        .expect("there is one");
+    let (_, within) = function.split_once("EXISTS (").expect("asks");
+    let (within, _) = within.split_once(") THEN").expect("decides");
+    let within = within
+        .replace("tenants, tasks", "$1::bigint[], $2::text[]")
+        .replace("not_before", "$3")
+        .replace("not_after", "$4");
+    let plain = plain_arguments();
     for (statement, arguments) in [
         (sql::KNOWN_TASKS, tasks),
-        (sql::INSERT_PLAIN, &plain_arguments()),
+        (&within, tasks),
+        (sql::INSERT_PLAIN, &plain),
     ] {
         let plan = plan(&mut connection, statement, arguments).await;
         let reads: Vec<&str> = plan
@@ -157,6 +170,40 @@ async fn known_ids_use_their_index_before_anything_is_analysed() {
             !reads.is_empty() && reads.iter().all(|line| line.contains(index)),
             "{plan}"
         );
+    }
+}
+
+/// A hundred thousand of one type wait, none of the others; before and after the planner has learned of it.
+#[tokio::test]
+async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
+    let cluster = Cluster::start();
+    let name = database(&cluster).await;
+    let fill = "INSERT INTO live_executions (id, tenant_id, queue_key, due_at, created_at, priority, max_attempts,
+        run_max, state, trigger, task_id, task_type)
+        SELECT n, 1, n, n, 0, 0, 4, 1, 'available', 'api', 'l' || n, 'full' FROM generate_series(1, 100000) n";
+    cluster.run(&name, fill).await;
+    let lanes = "ARRAY[1,1]::bigint[], ARRAY['full','idle']";
+    let numbers = "ARRAY[1,1]::bigint[]";
+    for analysed in [false, true] {
+        if analysed {
+            cluster.run(&name, "ANALYZE live_executions").await;
+        }
+        let mut connection = cluster.connect(&name).await;
+        for (statement, arguments) in [
+            (sql::CLAIM_PLAIN, format!("{lanes}, 64, 1, 0")),
+            (sql::CANDIDATES, format!("{lanes}, {numbers}, true, 1, 0")),
+            (
+                sql::NEXT_OF_LANES,
+                format!("{lanes}, {numbers}, {numbers}, {numbers}, 64, true, 0"),
+            ),
+            (sql::LANES_WAITING, lanes.to_owned()),
+            (sql::WAITING_HEADS, lanes.to_owned()),
+        ] {
+            let plan = plan(&mut connection, statement, &arguments).await;
+            let over_all =
+                plan.contains("live_executions_queue") || plan.contains("Seq Scan on live_exec");
+            assert!(!over_all, "analysed: {analysed}\n{plan}");
+        }
     }
 }
 
@@ -279,12 +326,6 @@ async fn hot_statements_use_their_indexes() {
             sql::INSERT_PLAIN,
             plain.as_str(),
             "live_executions_task",
-        ),
-        (
-            "enqueue in one",
-            sql::INSERT_PLAIN,
-            plain.as_str(),
-            "task_id_tenant_id_completed_at_idx",
         ),
         (
             "claim in one",

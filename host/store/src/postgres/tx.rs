@@ -297,11 +297,11 @@ impl PostgresStore {
     }
 
     /// Runs one statement that is a transaction by itself, without a BEGIN and a COMMIT to wait for, to its end whatever
-    /// the caller does.
+    /// the caller does. The operation answers what was done and what other hosts want to know of it, or nothing.
     pub(super) async fn at_once<T, F>(&self, operation: F) -> StoreResult<AtOnce<T>>
     where
         T: Send + 'static,
-        F: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, PgResult<Option<T>>>
+        F: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, PgResult<Option<(T, Tidings)>>>
             + Send
             + Sync
             + 'static,
@@ -314,7 +314,10 @@ impl PostgresStore {
         detached(&self.shared, async move {
             let mut connection = shared.pool.acquire().await.map_err(|error| db(&error))?;
             match in_time(operation_limit(&shared), operation(&mut connection)).await {
-                Ok(Some(done)) => Ok(AtOnce::Done(done)),
+                Ok(Some((done, tidings))) => {
+                    shared.notifier.tell(tidings);
+                    Ok(AtOnce::Done(done))
+                }
                 Ok(None) => Ok(AtOnce::Not),
                 Err(fault) if fault.is_passing() => Ok(AtOnce::Not),
                 Err(fault) if fault.is_lost_connection() => {
