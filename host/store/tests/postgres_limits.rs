@@ -15,6 +15,7 @@ use horarium_store::testing::Cluster;
 use horarium_store::{PostgresOptions, PostgresStore};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use tokio::sync::Barrier;
 
 const HOSTS: usize = 8;
 const ECHO: &str = "echo";
@@ -189,15 +190,23 @@ async fn a_rate_is_exact_over_eight_hosts() {
     for _ in 0..HOSTS {
         stores.push(open(&cluster, &database).await);
     }
-    // One clock for all, which moves with every look at it.
+    // One clock for all, which moves with every look at it. All look at the same time, and nobody again before all have:
+    // else, while the machine keeps one from writing, the looks of those that write nothing would let time pass.
     let clock = Arc::new(AtomicI64::new(0));
     let left = Arc::new(AtomicI64::new(runs.into()));
+    let turn = Arc::new(Barrier::new(HOSTS));
     let mut hosts = Vec::new();
     for store in stores {
-        let (left, clock) = (left.clone(), clock.clone());
+        let (left, clock, turn) = (left.clone(), clock.clone(), turn.clone());
         hosts.push(tokio::spawn(async move {
             let host = store.start_host(at(0), "host").await.expect("starts");
-            while left.load(Ordering::Relaxed) > 0 {
+            loop {
+                turn.wait().await;
+                let done = left.load(Ordering::Relaxed) <= 0;
+                turn.wait().await;
+                if done {
+                    break;
+                }
                 let passed = clock.fetch_add(100_000, Ordering::Relaxed);
                 let now = at(1) + chrono::Duration::microseconds(passed);
                 store.sweep_due(now, 100).await.expect("sweeps");
