@@ -26,8 +26,9 @@ use std::time::Duration;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
-/// Fuel between two moments at which a running guest tells what it used; some milliseconds of work.
-const FUEL_TOLD_EVERY: u64 = 10_000_000;
+/// Fuel between two moments at which a running guest tells what it used; a fraction of a millisecond's work, so that it
+/// has told of most of what it did when the clock stops it, however slow the machine.
+const FUEL_TOLD_EVERY: u64 = 1_000_000;
 
 /// What runs share.
 pub(crate) struct Env {
@@ -211,8 +212,10 @@ impl Env {
             if stop.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            // A guest that computes is interrupted in this poll and leaves its backtrace; one that waits
-            // on the host stays pending and is dropped.
+            // A guest that computes is interrupted in this poll, by a tick of its own, and leaves its backtrace: without
+            // one it could give way once more, and be taken for one that waits. One that waits on the host stays pending
+            // and is dropped.
+            self.engine.increment_epoch();
             match poll(cx) {
                 Poll::Ready(value) => Poll::Ready(Some(value)),
                 Poll::Pending => Poll::Ready(None),
