@@ -95,7 +95,7 @@ pub(crate) fn page_statement(table: &Table, first: bool) -> String {
         }
     };
     format!(
-        "SELECT {} FROM {} t WHERE {}{after} ORDER BY {} LIMIT ?",
+        "SELECT {} FROM {} t WHERE {}{after} ORDER BY {} LIMIT +?",
         expressions.join(", "),
         table.name,
         owned(table),

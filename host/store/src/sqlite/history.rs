@@ -177,10 +177,10 @@ async fn executions(
         // Each half stops by itself, so that a page costs no more than its rows.
         query.push("SELECT * FROM (");
         push_half(&mut query, half, tenant, filter, before);
-        query.push(" ORDER BY l.id DESC LIMIT ").push_bind(limit);
+        query.push(" ORDER BY l.id DESC LIMIT +").push_bind(limit);
         query.push(")");
     }
-    query.push(" ORDER BY 1 DESC LIMIT ").push_bind(limit);
+    query.push(" ORDER BY 1 DESC LIMIT +").push_bind(limit);
     let found = query.build().fetch_all(connection).await.map_err(db)?;
     let items = found
         .iter()

@@ -1,6 +1,10 @@
 //! Every statement of the SQLite store. Batches come as one JSON array of arrays (`?1`), read by
 //! `jsonb_each`; `value ->> n` is the n-th field of a row. A test prepares each statement against a
 //! migrated database, another holds the hot ones to their indexes.
+//!
+//! A bound limit is written `LIMIT +?n`: SQLite looks at the value of a plain `LIMIT ?n` to plan by it, and so prepares
+//! the statement anew whenever that is bound (`sqlite3ExprIsInteger` and `Vdbe.expmask` in its source), which took longer
+//! than the statement.
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
@@ -107,7 +111,7 @@ macro_rules! lane {
         "WHERE l.tenant_id = ?1 AND l.task_type = ?2 AND l.state = 'available' AND l.blocked = 0 \
          AND l.state IN ('scheduled', 'available', 'retryable') \
          AND (l.expires_at IS NULL OR l.expires_at > ?3) AND (l.lost < 3 OR ?4) \
-         ORDER BY l.queue_key, l.id LIMIT ?5"
+         ORDER BY l.queue_key, l.id LIMIT +?5"
     };
 }
 
@@ -178,13 +182,13 @@ statements! {
         s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
         FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
         WHERE s.next_fire_at IS NOT NULL AND s.next_fire_at <= ?1 AND c.paused = 0 AND c.deleted_at IS NULL \
-        ORDER BY s.next_fire_at, s.config_id LIMIT ?2";
+        ORDER BY s.next_fire_at, s.config_id LIMIT +?2";
     /// Asked once a start and once a day: reads every schedule.
     OTHER_ZONE_DATA = "SELECT c.id, c.version, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
         s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row \
         FROM task_schedules s JOIN task_configs c ON c.id = s.config_id \
         WHERE s.config_id > ?2 AND s.zone_data <> ?1 AND s.next_fire_at IS NOT NULL AND c.paused = 0 \
-        AND c.deleted_at IS NULL ORDER BY s.config_id LIMIT ?3";
+        AND c.deleted_at IS NULL ORDER BY s.config_id LIMIT +?3";
     // Paused and deleted configs have no next_fire_at.
     NEXT_DUE = "SELECT min(at) FROM ( \
         SELECT min(next_fire_at) AS at FROM task_schedules WHERE next_fire_at IS NOT NULL \
@@ -194,13 +198,13 @@ statements! {
         UNION ALL SELECT min(ready_at) FROM rates WHERE ready_at IS NOT NULL)";
     SWEEP_AVAILABLE = "UPDATE live_executions SET state = 'available', blocked = 0 WHERE id IN ( \
         SELECT id FROM live_executions WHERE state IN ('scheduled', 'retryable') AND due_at <= ?1 \
-        ORDER BY due_at, id LIMIT ?2)";
+        ORDER BY due_at, id LIMIT +?2)";
     EXPIRED = "SELECT id FROM live_executions \
         WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable') \
-        AND expires_at <= ?1 ORDER BY expires_at, id LIMIT ?2";
+        AND expires_at <= ?1 ORDER BY expires_at, id LIMIT +?2";
     /// `?3` as far as those before it are counted.
     WAITS_BEHIND = "SELECT (SELECT count(*) FROM (SELECT 1 FROM live_executions q WHERE q.state = 'available' \
-            AND q.blocked = 0 AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT ?3) b), \
+            AND q.blocked = 0 AND (q.queue_key, q.id) < (l.queue_key, l.id) LIMIT +?3) b), \
         l.run_key IS NOT NULL, (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id \
             AND r.run_key = l.run_key AND r.run_key IS NOT NULL AND r.state = 'running'), l.run_max, \
         (SELECT count(*) FROM live_executions r WHERE r.tenant_id = l.tenant_id AND r.task_type = l.task_type \
@@ -250,7 +254,7 @@ statements! {
     BACKLOG_CAPS = concat!("SELECT ", backlog_caps!("?1"));
     /// `?2` type, or none for all of the tenant; `?3` no more than these are counted
     WAITING = "SELECT count(*) FROM (SELECT 1 FROM live_executions l WHERE l.tenant_id = ?1 \
-        AND (?2 IS NULL OR l.task_type = ?2) AND l.state IN ('scheduled', 'available', 'retryable') LIMIT ?3)";
+        AND (?2 IS NULL OR l.task_type = ?2) AND l.state IN ('scheduled', 'available', 'retryable') LIMIT +?3)";
 
     // ---- answers; the last argument: not at or before
     ANSWER = "SELECT request_hash, status, body FROM request_answers \
@@ -261,7 +265,7 @@ statements! {
         created_at = excluded.created_at";
     PURGE_ANSWERS = "DELETE FROM request_answers WHERE (tenant_id, request_key) IN ( \
         SELECT tenant_id, request_key FROM request_answers WHERE created_at <= ?1 \
-        ORDER BY created_at LIMIT ?2)";
+        ORDER BY created_at LIMIT +?2)";
 
     // ---- fire
     /// Packed; `?1` ids
@@ -378,7 +382,7 @@ statements! {
             SELECT id FROM live_executions w WHERE w.blocked = 1 AND w.tenant_id = j.value ->> 0 \
             AND w.run_key = j.value ->> 1 AND (w.expires_at IS NULL OR w.expires_at > ?4) \
             AND (w.tenant_id, w.task_type) IN (SELECT t.value ->> 0, t.value ->> 1 FROM jsonb_each(?3) t) \
-            ORDER BY w.queue_key, w.id LIMIT ?2)) RETURNING tenant_id, run_key";
+            ORDER BY w.queue_key, w.id LIMIT +?2)) RETURNING tenant_id, run_key";
     /// [tenant, rate_key]
     RATES = "SELECT r.tenant_id, r.rate_key, r.full_at FROM jsonb_each(?1) j \
         CROSS JOIN rates r ON r.tenant_id = j.value ->> 0 AND r.rate_key = j.value ->> 1";
@@ -388,16 +392,16 @@ statements! {
         ON CONFLICT (tenant_id, rate_key) DO UPDATE SET full_at = excluded.full_at, \
         rate_count = excluded.rate_count, rate_seconds = excluded.rate_seconds, ready_at = excluded.ready_at";
     RATES_READY = "SELECT tenant_id, rate_key, full_at, rate_count, rate_seconds FROM rates \
-        WHERE ready_at IS NOT NULL AND ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
+        WHERE ready_at IS NOT NULL AND ready_at <= ?1 ORDER BY ready_at LIMIT +?2";
     RATE_READY_AT = "UPDATE rates SET ready_at = ?3 WHERE tenant_id = ?1 AND rate_key = ?2";
     /// Of one rate as many as it has tokens for.
     UNTHROTTLE = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
         SELECT id FROM live_executions WHERE blocked = 2 AND tenant_id = ?1 AND rate_key = ?2 \
-        AND (expires_at IS NULL OR expires_at > ?4) ORDER BY queue_key, id LIMIT ?3)";
+        AND (expires_at IS NULL OR expires_at > ?4) ORDER BY queue_key, id LIMIT +?3)";
     /// Of those that wait for a run key.
     UNBLOCK_KEY = "UPDATE live_executions SET blocked = 0 WHERE id IN ( \
         SELECT id FROM live_executions WHERE blocked = 1 AND tenant_id = ?1 AND run_key = ?2 \
-        AND (expires_at IS NULL OR expires_at > ?4) ORDER BY queue_key, id LIMIT ?3)";
+        AND (expires_at IS NULL OR expires_at > ?4) ORDER BY queue_key, id LIMIT +?3)";
     PROBE = "UPDATE type_breakers SET probe_id = ?3 WHERE tenant_id = ?1 AND task_type = ?2";
     /// A full bucket is as good as none.
     TIDY_RATES = "DELETE FROM rates WHERE ready_at IS NULL AND full_at < ?1";
@@ -543,12 +547,12 @@ statements! {
     // ---- configs
     CONFIG = configs!(" AND c.tenant_id = ?1 AND c.id = ?2");
     CONFIG_BY_KEY = configs!(" AND c.tenant_id = ?1 AND c.key = ?2 AND c.key IS NOT NULL");
-    CHANGED_CONFIGS = configs!(" AND c.tenant_id = ?1 AND c.updated_at >= ?2 ORDER BY c.updated_at, c.id LIMIT ?3");
+    CHANGED_CONFIGS = configs!(" AND c.tenant_id = ?1 AND c.updated_at >= ?2 ORDER BY c.updated_at, c.id LIMIT +?3");
     CONFIGS_BY_IDS = configs!(" AND c.id IN (SELECT value FROM json_each(?1)) ORDER BY c.id");
     LIST_CONFIGS = configs!(" AND c.tenant_id = ?1 AND c.id < ?2 AND (?3 IS NULL OR c.task_type = ?3) \
         AND (?4 IS NULL OR c.scheduler_type = ?4) AND (?5 IS NULL OR c.paused = ?5) \
         AND (?6 IS NULL OR instr(c.name_folded, ?6) > 0) \
-        AND (?8 IS NULL OR c.declared_by = ?8) ORDER BY c.id DESC LIMIT ?7");
+        AND (?8 IS NULL OR c.declared_by = ?8) ORDER BY c.id DESC LIMIT +?7");
     KEY_OWNER = "SELECT id FROM task_configs WHERE tenant_id = ?1 AND key = ?2 \
         AND key IS NOT NULL AND deleted_at IS NULL";
     INSERT_CONFIG = "INSERT INTO task_configs (tenant_id, key, name, name_folded, task_type, scheduler_type, \
@@ -575,8 +579,8 @@ statements! {
         OR EXISTS (SELECT 1 FROM tenants WHERE deleted_at IS NOT NULL)";
     TOMBSTONES = "SELECT id, delete_history FROM task_configs WHERE deleted_at IS NOT NULL ORDER BY id";
     ORPHAN_HISTORY = "UPDATE task_executions SET config_id = NULL WHERE id IN ( \
-        SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT ?2)";
-    HISTORY_OF_CONFIG = "SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT ?2";
+        SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT +?2)";
+    HISTORY_OF_CONFIG = "SELECT id FROM task_executions WHERE config_id = ?1 ORDER BY id LIMIT +?2";
     DELETE_HISTORY = "DELETE FROM task_executions WHERE id IN (SELECT value FROM json_each(?1))";
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM live_executions WHERE config_id = ?1)";
     DROP_TOMBSTONE = "DELETE FROM task_configs WHERE id = ?1";
@@ -594,7 +598,7 @@ statements! {
 
     // ---- secrets
     SECRETS = "SELECT name, version, key_id, created_at, updated_at FROM secrets \
-        WHERE tenant_id = ?1 ORDER BY name LIMIT ?2 OFFSET ?3";
+        WHERE tenant_id = ?1 ORDER BY name LIMIT +?2 OFFSET ?3";
     SECRET = "SELECT name, version, key_id, created_at, updated_at FROM secrets \
         WHERE tenant_id = ?1 AND name = ?2";
     SEALED = "SELECT s.tenant_id, s.name, s.version, s.key_id, s.sealed FROM json_each(?2) j \
@@ -607,7 +611,7 @@ statements! {
     SECRET_KEYS = "SELECT DISTINCT key_id FROM secrets ORDER BY key_id";
     /// ?2, ?3 the one before
     UNDER_OTHER_KEYS = "SELECT tenant_id, name, version, key_id, sealed FROM secrets \
-        WHERE key_id <> ?1 AND (tenant_id, name) > (?2, ?3) ORDER BY tenant_id, name LIMIT ?4";
+        WHERE key_id <> ?1 AND (tenant_id, name) > (?2, ?3) ORDER BY tenant_id, name LIMIT +?4";
     RESEAL = "UPDATE secrets SET key_id = ?4, sealed = ?5 WHERE tenant_id = ?1 AND name = ?2 AND version = ?3";
 
     // ---- types
@@ -616,7 +620,7 @@ statements! {
     /// A tenant's own or one of the host's, never both.
     TYPE = types!("?1", "WHERE y.tenant_id IN (0, ?1) AND y.task_type = ?2");
     OWN_TYPE = types!("?1", "WHERE y.tenant_id = ?1 AND y.task_type = ?2");
-    TYPES = types!("?1", "WHERE y.tenant_id IN (0, ?1) ORDER BY y.task_type LIMIT ?2 OFFSET ?3");
+    TYPES = types!("?1", "WHERE y.tenant_id IN (0, ?1) ORDER BY y.task_type LIMIT +?2 OFFSET ?3");
     ALL_TYPES = types!("y.tenant_id", "ORDER BY y.tenant_id, y.task_type");
     /// The tenants that have a type of that name.
     HOLDERS = "SELECT t.name FROM task_types y JOIN tenants t ON t.id = y.tenant_id WHERE y.task_type = ?1 ORDER BY t.id";
@@ -675,7 +679,7 @@ statements! {
         SELECT coalesce(max(id), 0) + 1, ?1, ?2, ?3 FROM tenants RETURNING id";
     TENANT_NAMED = tenants!("WHERE deleted_at IS NULL AND name = ?1");
     TENANT_BY_ID = tenants!("WHERE deleted_at IS NULL AND id = ?1");
-    TENANTS = tenants!("WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2");
+    TENANTS = tenants!("WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT +?2");
     TENANT_IS_DELETED = "SELECT deleted_at IS NOT NULL FROM tenants WHERE id = ?1";
     QUOTAS = "SELECT name, json(quotas), max_running, backlog FROM tenants WHERE id = ?1 AND deleted_at IS NULL";
     SET_QUOTAS = "UPDATE tenants SET max_running = ?2, backlog = ?3, quotas = jsonb(?4), claim_quotas = ?5 \
@@ -693,7 +697,7 @@ statements! {
     DELETE_TENANT = "UPDATE tenants SET deleted_at = ?2 WHERE id = ?1";
     DELETE_TOKENS = "DELETE FROM tokens WHERE tenant_id = ?1";
     DELETED_TENANTS = "SELECT id FROM tenants WHERE deleted_at IS NOT NULL ORDER BY id";
-    HISTORY_OF_TENANT = "SELECT id FROM task_executions WHERE tenant_id = ?1 LIMIT ?2";
+    HISTORY_OF_TENANT = "SELECT id FROM task_executions WHERE tenant_id = ?1 LIMIT +?2";
     TENANT_RETENTIONS = "DELETE FROM retentions WHERE tenant_id = ?1";
     TENANT_USAGE = "DELETE FROM usage_days WHERE tenant_id = ?1";
     TENANT_RATES = "DELETE FROM rates WHERE tenant_id = ?1";
@@ -707,7 +711,7 @@ statements! {
     TENANT_SECRETS = "DELETE FROM secrets WHERE tenant_id = ?1";
     DROP_TENANT = "DELETE FROM tenants WHERE id = ?1";
     TOKEN = tokens!("WHERE t.id = ?1");
-    TOKENS = tokens!("WHERE (t.tenant_id = ?1 OR (?2 AND t.tenant_id IS NULL)) AND t.id > ?3 ORDER BY t.id LIMIT ?4");
+    TOKENS = tokens!("WHERE (t.tenant_id = ?1 OR (?2 AND t.tenant_id IS NULL)) AND t.id > ?3 ORDER BY t.id LIMIT +?4");
     INSERT_TOKEN = "INSERT INTO tokens (id, tenant_id, name, role, scope, hash, created_at, created_by, expires_at) \
         SELECT max(?1, coalesce(max(id), 0) + 1), ?2, ?3, ?4, jsonb(?5), ?6, ?1, ?7, ?8 \
         FROM tokens RETURNING id";
@@ -722,28 +726,28 @@ statements! {
     AUDIT = "SELECT id, at, tenant_id, token_id, actor, role, action, method, target, status, request_id, address, host \
         FROM audit_log WHERE (tenant_id = ?1 OR (?2 AND tenant_id IS NULL)) AND id < ?3 \
         AND (?4 IS NULL OR action = ?4) AND (?5 IS NULL OR token_id = ?5) \
-        AND (?6 IS NULL OR at >= ?6) AND (?7 IS NULL OR at < ?7) ORDER BY id DESC LIMIT ?8";
-    PURGE_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < ?1 ORDER BY at LIMIT ?2)";
+        AND (?6 IS NULL OR at >= ?6) AND (?7 IS NULL OR at < ?7) ORDER BY id DESC LIMIT +?8";
+    PURGE_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < ?1 ORDER BY at LIMIT +?2)";
 
     // ---- care of what ended
     BEGIN_CARE = "UPDATE meta SET value = ?1 WHERE key = 'cared_at' AND value <= ?1 - ?2";
     // `?1` whose, `?2`, `?3` behind this end and id, `?4` not at or after, `?5` how many
     PRUNE_BY_AGE = "SELECT e.id, e.state, e.completed_at, 0 FROM task_executions e INDEXED BY task_executions_age \
         WHERE e.tenant_id = ?1 AND (e.completed_at, e.id) > (?2, ?3) AND e.completed_at < ?4 \
-        ORDER BY e.completed_at, e.id LIMIT ?5";
+        ORDER BY e.completed_at, e.id LIMIT +?5";
     PRUNE_OF_CONFIG = "SELECT id, state, completed_at, created_at FROM task_executions \
-        WHERE config_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+        WHERE config_id = ?1 AND id > ?2 ORDER BY id LIMIT +?3";
     HISTORY_COUNT = "SELECT count(*) FROM task_executions INDEXED BY task_executions_age WHERE tenant_id = ?1";
     BEYOND_NEWEST = "SELECT c.id, (SELECT e.id FROM task_executions e WHERE e.config_id = c.id \
             ORDER BY e.id DESC LIMIT 1 OFFSET ?4) \
-        FROM task_configs c WHERE c.tenant_id = ?1 AND c.id > ?2 AND c.deleted_at IS NULL ORDER BY c.id LIMIT ?3";
+        FROM task_configs c WHERE c.tenant_id = ?1 AND c.id > ?2 AND c.deleted_at IS NULL ORDER BY c.id LIMIT +?3";
     RETENTION = "SELECT json(retention) FROM retentions WHERE tenant_id = ?1 AND config_id = ?2";
     SET_RETENTION = "INSERT INTO retentions (tenant_id, config_id, retention) VALUES (?1, ?2, jsonb(?3)) \
         ON CONFLICT (tenant_id, config_id) DO UPDATE SET retention = excluded.retention";
     UNSET_RETENTION = "DELETE FROM retentions WHERE tenant_id = ?1 AND config_id = ?2";
     CONFIG_RETENTIONS = "SELECT r.config_id, json(r.retention) FROM retentions r \
         JOIN task_configs c ON c.id = r.config_id AND c.deleted_at IS NULL \
-        WHERE r.tenant_id = ?1 AND r.config_id > ?2 ORDER BY r.config_id LIMIT ?3";
+        WHERE r.tenant_id = ?1 AND r.config_id > ?2 ORDER BY r.config_id LIMIT +?3";
     /// tenant, day, type, incarnation, and the numbers of a `Tally`
     ADD_USAGE = "INSERT INTO usage_days AS u (tenant_id, day, task_type, incarnation, runs, succeeded, failed, cancelled, \
         fuel, cpu_micros, wall_micros, http_calls, http_request_bytes, http_response_bytes, log_bytes, result_bytes) \
@@ -764,7 +768,7 @@ statements! {
         AND day >= ?2 AND day < ?3 GROUP BY tenant_id, day, task_type ORDER BY tenant_id, day, task_type";
     UNFOLDED = "SELECT u.tenant_id, u.day, u.task_type, u.incarnation, u.runs, u.succeeded, u.failed, u.cancelled, u.fuel, \
         u.cpu_micros, u.wall_micros, u.http_calls, u.http_request_bytes, u.http_response_bytes, u.log_bytes, u.result_bytes \
-        FROM usage_days u WHERE u.incarnation <> 0 AND u.day < ?1 ORDER BY u.day LIMIT ?2";
+        FROM usage_days u WHERE u.incarnation <> 0 AND u.day < ?1 ORDER BY u.day LIMIT +?2";
     /// tenant, day, type, incarnation
     DROP_USAGE = "DELETE FROM usage_days WHERE (tenant_id, day, task_type, incarnation) IN ( \
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(?1))";
@@ -773,11 +777,11 @@ statements! {
     POST_ALERT = "INSERT INTO alerts (alert_id, event, tenant_id, config_id, task_id, detail, subject, created_at, due_at) \
         VALUES (lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, jsonb(?5), ?6, ?7, ?7) ON CONFLICT DO NOTHING";
     TAKE_ALERTS = "UPDATE alerts SET due_at = ?2, tries = tries + 1 WHERE alert_id IN (SELECT alert_id FROM alerts \
-        WHERE due_at IS NOT NULL AND due_at <= ?1 ORDER BY due_at, created_at LIMIT ?3) \
+        WHERE due_at IS NOT NULL AND due_at <= ?1 ORDER BY due_at, created_at LIMIT +?3) \
         RETURNING alert_id, event, tenant_id, config_id, task_id, json(detail), created_at, tries";
     SETTLE_ALERT = "UPDATE alerts SET due_at = ?3 WHERE alert_id = ?1 AND tries = ?2";
     PURGE_ALERTS = "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE created_at < ?1 \
-        ORDER BY created_at LIMIT ?2)";
+        ORDER BY created_at LIMIT +?2)";
     TENANT_ALERTS = "DELETE FROM alerts WHERE tenant_id = ?1";
 
     // ---- history
@@ -790,12 +794,12 @@ statements! {
         SELECT e.id FROM task_executions e LEFT JOIN task_configs c ON c.id = e.config_id \
         WHERE e.tenant_id = ?1 AND e.task_id = ?2 AND c.delete_history IS NOT 1";
     /// What is news to a tenant: what runs, what is new and lives, what is new and has ended, what has ended.
-    NEWS_RUNNING = concat!(live_columns!("NULL AS parameters", "NULL AS error_traceback"), " WHERE l.tenant_id = ?1 AND l.state = 'running' LIMIT ?2");
-    NEWS_LIVE = concat!(live_columns!("NULL AS parameters", "NULL AS error_traceback"), " WHERE +l.tenant_id = ?1 AND l.id > ?2 ORDER BY l.id LIMIT ?3");
+    NEWS_RUNNING = concat!(live_columns!("NULL AS parameters", "NULL AS error_traceback"), " WHERE l.tenant_id = ?1 AND l.state = 'running' LIMIT +?2");
+    NEWS_LIVE = concat!(live_columns!("NULL AS parameters", "NULL AS error_traceback"), " WHERE +l.tenant_id = ?1 AND l.id > ?2 ORDER BY l.id LIMIT +?3");
     NEWS_CREATED = concat!(ended_columns!("NULL AS result", "NULL AS error_traceback", "NULL AS parameters"),
-        " WHERE +l.tenant_id = ?1 AND l.id > ?2 AND l.completed_at >= ?3 AND c.delete_history IS NOT 1 ORDER BY l.id LIMIT ?4");
+        " WHERE +l.tenant_id = ?1 AND l.id > ?2 AND l.completed_at >= ?3 AND c.delete_history IS NOT 1 ORDER BY l.id LIMIT +?4");
     NEWS_ENDED = concat!(ended_columns!("NULL AS result", "NULL AS error_traceback", "NULL AS parameters"),
-        " WHERE l.tenant_id = ?1 AND l.completed_at >= ?2 AND (l.completed_at, l.id) > (?2, ?3) AND c.delete_history IS NOT 1 ORDER BY l.completed_at, l.id LIMIT ?4");
+        " WHERE l.tenant_id = ?1 AND l.completed_at >= ?2 AND (l.completed_at, l.id) > (?2, ?3) AND c.delete_history IS NOT 1 ORDER BY l.completed_at, l.id LIMIT +?4");
     ATTEMPTS = "SELECT execution_id, claim, attempt, outcome, started_at, completed_at, error_kind, \
         error_message, error_traceback, error_code, json(error_details), json(usage), plugin_digest, host \
         FROM task_attempts WHERE execution_id = ?1 UNION ALL \
@@ -803,9 +807,9 @@ statements! {
         error_message, error_traceback, error_code, json(error_details), json(usage), plugin_digest, host \
         FROM task_executions WHERE id = ?1 AND ended_claim IS NOT NULL ORDER BY 2";
     HTTP = "SELECT l.claim, json(j.value) FROM execution_http l, jsonb_each(l.calls) j \
-        WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT ?2 OFFSET ?3";
+        WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT +?2 OFFSET ?3";
     LOGS = "SELECT l.claim, json(j.value) FROM execution_logs l, jsonb_each(l.lines) j \
-        WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT ?2 OFFSET ?3";
+        WHERE l.execution_id = ?1 ORDER BY l.claim, j.key LIMIT +?2 OFFSET ?3";
 }
 
 /// Live half of a list; the filter follows.

@@ -32,6 +32,15 @@ async fn every_statement_prepares() {
     }
 }
 
+#[test]
+fn no_statement_is_prepared_anew_for_its_limit() {
+    let limited = sql::ALL.iter().filter(|(_, sql)| sql.contains("LIMIT +?"));
+    assert!(limited.count() > 20, "the table of statements is read");
+    for (name, statement) in sql::ALL {
+        assert!(!statement.contains("LIMIT ?"), "{name}: write LIMIT +?n");
+    }
+}
+
 async fn plan(connection: &mut SqliteConnection, statement: &str) -> String {
     let statement = repeated(statement, 2);
     let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
