@@ -78,7 +78,7 @@ pub struct Heartbeat {
     /// The database's clock, on stores whose hosts may disagree about the time.
     pub database_now: Option<Timestamp>,
     /// After what time the lease of another host may be over; zero when something is to be taken over now.
-    /// None without leases.
+    /// None without leases, and where there is no other host.
     pub next_take_over: Option<std::time::Duration>,
     /// How many executions the store believes this incarnation to run.
     pub running: u64,

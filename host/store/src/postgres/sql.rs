@@ -219,7 +219,7 @@ statements! {
         FROM live_executions l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL \
         WHERE l.state = 'running' ORDER BY l.id";
     /// alive, cancels, epoch, the database's clock, microseconds until another host's lease may be over: zero
-    /// when something runs under a host that is gone
+    /// when something runs under a host that is gone, null when there is no other (which greatest would make a zero)
     HEARTBEAT = "WITH seen AS (UPDATE hosts SET seen_at = database_now(), lease_until = database_now() + $2 \
             WHERE incarnation = $1 AND stopped_at IS NULL RETURNING 1) \
         SELECT EXISTS (SELECT 1 FROM seen), \
@@ -229,7 +229,7 @@ statements! {
         CASE WHEN EXISTS (SELECT 1 FROM live_executions l WHERE l.state = 'running' AND NOT EXISTS ( \
                 SELECT 1 FROM hosts h WHERE h.incarnation = l.incarnation AND h.stopped_at IS NULL)) THEN 0 \
             ELSE (SELECT greatest(min(lease_until) - database_now(), 0) FROM hosts \
-                WHERE stopped_at IS NULL AND incarnation <> $1) END, \
+                WHERE stopped_at IS NULL AND incarnation <> $1 HAVING count(*) > 0) END, \
         least( \
             (SELECT min(next_fire_at) FROM task_schedules WHERE next_fire_at IS NOT NULL), \
             (SELECT min(due_at) FROM live_executions WHERE state IN ('scheduled', 'retryable')), \

@@ -140,6 +140,7 @@ macro_rules! conformance_rules {
             incarnations_rise_and_end
             living_hosts_are_listed
             a_heartbeat_brings_cancels_and_the_epoch
+            a_lone_host_waits_for_no_lease
             a_heartbeat_tells_what_waits
             an_end_names_its_execution
             take_over_gives_back_what_dead_hosts_ran

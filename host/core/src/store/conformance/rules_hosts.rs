@@ -51,6 +51,22 @@ pub async fn a_heartbeat_brings_cancels_and_the_epoch(store: Arc<dyn Store>) {
     assert!(beat().await.catalog_epoch > before);
 }
 
+/// A lone host waits for nobody's lease, whatever it runs; another one's is waited for until that host stops.
+pub async fn a_lone_host_waits_for_no_lease(store: Arc<dyn Store>) {
+    let lab = Lab::new(store).await;
+    let wait = || async {
+        let beat = lab.store.heartbeat(at(9), lab.host).await;
+        beat.expect("answers").next_take_over
+    };
+    assert_eq!(wait().await, None);
+    lab.running(None, at(0)).await;
+    assert_eq!(wait().await, None);
+    let other = lab.store.start_host(at(1), "other").await.expect("starts");
+    assert_eq!(wait().await.is_some(), lab.store.gives_leases());
+    lab.store.stop_host(at(2), other).await.expect("stops");
+    assert_eq!(wait().await, None);
+}
+
 /// A heartbeat tells whether anything can be claimed and what time brings next, so that idle hosts need not ask.
 pub async fn a_heartbeat_tells_what_waits(store: Arc<dyn Store>) {
     let lab = Lab::new(store).await;
