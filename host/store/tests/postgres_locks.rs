@@ -236,3 +236,64 @@ async fn a_stale_end_leaves_no_breaker() {
     let kept = "SELECT count(*) FROM type_breakers";
     assert_eq!(cluster.number(&database, kept).await, 0);
 }
+
+/// An end that nothing stands against is one statement, which looks again at what changed while it waited for its row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_sees_what_changed_while_it_waited() {
+    let cluster = Cluster::start();
+    let (database, store, lab) = lab(&cluster, options()).await;
+    let config = lab.crons(1).await[0];
+    let failed =
+        format!("UPDATE task_schedules SET failures_in_a_row = 2 WHERE config_id = {config}");
+    let deleted = format!(
+        "UPDATE task_configs SET deleted_at = 1, delete_history = true WHERE id = {config}"
+    );
+    let forgiven =
+        format!("SELECT 1 - failures_in_a_row FROM task_schedules WHERE config_id = {config}");
+    // What another does, what it holds the row with, and a number that is one afterwards.
+    let cases = [
+        (
+            "SELECT 1",
+            "cancel_requested_at = NULL",
+            "SELECT count(*) FROM task_executions WHERE id = ID AND state = 'succeeded'",
+        ),
+        (
+            "SELECT 1",
+            "cancel_requested_at = 5",
+            "SELECT count(*) FROM task_executions WHERE id = ID AND cancel_requested_at = 5",
+        ),
+        (&failed, "lost = lost", &forgiven),
+        (
+            &deleted,
+            "lost = lost",
+            "SELECT 1 - count(*) FROM task_executions WHERE id = ID",
+        ),
+    ];
+    for (round, (does, row, told)) in (1..).zip(cases) {
+        let id = put(&store, lab.new_execution(Some(config), at(0))).await;
+        let running = claim(&store, &lab).await.remove(0);
+        assert_eq!(running.id, id);
+        let held = format!("{does}; UPDATE live_executions SET {row} WHERE id = {id}");
+        let mut other = cluster.hold(&database, &held).await;
+        let (ending, end) = (store.clone(), success(&running, lab.host));
+        // Far from one another: what met something does not try the short way for a second.
+        let now = at(10 * round);
+        let ended = tokio::spawn(async move { ending.complete_many(now, vec![end].into()).await });
+        until_waiting(&cluster, &database).await;
+        let commit = sqlx::raw_sql("COMMIT").execute(&mut other).await;
+        commit.expect("commits");
+        let receipts = ended.await.expect("ends").expect("completes");
+        assert_eq!(receipts, [CompletionReceipt::Recorded(State::Succeeded)]);
+        let told = told.replace("ID", &id.to_string());
+        assert_eq!(cluster.number(&database, &told).await, 1, "{held}: {told}");
+        let alive = format!("SELECT count(*) FROM live_executions WHERE id = {id}");
+        assert_eq!(cluster.number(&database, &alive).await, 0, "{held}");
+    }
+    let used = "SELECT sum(runs)::bigint FROM usage_days";
+    assert_eq!(
+        cluster.number(&database, used).await,
+        4,
+        "each is counted once"
+    );
+    no_deadlocks(&cluster, &database).await;
+}

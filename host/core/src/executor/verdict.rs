@@ -76,6 +76,8 @@ pub(super) fn judge(facts: &Facts<'_>, outcome: Outcome, kept: Kept) -> Verdict 
     Verdict::Complete(Box::new(Completion {
         id: facts.claimed.id,
         task_id: facts.claimed.task_id,
+        tenant_id: facts.claimed.tenant_id,
+        task_type: facts.claimed.task_type.clone(),
         claim: facts.claimed.claim,
         incarnation: facts.incarnation,
         end,

@@ -308,6 +308,10 @@ pub struct Completion {
     pub id: ExecutionId,
     /// Public id.
     pub task_id: TaskId,
+    /// Whose it is, as its claim said.
+    pub tenant_id: TenantId,
+    /// The plugin, as its claim said.
+    pub task_type: String,
     /// The claim it ran under.
     pub claim: u32,
     /// Who ran it.

@@ -422,6 +422,20 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Whether ends of these configs' and types' executions ask for nothing but their own record: no config is deleted or has
+-- failed lately, and nothing is kept of a type's failures. Called behind the locks on the executions, in their statement: being
+-- volatile it sees what was committed while those were waited for.
+CREATE FUNCTION ends_are_plain(configs bigint[], tenants bigint[], types text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN current_setting('transaction_isolation') = 'read committed'
+        AND NOT EXISTS (SELECT 1 FROM unnest(configs) u (id) WHERE NOT EXISTS (SELECT 1 FROM task_configs c
+            JOIN task_schedules s ON s.config_id = c.id
+            WHERE c.id = u.id AND c.deleted_at IS NULL AND s.failures_in_a_row = 0))
+        AND NOT EXISTS (SELECT 1 FROM unnest(tenants, types) u (tenant_id, task_type) WHERE EXISTS (SELECT 1 FROM type_breakers b
+            WHERE b.tenant_id = u.tenant_id AND b.task_type = u.task_type));
+END $$;
+
 -- The partitions besides the default one; no two overlap.
 CREATE TABLE history_partitions (
     name text PRIMARY KEY,

@@ -7,9 +7,14 @@ use super::{ahead, breakers, care, end, jsonb, sql};
 use crate::columns::{Measured, STATEMENT_BYTES, micros, text};
 use crate::settle::{Batch, Breakers, Ended, Failures, Retried, RunningRow, States, Verdicts};
 use horarium_core::store::rules;
-use horarium_core::store::{Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST, chunks};
+use horarium_core::store::{
+    Completion, CompletionReceipt, End, SUSPECT_AFTER_LOST, StoreResult, chunks,
+};
 use horarium_model::{ConfigId, Timestamp};
 use serde::Serialize;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,7 +203,9 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Ends> {
     for chunk in chunks(batch.ends, STATEMENT_BYTES, |ended| {
         ended.result().map_or(0, |r| r.len()) + 256
     }) {
-        record(tx, &chunk).await?;
+        let documents = Documents::of(&chunk)?;
+        let recording = record(sql::RECORD, &chunk, &documents);
+        recording.execute(tx.connection()).await?;
     }
     for (statement, ids) in [
         (
@@ -219,32 +226,61 @@ async fn write_batch(tx: &mut Tx, batch: Batch<'_>) -> PgResult<Ends> {
     })
 }
 
-/// Writes what attempts left one after the other (tenant, execution, claim, pieces): logs, requests.
+/// What attempts left one after the other (logs, requests), as columns.
+#[derive(Default)]
+pub(super) struct Arrays {
+    tenants: Vec<i64>,
+    ids: Vec<i64>,
+    claims: Vec<i64>,
+    texts: Vec<String>,
+    bytes: usize,
+}
+
+impl Arrays {
+    /// One attempt's: tenant, execution, claim, and the pieces as [`pieces_text`] has them.
+    pub(super) fn push(&mut self, (tenant, id, claim): (i64, i64, u32), text: String) {
+        self.tenants.push(tenant);
+        self.ids.push(id);
+        self.claims.push(claim.into());
+        self.bytes += text.len();
+        self.texts.push(text);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn bind<'q>(
+        self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        let query = query.bind(self.tenants).bind(self.ids);
+        query.bind(self.claims).bind(self.texts)
+    }
+}
+
+/// Pieces as their column has them.
+pub(super) fn pieces_text<T: Serialize>(pieces: &[T]) -> StoreResult<String> {
+    Ok(jsonb::text(&text(&pieces)?).into_owned())
+}
+
+/// Writes what attempts left (tenant, execution, claim, pieces), so much in one statement.
 async fn write_arrays<T: Serialize>(
     tx: &mut Tx,
     statement: &'static str,
-    arrays: Vec<(i64, i64, u32, &[T])>,
+    attempts: Vec<(i64, i64, u32, &[T])>,
 ) -> PgResult<()> {
-    let mut texts = Vec::with_capacity(arrays.len());
-    for (tenant, id, claim, pieces) in arrays {
-        let text = jsonb::text(&text(&pieces)?).into_owned();
-        texts.push((tenant, id, i64::from(claim), text));
+    let mut texts = Vec::with_capacity(attempts.len());
+    for (tenant, id, claim, pieces) in attempts {
+        texts.push(((tenant, id, claim), pieces_text(pieces)?));
     }
-    for chunk in chunks(texts, STATEMENT_BYTES, |(_, _, _, text)| text.len()) {
-        let (mut tenants, mut ids, mut claims, mut pieces) = (vec![], vec![], vec![], vec![]);
-        for (tenant, id, claim, text) in chunk {
-            tenants.push(tenant);
-            ids.push(id);
-            claims.push(claim);
-            pieces.push(text);
+    for chunk in chunks(texts, STATEMENT_BYTES, |(_, text)| text.len()) {
+        let mut arrays = Arrays::default();
+        for (attempt, text) in chunk {
+            arrays.push(attempt, text);
         }
-        query(statement)
-            .bind(tenants)
-            .bind(ids)
-            .bind(claims)
-            .bind(pieces)
-            .execute(tx.connection())
-            .await?;
+        let writing = arrays.bind(query(statement));
+        writing.execute(tx.connection()).await?;
     }
     Ok(())
 }
@@ -272,25 +308,36 @@ fn column<'a, T>(ends: &'a [Ended<'a>], value: impl Fn(&'a Ended<'a>) -> T) -> V
     ends.iter().map(value).collect()
 }
 
-async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
-    let details: Vec<Option<String>> = ends
-        .iter()
-        .map(|e| e.error_details().map(text).transpose())
-        .collect::<Result<_, _>>()?;
-    let details: Vec<Option<Cow<'_, str>>> = details
-        .iter()
-        .map(|d| d.as_deref().map(jsonb::text))
-        .collect();
-    let usage: Vec<Option<String>> = ends
-        .iter()
-        .map(|e| Measured::of(&e.item.record).as_ref().map(text).transpose())
-        .collect::<Result<_, _>>()?;
-    let usage: Vec<Option<Cow<'_, str>>> = usage
-        .iter()
-        .map(|u| u.as_deref().map(jsonb::text))
-        .collect();
+/// What is written of ends as JSON, made from their values.
+pub(super) struct Documents {
+    details: Vec<Option<String>>,
+    usage: Vec<Option<String>>,
+}
+
+impl Documents {
+    pub(super) fn of(ends: &[Ended<'_>]) -> PgResult<Self> {
+        let details = ends.iter().map(|e| e.error_details().map(text).transpose());
+        let usage = ends.iter();
+        let usage = usage.map(|e| Measured::of(&e.item.record).as_ref().map(text).transpose());
+        Ok(Self {
+            details: details.collect::<Result<_, _>>()?,
+            usage: usage.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// The columns that `ended!` reads.
+pub(super) fn record<'q>(
+    statement: &'static str,
+    ends: &'q [Ended<'q>],
+    documents: &'q Documents,
+) -> Query<'q, Postgres, PgArguments> {
     let plain = |text: &Option<String>| text.as_deref().map(|t| jsonb::plain(t).into_owned());
-    query(sql::RECORD)
+    let documents_of = |texts: &'q [Option<String>]| -> Vec<Option<Cow<'q, str>>> {
+        let texts = texts.iter();
+        texts.map(|t| t.as_deref().map(jsonb::text)).collect()
+    };
+    query(statement)
         .bind(column(ends, |e| e.item.id))
         .bind(column(ends, |e| e.settled.state.as_str()))
         .bind(column(ends, |e| e.settled.state.is_success()))
@@ -302,15 +349,12 @@ async fn record(tx: &mut Tx, ends: &[Ended<'_>]) -> PgResult<()> {
         .bind(column(ends, |e| plain(&e.settled.error_message)))
         .bind(column(ends, |e| plain(&e.item.record.error_traceback)))
         .bind(column(ends, |e| e.error_code().map(jsonb::plain)))
-        .bind(details)
-        .bind(usage)
+        .bind(documents_of(&documents.details))
+        .bind(documents_of(&documents.usage))
         .bind(column(ends, |e| e.item.record.plugin_digest.as_deref()))
         .bind(column(ends, |e| e.item.record.host.as_deref()))
         .bind(column(ends, |e| e.progress.as_deref().map(jsonb::text)))
         .bind(column(ends, |e| e.claim().map(i64::from)))
-        .execute(tx.connection())
-        .await?;
-    Ok(())
 }
 
 async fn read_states(tx: &mut Tx, mut states: States) -> PgResult<States> {

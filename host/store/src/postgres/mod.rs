@@ -13,6 +13,7 @@ mod chain;
 mod checkup;
 mod claim;
 mod complete;
+mod complete_plain;
 mod configs;
 mod connect;
 pub(crate) mod copy;
@@ -58,6 +59,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tx::Bounded;
 
 /// How a PostgreSQL database is used.
 #[derive(Debug, Clone)]
@@ -127,8 +129,9 @@ struct Shared {
     notifier: Notifier,
     /// When this host last looked for what is stuck, in microseconds.
     unstuck_at: AtomicI64,
-    /// When a claim of this host last met what bounds it, in microseconds.
-    bounded_at: AtomicI64,
+    /// Whether claims, and ends, of this host met something lately that they cannot do in one statement.
+    claims: Bounded,
+    ends: Bounded,
 }
 
 impl PostgresStore {
@@ -152,7 +155,8 @@ impl PostgresStore {
                 options,
                 notifier,
                 unstuck_at: AtomicI64::new(i64::MIN),
-                bounded_at: AtomicI64::new(i64::MIN),
+                claims: Bounded::default(),
+                ends: Bounded::default(),
             }),
         };
         store.tidy().await?;

@@ -3,8 +3,8 @@
 use super::rows::{self, Cells as _, Reader};
 use super::tx::{AtOnce, query};
 use super::{
-    PostgresStore, answers, claim, complete, end, enqueue, fire, hosts, jsonb, keys, sql,
-    task_state,
+    PostgresStore, answers, claim, complete, complete_plain, end, enqueue, fire, hosts, jsonb,
+    keys, sql, task_state,
 };
 use crate::columns::{micros, progress_text};
 use horarium_core::runner::StateSnapshot;
@@ -36,15 +36,11 @@ impl PostgresStore {
     }
 }
 
-/// So long after a claim met what bounds it, others do not try the short way. Microseconds.
-const BOUNDED_FOR: i64 = 1_000_000;
-
 impl PostgresStore {
     /// A claim in one statement; none when that cannot be.
     async fn claim_plain(&self, request: &ClaimRequest) -> StoreResult<Option<Claims>> {
-        let (bounded_at, now) = (&self.shared.bounded_at, micros(request.now));
-        let since = now.saturating_sub(bounded_at.load(Ordering::Relaxed));
-        if (0..BOUNDED_FOR).contains(&since) || !claim::may_be_plain(request) {
+        let (bounded, now) = (&self.shared.claims, request.now);
+        if bounded.lately(now) || !claim::may_be_plain(request) {
             return Ok(None);
         }
         let request = request.clone();
@@ -55,11 +51,37 @@ impl PostgresStore {
         match claimed.await? {
             AtOnce::Done(claims) => Ok(Some(claims)),
             AtOnce::Not => {
-                bounded_at.store(now, Ordering::Relaxed);
+                bounded.met(now);
                 Ok(None)
             }
             // What was claimed so is found by who hears of the error.
             AtOnce::Lost(error) => Err(error),
+        }
+    }
+
+    /// Ends in one statement; none when that cannot be.
+    async fn complete_plain(
+        &self,
+        now: Timestamp,
+        items: &Arc<[Completion]>,
+    ) -> StoreResult<Option<Vec<CompletionReceipt>>> {
+        let bounded = &self.shared.ends;
+        if bounded.lately(now) || !complete_plain::may_be_plain(items) {
+            return Ok(None);
+        }
+        let items = items.clone();
+        let completed = self.at_once(move |connection| {
+            let items = items.clone();
+            Box::pin(async move { complete_plain::complete_plain(connection, now, &items).await })
+        });
+        match completed.await? {
+            AtOnce::Done(receipts) => Ok(Some(receipts)),
+            AtOnce::Not => {
+                bounded.met(now);
+                Ok(None)
+            }
+            // If it was done the same ends are stale now, as when the answer to a COMMIT is lost.
+            AtOnce::Lost(_) => Ok(None),
         }
     }
 }
@@ -233,6 +255,9 @@ impl Queue for PostgresStore {
         now: Timestamp,
         items: Arc<[Completion]>,
     ) -> StoreResult<Vec<CompletionReceipt>> {
+        if let Some(receipts) = self.complete_plain(now, &items).await? {
+            return Ok(receipts);
+        }
         let items = (items, Arc::new(AtomicBool::new(false)));
         self.write(move |tx| {
             let items = items.clone();

@@ -181,6 +181,82 @@ macro_rules! start {
     };
 }
 
+/// What is recorded of ends, a column each, and more of them.
+macro_rules! ended {
+    ($more:literal, $names:literal) => {
+        concat!(
+            "SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], \
+             $6::double precision[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], \
+             $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[]",
+            $more,
+            ") e(id, state, is_success, started_at, completed_at, duration_seconds, result, error_kind, \
+             error_message, error_traceback, error_code, error_details, usage, plugin_digest, host, progress, \
+             ended_claim",
+            $names,
+            ")"
+        )
+    };
+}
+
+/// Writes rows that are gone from what lives (`gone`) into the history, as they `ended`.
+macro_rules! history_of_gone {
+    () => {
+        concat!(
+            history_columns!(),
+            "SELECT g.id, g.config_id, g.task_id, e.is_success, e.started_at, e.completed_at, \
+         e.duration_seconds, nullif(e.result::jsonb, 'null'), e.error_message, e.error_traceback, g.tenant_id, \
+         g.task_type, e.state, g.trigger, g.slot, NULL, NULL, NULL, g.priority, g.attempt, g.max_attempts, \
+         g.lost, coalesce(g.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = g.id)), \
+         e.error_kind, e.error_code, nullif(e.error_details::jsonb, 'null'), e.usage::jsonb, e.plugin_digest, \
+         e.host, g.created_at, \
+         CASE WHEN g.first_started_at IS NOT DISTINCT FROM g.started_at THEN e.started_at ELSE g.first_started_at END, \
+         g.due_at, g.expires_at, g.cancel_requested_at, coalesce(e.progress::jsonb, g.progress), \
+         g.parent_task_id, g.retry_of, e.ended_claim FROM gone g JOIN ended e ON e.id = g.id"
+        )
+    };
+}
+
+macro_rules! insert_logs {
+    ($tenants:literal, $ids:literal, $claims:literal, $lines:literal) => {
+        concat!(
+            "INSERT INTO execution_logs (tenant_id, execution_id, claim, lines) \
+             SELECT tenant_id, id, claim, lines::jsonb FROM unnest(",
+            $tenants,
+            "::bigint[], ",
+            $ids,
+            "::bigint[], ",
+            $claims,
+            "::bigint[], ",
+            $lines,
+            "::text[]) u(tenant_id, id, claim, lines)"
+        )
+    };
+}
+
+/// Adds up what was used.
+macro_rules! add_usage {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO usage_days AS u (tenant_id, day, task_type, incarnation, runs, succeeded, failed, cancelled, \
+        fuel, cpu_micros, wall_micros, http_calls, http_request_bytes, http_response_bytes, log_bytes, result_bytes) \
+        SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::bigint, (j ->> 4)::bigint, (j ->> 5)::bigint, \
+        (j ->> 6)::bigint, (j ->> 7)::bigint, (j ->> 8)::bigint, (j ->> 9)::bigint, (j ->> 10)::bigint, (j ->> 11)::bigint, \
+        (j ->> 12)::bigint, (j ->> 13)::bigint, (j ->> 14)::bigint, (j ->> 15)::bigint \
+        FROM jsonb_array_elements(",
+            $rows,
+            "::jsonb) WITH ORDINALITY a(j, n) ORDER BY n \
+        ON CONFLICT (tenant_id, day, task_type, incarnation) DO UPDATE SET \
+        runs = u.runs + excluded.runs, succeeded = u.succeeded + excluded.succeeded, \
+        failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled, \
+        fuel = u.fuel + excluded.fuel, cpu_micros = u.cpu_micros + excluded.cpu_micros, \
+        wall_micros = u.wall_micros + excluded.wall_micros, http_calls = u.http_calls + excluded.http_calls, \
+        http_request_bytes = u.http_request_bytes + excluded.http_request_bytes, \
+        http_response_bytes = u.http_response_bytes + excluded.http_response_bytes, \
+        log_bytes = u.log_bytes + excluded.log_bytes, result_bytes = u.result_bytes + excluded.result_bytes"
+        )
+    };
+}
+
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -584,23 +660,31 @@ statements! {
         l.chain::text, l.chain_depth FROM l WHERE l.state = 'running'";
     CONFIGS_OF = "SELECT c.id, c.deleted_at IS NOT NULL, c.delete_history, c.paused, s.failures_in_a_row, \
         s.state_version FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.id = ANY ($1)";
-    RECORD = concat!("WITH ended AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], \
-            $4::bigint[], $5::bigint[], $6::double precision[], $7::text[], $8::text[], $9::text[], \
-            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], \
-            $17::bigint[]) e(id, state, is_success, started_at, completed_at, duration_seconds, result, \
-            error_kind, error_message, error_traceback, error_code, error_details, usage, plugin_digest, \
-            host, progress, ended_claim)), \
+    RECORD = concat!("WITH ended AS (", ended!("", ""), "), \
         gone AS (DELETE FROM live_executions l WHERE l.id = ANY ($1) RETURNING l.*) ",
-        history_columns!(),
-        "SELECT g.id, g.config_id, g.task_id, e.is_success, e.started_at, e.completed_at, \
-         e.duration_seconds, nullif(e.result::jsonb, 'null'), e.error_message, e.error_traceback, g.tenant_id, \
-         g.task_type, e.state, g.trigger, g.slot, NULL, NULL, NULL, g.priority, g.attempt, g.max_attempts, \
-         g.lost, coalesce(g.parameters, (SELECT p.parameters FROM live_parameters p WHERE p.execution_id = g.id)), \
-         e.error_kind, e.error_code, nullif(e.error_details::jsonb, 'null'), e.usage::jsonb, e.plugin_digest, \
-         e.host, g.created_at, \
-         CASE WHEN g.first_started_at IS NOT DISTINCT FROM g.started_at THEN e.started_at ELSE g.first_started_at END, \
-         g.due_at, g.expires_at, g.cancel_requested_at, coalesce(e.progress::jsonb, g.progress), \
-         g.parent_task_id, g.retry_of, e.ended_claim FROM gone g JOIN ended e ON e.id = g.id");
+        history_of_gone!());
+    /// As `RECORD`, with `$18` task ids, for what runs under `$19` and whose end asks for nothing else; `$20` usage as for
+    /// `ADD_USAGE`, then tenants, executions, claims and lines of the logs. All or nothing; whether it was all. What was used is
+    /// added when the reservations are gone: `done` has the one wait for the other.
+    RECORD_PLAIN = concat!("WITH ended AS (", ended!(", $18::text[]", ", task_id"), "), \
+        held AS MATERIALIZED (SELECT l.id, l.tenant_id, l.task_type, l.config_id, l.task_id, l.claim, \
+            l.state = 'running' AND l.incarnation = $19 AND l.cancel_requested_at IS NULL AND l.run_key IS NULL \
+            AND l.chain IS NULL AND l.lost < 3 AND l.parameters IS NOT NULL AS is_plain \
+            FROM live_executions l WHERE l.id = ANY ($1) ORDER BY l.id FOR UPDATE), \
+        lanes AS MATERIALIZED (SELECT DISTINCT tenant_id, task_type FROM held), \
+        plain AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $19 AND h.stopped_at IS NULL) \
+            AND (SELECT count(*) FROM held h JOIN unnest($1, $17, $18) e (id, claim, task_id) \
+                ON e.id = h.id AND e.claim = h.claim AND e.task_id = h.task_id WHERE h.is_plain) = cardinality($1) \
+            AND ends_are_plain(ARRAY(SELECT DISTINCT config_id FROM held WHERE config_id IS NOT NULL), \
+                ARRAY(SELECT tenant_id FROM lanes ORDER BY tenant_id, task_type), \
+                ARRAY(SELECT task_type FROM lanes ORDER BY tenant_id, task_type)) AS yes), \
+        gone AS (DELETE FROM live_executions l WHERE l.id = ANY (ARRAY(SELECT id FROM held)) \
+            AND (SELECT yes FROM plain) RETURNING l.*), \
+        kept AS (", history_of_gone!(), " RETURNING 1), \
+        done AS MATERIALIZED (SELECT count(*) > 0 AS yes FROM kept), \
+        logged AS (", insert_logs!("$21", "$22", "$23", "$24"), " WHERE (SELECT yes FROM done)), \
+        used AS (", add_usage!("(CASE WHEN (SELECT yes FROM done) THEN $20 ELSE '[]' END)"), ") \
+        SELECT yes FROM done");
     /// See `import::row`. The ids of those that were not there.
     INSERT_IMPORTED = concat!(history_columns!(),
         "SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::boolean, (j ->> 4)::bigint, \
@@ -625,9 +709,7 @@ statements! {
         (j ->> 4)::bigint, (j ->> 5)::bigint, (j ->> 6)::double precision, j ->> 7, j ->> 8, j ->> 9, \
         j ->> 10, nullif(j -> 11, 'null'), nullif(j -> 12, 'null'), j ->> 13, j ->> 14 \
         FROM unnest($1::bigint[], $2::text[]) u(tenant_id, row_text), LATERAL (SELECT row_text::jsonb AS j) r";
-    INSERT_LOGS = "INSERT INTO execution_logs (tenant_id, execution_id, claim, lines) \
-        SELECT tenant_id, id, claim, lines::jsonb \
-        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) u(tenant_id, id, claim, lines)";
+    INSERT_LOGS = insert_logs!("$1", "$2", "$3", "$4");
     INSERT_HTTP = "INSERT INTO execution_http (tenant_id, execution_id, claim, calls) \
         SELECT tenant_id, id, claim, calls::jsonb \
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) u(tenant_id, id, claim, calls)";
@@ -948,20 +1030,7 @@ statements! {
         JOIN task_configs c ON c.id = r.config_id AND c.deleted_at IS NULL \
         WHERE r.tenant_id = $1 AND r.config_id > $2 ORDER BY r.config_id LIMIT $3";
     /// Rows of tenant, day, type, incarnation, and the numbers of a `Tally`.
-    ADD_USAGE = "INSERT INTO usage_days AS u (tenant_id, day, task_type, incarnation, runs, succeeded, failed, cancelled, \
-        fuel, cpu_micros, wall_micros, http_calls, http_request_bytes, http_response_bytes, log_bytes, result_bytes) \
-        SELECT (j ->> 0)::bigint, (j ->> 1)::bigint, j ->> 2, (j ->> 3)::bigint, (j ->> 4)::bigint, (j ->> 5)::bigint, \
-        (j ->> 6)::bigint, (j ->> 7)::bigint, (j ->> 8)::bigint, (j ->> 9)::bigint, (j ->> 10)::bigint, (j ->> 11)::bigint, \
-        (j ->> 12)::bigint, (j ->> 13)::bigint, (j ->> 14)::bigint, (j ->> 15)::bigint \
-        FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY a(j, n) ORDER BY n \
-        ON CONFLICT (tenant_id, day, task_type, incarnation) DO UPDATE SET \
-        runs = u.runs + excluded.runs, succeeded = u.succeeded + excluded.succeeded, \
-        failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled, \
-        fuel = u.fuel + excluded.fuel, cpu_micros = u.cpu_micros + excluded.cpu_micros, \
-        wall_micros = u.wall_micros + excluded.wall_micros, http_calls = u.http_calls + excluded.http_calls, \
-        http_request_bytes = u.http_request_bytes + excluded.http_request_bytes, \
-        http_response_bytes = u.http_response_bytes + excluded.http_response_bytes, \
-        log_bytes = u.log_bytes + excluded.log_bytes, result_bytes = u.result_bytes + excluded.result_bytes";
+    ADD_USAGE = add_usage!("$1");
     /// `$1` whose or of all, `$2` first day, `$3` not this one
     USAGE = "SELECT tenant_id, day, task_type, sum(runs)::bigint, sum(succeeded)::bigint, sum(failed)::bigint, \
         sum(cancelled)::bigint, sum(fuel)::bigint, sum(cpu_micros)::bigint, sum(wall_micros)::bigint, \

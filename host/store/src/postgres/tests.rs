@@ -226,6 +226,7 @@ async fn hot_statements_use_their_indexes() {
     let known = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0, 9000000000000000";
     let ids = "ARRAY[2100001,2100002]::bigint[]";
     let record = format!("{ids}{}", ", NULL".repeat(16));
+    let record_plain = format!("{record}, NULL, 1, '[]'{}", ", NULL".repeat(4));
     let task = "1, 'h000000000001', 0";
     for (name, statement, arguments, index) in [
         (
@@ -337,6 +338,12 @@ async fn hot_statements_use_their_indexes() {
             "claim in one",
             sql::CLAIM_PLAIN,
             at_once.as_str(),
+            "live_executions_pkey",
+        ),
+        (
+            "record in one",
+            sql::RECORD_PLAIN,
+            record_plain.as_str(),
             "live_executions_pkey",
         ),
         ("complete", sql::LOCK_RUNNING, ids, "live_executions_pkey"),

@@ -2,16 +2,18 @@
 
 use super::ahead::Ahead;
 use super::{PostgresStore, Shared};
+use crate::columns::micros;
 use futures_util::future::BoxFuture;
 use horarium_core::store::{NewExecution, StoreError, StoreResult};
-use horarium_model::TaskId;
 use horarium_model::execution::State;
+use horarium_model::{TaskId, Timestamp};
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{AssertSqlSafe, FromRow};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// How often a transaction is run anew before the caller hears of it.
@@ -165,6 +167,30 @@ pub(super) enum AtOnce<T> {
     Not,
     /// The connection was lost, and nobody knows whether it was done.
     Lost(StoreError),
+}
+
+/// When something last could not be done [at once](AtOnce): for a while nobody tries then.
+#[derive(Debug)]
+pub(super) struct Bounded(AtomicI64);
+
+impl Bounded {
+    /// Microseconds.
+    const FOR: i64 = 1_000_000;
+
+    pub(super) fn lately(&self, now: Timestamp) -> bool {
+        let since = micros(now).saturating_sub(self.0.load(Ordering::Relaxed));
+        (0..Self::FOR).contains(&since)
+    }
+
+    pub(super) fn met(&self, now: Timestamp) {
+        self.0.store(micros(now), Ordering::Relaxed);
+    }
+}
+
+impl Default for Bounded {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
 }
 
 /// A running transaction.

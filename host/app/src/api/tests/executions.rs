@@ -30,6 +30,8 @@ impl Harness {
         let completion = Completion {
             id: claimed.id,
             task_id: claimed.task_id,
+            tenant_id: claimed.tenant_id,
+            task_type: claimed.task_type.clone(),
             claim: claimed.claim,
             incarnation,
             end: End::Succeeded("null".into()),

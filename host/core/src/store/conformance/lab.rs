@@ -364,6 +364,8 @@ pub fn completion(host: i64, now: Timestamp, claimed: &Claimed, end: End) -> Com
     Completion {
         id: claimed.id,
         task_id: claimed.task_id,
+        tenant_id: claimed.tenant_id,
+        task_type: claimed.task_type.clone(),
         claim: claimed.claim,
         incarnation: host,
         end,
