@@ -15,6 +15,7 @@ use horarium_store::testing::Cluster;
 use horarium_store::{PostgresOptions, PostgresStore};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tokio::sync::Barrier;
 
 const HOSTS: usize = 8;
@@ -278,4 +279,45 @@ async fn a_flood_delays_no_other_tenant() {
         "{} index entries read",
         after - before
     );
+}
+
+/// Statements whose plans were made while next to nothing waited, then twenty thousand within a second; nobody but the host
+/// itself tells the planner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_of_an_empty_queue_do_not_outlive_it() {
+    let cluster = Cluster::start();
+    let database = cluster.database().await;
+    let store = open(&cluster, &database).await;
+    let alone = "ALTER TABLE live_executions SET (autovacuum_enabled = off); ANALYZE;";
+    cluster.run(&database, alone).await;
+    let lab = Lab::new(Arc::new(store.clone())).await;
+    let echo = [(DEFAULT_TENANT_ID, ECHO)];
+    let enqueue = async |count: usize| {
+        let items = (0..count).map(|_| lab.new_execution(None, at(5))).collect();
+        store.enqueue_many(at(5), items).await.expect("enqueues");
+    };
+    let run = async |count: u32| {
+        for _ in 0..count {
+            let claimed = claim(&store, lab.host, at(6), 1, &echo).await;
+            assert_eq!(claimed.len(), 1);
+            succeed(&store, lab.host, at(6), &claimed).await;
+        }
+    };
+    // On the sixth execution of a statement its plan is kept.
+    for _ in 0..20 {
+        enqueue(1).await;
+        run(1).await;
+    }
+    for _ in 0..10 {
+        enqueue(2000).await;
+    }
+    let known = "SELECT relpages::bigint FROM pg_class WHERE relname = 'live_executions'";
+    let met = async || while cluster.number(&database, known).await < 64 {};
+    let met = tokio::time::timeout(Duration::from_secs(60), met()).await;
+    met.expect("the planner was never told");
+    run(100).await;
+    store.close().await;
+    let read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'live_executions'";
+    let read = cluster.number(&database, read).await;
+    assert!(read < 20_000, "{read} rows read one after the other");
 }

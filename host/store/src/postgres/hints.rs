@@ -279,6 +279,7 @@ mod tests {
             catalog: true,
             access: true,
             cancels: ids.clone(),
+            came: 3,
         };
         let payload = write("me", &told);
         let heard: Vec<Hint> = read("you", &payload).collect();
@@ -303,6 +304,7 @@ mod tests {
                 catalog: true,
                 access: true,
                 cancels,
+                came: 1,
             };
             let payload = write(&"x".repeat(32), &told);
             assert!(payload.len() < 8000, "{}", payload.len());

@@ -23,6 +23,7 @@ mod end;
 mod enqueue;
 mod fire;
 mod foreign;
+mod growth;
 mod hints;
 mod history;
 mod hosts;
@@ -132,6 +133,7 @@ struct Shared {
     /// Whether claims, and ends, of this host met something lately that they cannot do in one statement.
     claims: Bounded,
     ends: Bounded,
+    growth: growth::Growth,
 }
 
 impl PostgresStore {
@@ -157,6 +159,7 @@ impl PostgresStore {
                 unstuck_at: AtomicI64::new(i64::MIN),
                 claims: Bounded::default(),
                 ends: Bounded::default(),
+                growth: growth::Growth::default(),
             }),
         };
         store.tidy().await?;

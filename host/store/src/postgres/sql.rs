@@ -185,7 +185,7 @@ macro_rules! start {
 macro_rules! ended {
     ($more:literal, $names:literal) => {
         concat!(
-            "SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], \
+            "SELECT * FROM unnest((SELECT $1::bigint[]), $2::text[], $3::boolean[], $4::bigint[], $5::bigint[], \
              $6::double precision[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], \
              $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[]",
             $more,
@@ -277,6 +277,10 @@ statements! {
         ORDER BY 1";
     BLOATED = "SELECT s.relname::text, s.n_dead_tup FROM pg_stat_user_tables s WHERE pg_table_is_visible(s.relid) \
         AND s.n_dead_tup > 100000 AND s.n_dead_tup > 2 * s.n_live_tup ORDER BY 2 DESC LIMIT 5";
+    /// Which of the tables `$1`. Small ones are left alone; so are those of another owner, who alone may analyse them.
+    OUTGROWN = "SELECT c.relname::text FROM pg_class c WHERE c.relname = ANY ($1::text[]) AND c.relkind = 'r' \
+        AND pg_table_is_visible(c.oid) AND pg_has_role(c.relowner, 'USAGE') \
+        AND pg_relation_size(c.oid) / current_setting('block_size')::bigint > 32 + 2 * c.relpages::bigint";
     LOCK_PARTITIONS = "SELECT pg_try_advisory_xact_lock(7237109721140711797)";
     LAST_PARTITION = "SELECT max(until_at) FROM history_partitions";
     PARTITIONS = "SELECT from_at, until_at FROM history_partitions";
@@ -564,9 +568,9 @@ statements! {
                 ORDER BY p.queue_key, p.id LIMIT n.portion FOR UPDATE OF p SKIP LOCKED) w) \
         SELECT ", candidate!(), " FROM page l LEFT JOIN task_configs c ON c.id = l.config_id AND c.deleted_at IS NULL");
     /// `$3` how many, `$4` incarnation, `$5` now. Takes what comes next, if it is all of one lane, and nothing bounds that
-    /// or what is taken. The last column: something else waits, so that nothing was taken.
+    /// or what is taken. The last column: something else waits, so that nothing was taken. `(SELECT ..)`: as in `RECORD_PLAIN`.
     CLAIM_PLAIN = concat!("WITH busy AS MATERIALIZED (SELECT u.tenant_id, u.task_type \
-            FROM unnest($1::bigint[], $2::text[]) u(tenant_id, task_type) \
+            FROM unnest((SELECT $1::bigint[]), $2::text[]) u(tenant_id, task_type) \
             WHERE (SELECT 1 FROM live_executions l WHERE l.tenant_id = u.tenant_id AND l.task_type = u.task_type \
                 AND l.state = 'available' AND l.blocked = (SELECT 0) ORDER BY l.queue_key, l.id LIMIT 1) IS NOT NULL LIMIT 2), \
         lane AS MATERIALIZED (SELECT tenant_id, task_type FROM busy u WHERE (SELECT count(*) FROM busy) = 1 \
@@ -578,7 +582,7 @@ statements! {
         page AS MATERIALIZED (SELECT w.* FROM lane n CROSS JOIN LATERAL (SELECT * FROM live_executions p \
             WHERE p.tenant_id = n.tenant_id AND p.task_type = n.task_type AND p.state = 'available' AND p.blocked = (SELECT 0) \
             AND EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $4 AND h.stopped_at IS NULL) \
-            ORDER BY p.queue_key, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED) w), \
+            ORDER BY p.queue_key, p.id LIMIT (SELECT $3::bigint) FOR UPDATE OF p SKIP LOCKED) w), \
         other AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM busy) AND NOT EXISTS (SELECT 1 FROM lane) \
             OR EXISTS (SELECT 1 FROM page WHERE run_key IS NOT NULL OR rate_key IS NOT NULL OR lost >= 3 \
                 OR expires_at <= $5) AS waits), \
@@ -665,12 +669,13 @@ statements! {
         history_of_gone!());
     /// As `RECORD`, with `$18` task ids, for what runs under `$19` and whose end asks for nothing else; `$20` usage as for
     /// `ADD_USAGE`, then tenants, executions, claims and lines of the logs. All or nothing; whether it was all. What was used is
-    /// added when the reservations are gone: `done` has the one wait for the other.
+    /// added when the reservations are gone: `done` has the one wait for the other. `(SELECT $1)`: a planner that knew how
+    /// many there are would plan anew for each few, which takes longer than to end them.
     RECORD_PLAIN = concat!("WITH ended AS (", ended!(", $18::text[]", ", task_id"), "), \
         held AS MATERIALIZED (SELECT l.id, l.tenant_id, l.task_type, l.config_id, l.task_id, l.claim, \
             l.state = 'running' AND l.incarnation = $19 AND l.cancel_requested_at IS NULL AND l.run_key IS NULL \
             AND l.chain IS NULL AND l.lost < 3 AND l.parameters IS NOT NULL AS is_plain \
-            FROM live_executions l WHERE l.id = ANY ($1) ORDER BY l.id FOR UPDATE), \
+            FROM live_executions l WHERE l.id = ANY ((SELECT $1)::bigint[]) ORDER BY l.id FOR UPDATE), \
         lanes AS MATERIALIZED (SELECT DISTINCT tenant_id, task_type FROM held), \
         plain AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM hosts h WHERE h.incarnation = $19 AND h.stopped_at IS NULL) \
             AND (SELECT count(*) FROM held h JOIN unnest($1, $17, $18) e (id, claim, task_id) \

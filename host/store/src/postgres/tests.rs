@@ -1,7 +1,7 @@
 //! Every statement is prepared against a migrated database, and the hot ones are held to their indexes in
 //! a database as a busy one looks.
 
-use super::{PostgresOptions, PostgresStore, sql};
+use super::{PostgresOptions, PostgresStore, growth, sql};
 use crate::testing::Cluster;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
@@ -35,6 +35,30 @@ async fn every_statement_prepares() {
             panic!("{name}: {error}\n{statement}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_grows_is_found_and_can_be_analysed() {
+    let cluster = Cluster::start();
+    let name = database(&cluster).await;
+    let options = PostgresOptions::default();
+    let store = PostgresStore::connect(&cluster.url(&name), options).await;
+    let store = store.expect("connects");
+    cluster.run(&name, "ANALYZE").await;
+    let (busy, _) = BUSY
+        .split_once("INSERT INTO task_executions")
+        .expect("is there");
+    cluster.run(&name, busy).await;
+    growth::look(&store.shared).await.expect("analyses");
+    for (table, column) in growth::TABLES {
+        let known = "SELECT relpages::bigint FROM pg_class WHERE relname";
+        let pages = cluster.number(&name, &format!("{known} = '{table}'")).await;
+        let has_grown = matches!(table, "task_configs" | "task_schedules");
+        assert_eq!(pages > 100, has_grown, "{table}: {pages} pages");
+        let analyze = format!("ANALYZE (SKIP_LOCKED) {table} ({column})");
+        cluster.run(&name, &analyze).await;
+    }
+    store.close().await;
 }
 
 /// Where hundreds of thousands wait, what the planner expects of a claim would have each one compiled.
@@ -173,7 +197,7 @@ async fn known_ids_use_their_index_before_anything_is_analysed() {
     }
 }
 
-/// A hundred thousand of one type wait, none of the others; before and after the planner has learned of it.
+/// A hundred thousand of one type wait, none of the others; before the planner has learned of it, when it knows how many, and after.
 #[tokio::test]
 async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
     let cluster = Cluster::start();
@@ -184,10 +208,8 @@ async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
     cluster.run(&name, fill).await;
     let lanes = "ARRAY[1,1]::bigint[], ARRAY['full','idle']";
     let numbers = "ARRAY[1,1]::bigint[]";
-    for analysed in [false, true] {
-        if analysed {
-            cluster.run(&name, "ANALYZE live_executions").await;
-        }
+    for analysed in ["SELECT 1", "ANALYZE live_executions (id)", "ANALYZE"] {
+        cluster.run(&name, analysed).await;
         let mut connection = cluster.connect(&name).await;
         for (statement, arguments) in [
             (sql::CLAIM_PLAIN, format!("{lanes}, 64, 1, 0")),
@@ -202,7 +224,7 @@ async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
             let plan = plan(&mut connection, statement, &arguments).await;
             let over_all =
                 plan.contains("live_executions_queue") || plan.contains("Seq Scan on live_exec");
-            assert!(!over_all, "analysed: {analysed}\n{plan}");
+            assert!(!over_all, "after {analysed}\n{plan}");
         }
     }
 }

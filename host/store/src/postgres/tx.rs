@@ -1,7 +1,7 @@
 //! Transactions: begun, run to their end, repeated where the database says so.
 
 use super::ahead::Ahead;
-use super::{PostgresStore, Shared};
+use super::{PostgresStore, Shared, growth};
 use crate::columns::micros;
 use futures_util::future::BoxFuture;
 use horarium_core::store::{NewExecution, StoreError, StoreResult};
@@ -144,12 +144,15 @@ pub(super) struct Tidings {
     pub(super) catalog: bool,
     pub(super) access: bool,
     pub(super) cancels: Vec<TaskId>,
+    /// Executions that came into being: this host alone wants to know.
+    pub(super) came: u32,
 }
 
 impl Tidings {
     /// An execution came into being.
     pub(super) fn comes(&mut self, new: &NewExecution, state: State) {
         debug_assert!(State::may_become(None, state));
+        self.came = self.came.saturating_add(1);
         self.enqueued |= state == State::Available;
         self.schedule |= state == State::Scheduled || new.expires_at.is_some();
     }
@@ -263,7 +266,13 @@ async fn begin(shared: &Shared) -> PgResult<Tx> {
     }
 }
 
-async fn run<T, F>(shared: &Shared, operation: &F, ahead: &mut Ahead) -> PgResult<T>
+/// Of what is committed.
+fn tell(shared: &Arc<Shared>, tidings: Tidings) {
+    growth::note(shared, &tidings);
+    shared.notifier.tell(tidings);
+}
+
+async fn run<T, F>(shared: &Arc<Shared>, operation: &F, ahead: &mut Ahead) -> PgResult<T>
 where
     F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, PgResult<T>>,
 {
@@ -278,7 +287,7 @@ where
     match done {
         Ok(answer) => {
             tx.is_open = false;
-            shared.notifier.tell(std::mem::take(&mut tx.tidings));
+            tell(shared, std::mem::take(&mut tx.tidings));
             Ok(answer)
         }
         Err(fault) => {
@@ -341,7 +350,7 @@ impl PostgresStore {
             let mut connection = shared.pool.acquire().await.map_err(|error| db(&error))?;
             match in_time(operation_limit(&shared), operation(&mut connection)).await {
                 Ok(Some((done, tidings))) => {
-                    shared.notifier.tell(tidings);
+                    tell(&shared, tidings);
                     Ok(AtOnce::Done(done))
                 }
                 Ok(None) => Ok(AtOnce::Not),
