@@ -4,9 +4,10 @@
 //! nothing waited read the whole table, which was right then: with fifty thousand waiting, each end took 22 ms. The server's
 //! autovacuum looks once a minute, and a burst is over by then.
 
-use super::tx::{PgResult, Tidings, query_scalar};
+use super::tx::{PgResult, Tidings, in_time, operation_limit, query_scalar};
 use super::{Shared, sql};
 use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -55,9 +56,17 @@ pub(super) fn note(shared: &Arc<Shared>, tidings: &Tidings) {
 }
 
 /// Has the planner look at tables that are far larger than it last saw them. Another host that is at the same table already
-/// is not waited for.
+/// is not waited for, nor a server that no longer answers: a store that closes waits for this connection.
 pub(super) async fn look(shared: &Shared) -> PgResult<()> {
     let mut connection = shared.pool.acquire().await?;
+    let looked = in_time(operation_limit(shared), analyze(&mut connection)).await;
+    if looked.is_err() {
+        connection.close_on_drop();
+    }
+    looked
+}
+
+async fn analyze(connection: &mut PgConnection) -> PgResult<()> {
     let names = TABLES.map(|(table, _)| table);
     let outgrown: Vec<String> = query_scalar(sql::OUTGROWN)
         .bind(&names[..])

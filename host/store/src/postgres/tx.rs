@@ -230,7 +230,10 @@ impl Tx {
 
 /// Waits no longer than the server would: of one that vanished without a word (a machine that lost its power, a
 /// route that is gone) the operating system tells only after a quarter of an hour.
-async fn in_time<T>(limit: Duration, work: impl Future<Output = PgResult<T>>) -> PgResult<T> {
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = PgResult<T>>,
+) -> PgResult<T> {
     match tokio::time::timeout(limit, work).await {
         Ok(done) => done,
         Err(_) => {
@@ -241,7 +244,7 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = PgResult<T>>) ->
 }
 
 /// What one operation may take in all: the server ends each statement long before.
-fn operation_limit(shared: &Shared) -> Duration {
+pub(super) fn operation_limit(shared: &Shared) -> Duration {
     shared.options.statement_timeout * 2 + shared.options.connect_timeout
 }
 
