@@ -7,6 +7,9 @@
 // What users, guests, disks and databases bring ends in an error, never in a panic.
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+#[macro_use]
+mod sql;
+
 mod care;
 mod chain;
 mod choose;

@@ -37,6 +37,8 @@ mod plugins;
 mod queue;
 mod rows;
 mod schema;
+#[macro_use]
+mod phrases;
 mod sql;
 mod task_state;
 #[cfg(test)]

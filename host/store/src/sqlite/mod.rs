@@ -31,6 +31,8 @@ mod plugins;
 mod queue;
 mod rates;
 mod rows;
+#[macro_use]
+mod phrases;
 mod sql;
 mod task_state;
 #[cfg(test)]

@@ -6,144 +6,6 @@
 //! the statement anew whenever that is bound (`sqlite3ExprIsInteger` and `Vdbe.expmask` in its source), which took longer
 //! than the statement.
 
-macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
-        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
-        /// Every fixed statement by name, for the tests.
-        #[cfg(test)]
-        pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
-    };
-}
-
-/// A config and its schedule; the caller adds a WHERE on `c`.
-macro_rules! config_columns {
-    () => {
-        "c.id, c.tenant_id, c.key, c.name, c.task_type, c.scheduler_type, json(c.parameters), \
-         json(c.schedule_config), c.max_retries, c.timeout_seconds, c.priority, json(c.limits), \
-         json(c.retry_policy), c.overlap, json(c.concurrency), json(c.chain), c.plugin_version, c.paused, \
-         c.pause_reason, c.pause_after_failures, c.expires_after_seconds, c.version, c.created_at, \
-         c.updated_at, c.deleted_at, c.declared_by, s.next_fire_at, s.last_slot, s.anchor_at, s.skip_reason, \
-         s.skip_first, s.skip_last, s.skip_count, s.failures_in_a_row"
-    };
-}
-
-macro_rules! configs {
-    ($($rest:literal)*) => {
-        concat!("SELECT ", config_columns!(), " FROM task_configs c JOIN task_schedules s ON s.config_id = c.id WHERE c.deleted_at IS NULL", $($rest),*)
-    };
-}
-
-/// Of [tenant, task_id] those that live or have ended.
-macro_rules! known_tasks {
-    () => {
-        "FROM jsonb_each(?1) j WHERE \
-         EXISTS (SELECT 1 FROM live_executions l WHERE l.tenant_id = j.value ->> 0 AND l.task_id = j.value ->> 1) \
-         OR EXISTS (SELECT 1 FROM task_executions e WHERE e.tenant_id = j.value ->> 0 AND e.task_id = j.value ->> 1) "
-    };
-}
-
-/// See `BACKLOG_CAPS`.
-macro_rules! backlog_caps {
-    ($types:literal) => {
-        concat!(
-            "j.value ->> 0, j.value ->> 1, y.backlog, t.backlog FROM jsonb_each(",
-            $types,
-            ") j LEFT JOIN task_types y ON y.tenant_id IN (0, j.value ->> 0) AND y.task_type = j.value ->> 1 \
-             LEFT JOIN tenants t ON t.id = j.value ->> 0 WHERE y.backlog IS NOT NULL OR t.backlog IS NOT NULL"
-        )
-    };
-}
-
-/// A live execution as reads show it; `$large` and `$trace` are what a list leaves out.
-macro_rules! live_columns {
-    ($parameters:literal, $trace:literal) => {
-        concat!(
-            "SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, l.task_id, l.started_at, \
-             a.completed_at, a.duration_seconds, NULL AS result, a.error_message, ",
-            $trace,
-            ", l.tenant_id, l.task_type, l.state, l.trigger, l.slot, NULL AS slot_last, \
-             NULL AS slot_count, NULL AS skip_reason, l.priority, l.attempt, l.max_attempts, l.lost, ",
-            $parameters,
-            ", a.error_kind, json(a.usage), a.plugin_digest, a.host, l.created_at, \
-             l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, json(l.progress), \
-             l.parent_task_id, l.retry_of FROM live_executions l \
-             LEFT JOIN task_configs c ON c.id = l.config_id \
-             LEFT JOIN task_attempts a ON a.execution_id = l.id AND a.claim = l.claim"
-        )
-    };
-}
-
-/// An ended execution as reads show it, in the same order.
-macro_rules! ended_columns {
-    ($result:literal, $trace:literal, $parameters:literal) => {
-        concat!(
-            "SELECT l.id, CASE WHEN c.deleted_at IS NULL THEN c.id END, l.task_id, l.started_at, \
-             l.completed_at, l.duration_seconds, ",
-            $result,
-            ", l.error_message, ",
-            $trace,
-            ", l.tenant_id, l.task_type, l.state, l.trigger, l.slot, l.slot_last, l.slot_count, \
-             l.skip_reason, l.priority, l.attempt, l.max_attempts, l.lost, ",
-            $parameters,
-            ", l.error_kind, json(l.usage), l.plugin_digest, l.host, l.created_at, \
-             l.first_started_at, l.due_at, l.expires_at, l.cancel_requested_at, json(l.progress), \
-             l.parent_task_id, l.retry_of FROM task_executions l \
-             LEFT JOIN task_configs c ON c.id = l.config_id"
-        )
-    };
-}
-
-/// Columns of a new history row.
-macro_rules! history_columns {
-    () => {
-        "INSERT INTO task_executions (id, config_id, task_id, is_success, started_at, completed_at, \
-         duration_seconds, result, error_message, error_traceback, tenant_id, task_type, state, \
-         trigger, slot, slot_last, slot_count, skip_reason, priority, attempt, max_attempts, lost, \
-         parameters, error_kind, error_code, error_details, usage, plugin_digest, host, created_at, \
-         first_started_at, due_at, expires_at, cancel_requested_at, progress, parent_task_id, \
-         retry_of, ended_claim) "
-    };
-}
-
-/// What waits in one lane, the next first.
-macro_rules! lane {
-    () => {
-        "WHERE l.tenant_id = ?1 AND l.task_type = ?2 AND l.state = 'available' AND l.blocked = 0 \
-         AND l.state IN ('scheduled', 'available', 'retryable') \
-         AND (l.expires_at IS NULL OR l.expires_at > ?3) AND (l.lost < 3 OR ?4) \
-         ORDER BY l.queue_key, l.id LIMIT +?5"
-    };
-}
-
-/// Registered names, each with the breaker of a tenant if that is open.
-macro_rules! types {
-    ($asking:literal, $rest:literal) => {
-        concat!("SELECT y.tenant_id, y.task_type, y.active_digest, y.previous_digest, y.disabled, y.max_running, y.backlog, \
-         b.opened_at, b.failures, b.probe_at, b.pause_seconds, b.error_kind, b.error_message, \
-         y.created_at, y.updated_at FROM task_types y LEFT JOIN type_breakers b \
-         ON b.tenant_id = ", $asking, " AND b.task_type = y.task_type AND b.opened_at IS NOT NULL ", $rest)
-    };
-}
-
-/// Tenants with what they may use.
-macro_rules! tenants {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, name, weight, max_running, backlog, created_at FROM tenants ",
-            $rest
-        )
-    };
-}
-
-/// Tokens with the names of their tenants.
-macro_rules! tokens {
-    ($rest:literal) => {
-        concat!("SELECT t.id, t.tenant_id, n.name, t.name, t.role, json(t.scope), t.hash, t.previous_hash, \
-         t.previous_until, t.created_at, t.created_by, t.expires_at, t.last_used_at, t.rotated_at \
-         FROM tokens t LEFT JOIN tenants n ON n.id = t.tenant_id ", $rest)
-    };
-}
-
 statements! {
     // ---- the database
     COUNT_CONFIGS = "SELECT count(*) FROM task_configs WHERE deleted_at IS NULL";
@@ -749,18 +611,9 @@ statements! {
         JOIN task_configs c ON c.id = r.config_id AND c.deleted_at IS NULL \
         WHERE r.tenant_id = ?1 AND r.config_id > ?2 ORDER BY r.config_id LIMIT +?3";
     /// tenant, day, type, incarnation, and the numbers of a `Tally`
-    ADD_USAGE = "INSERT INTO usage_days AS u (tenant_id, day, task_type, incarnation, runs, succeeded, failed, cancelled, \
-        fuel, cpu_micros, wall_micros, http_calls, http_request_bytes, http_response_bytes, log_bytes, result_bytes) \
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
-        value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, value ->> 15 \
-        FROM jsonb_each(?1) WHERE true ON CONFLICT (tenant_id, day, task_type, incarnation) DO UPDATE SET \
-        runs = u.runs + excluded.runs, succeeded = u.succeeded + excluded.succeeded, \
-        failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled, \
-        fuel = u.fuel + excluded.fuel, cpu_micros = u.cpu_micros + excluded.cpu_micros, \
-        wall_micros = u.wall_micros + excluded.wall_micros, http_calls = u.http_calls + excluded.http_calls, \
-        http_request_bytes = u.http_request_bytes + excluded.http_request_bytes, \
-        http_response_bytes = u.http_response_bytes + excluded.http_response_bytes, \
-        log_bytes = u.log_bytes + excluded.log_bytes, result_bytes = u.result_bytes + excluded.result_bytes";
+    ADD_USAGE = add_usage!("SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+        value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, value ->> 15 \
+        FROM jsonb_each(?1) WHERE true");
     /// `?1` whose or of all, `?2` first day, `?3` not this one
     USAGE = "SELECT tenant_id, day, task_type, sum(runs), sum(succeeded), sum(failed), sum(cancelled), sum(fuel), \
         sum(cpu_micros), sum(wall_micros), sum(http_calls), sum(http_request_bytes), sum(http_response_bytes), \
