@@ -569,9 +569,15 @@ async fn road(port: u16) -> (u16, tokio::sync::watch::Sender<u64>) {
     (own, freeze)
 }
 
-/// After a failover to another machine the old one's connections never answer; the store notices by itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_fell_silent_are_given_up() {
+/// A store of so many connections that are given up after a second, on such a road to its server.
+async fn store_on_a_road(
+    connections: u32,
+) -> (
+    Cluster,
+    String,
+    PostgresStore,
+    tokio::sync::watch::Sender<u64>,
+) {
     let cluster = Cluster::start_on_tcp(None, "host all all 127.0.0.1/32 trust");
     let database = cluster.database().await;
     let url = cluster.tcp_url("127.0.0.1", &database, "sslmode=disable");
@@ -582,15 +588,20 @@ async fn connections_that_fell_silent_are_given_up() {
         .expect("a port");
     let (own, freeze) = road(port).await;
     let options = PostgresOptions {
-        connections: 2,
+        connections,
         connect_timeout: Duration::from_secs(1),
         statement_timeout: Duration::from_secs(1),
         ..options()
     };
     let url = url.replace(&port.to_string(), &own.to_string());
-    let store = PostgresStore::connect(&url, options)
-        .await
-        .expect("connects");
+    let store = PostgresStore::connect(&url, options).await;
+    (cluster, database, store.expect("connects"), freeze)
+}
+
+/// After a failover to another machine the old one's connections never answer; the store notices by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_fell_silent_are_given_up() {
+    let (cluster, database, store, freeze) = store_on_a_road(2).await;
     let mut hints = store.hints();
     heard_or_already(&cluster, &database, 1).await;
     while hints.try_recv().is_ok() {}
@@ -629,4 +640,21 @@ async fn connections_that_fell_silent_are_given_up() {
     // So does the one that only listens, after some seconds of silence.
     let missed = tokio::time::timeout(bound, heard(&mut hints, Hint::Missed)).await;
     missed.expect("it listens again");
+}
+
+/// So does one that looks, behind what the store was asked for, whether tables outgrew their plans: a store that closes
+/// waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_grown_tables_that_fell_silent_does_not_keep_a_store_open() {
+    let (cluster, database, store, freeze) = store_on_a_road(2).await;
+    let lab = Lab::new(Arc::new(store.clone())).await;
+    // Nothing of an enqueue needs this table; its size is asked for.
+    let lock = "LOCK TABLE task_attempts IN ACCESS EXCLUSIVE MODE";
+    let _holder = cluster.hold(&database, lock).await;
+    let items = (0..2000).map(|_| lab.new_execution(None, at(5))).collect();
+    store.enqueue_many(at(5), items).await.expect("enqueues");
+    until_waiting(&cluster, &database).await;
+    freeze.send_modify(|times| *times += 1);
+    let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
+    closed.expect("not for ever");
 }
