@@ -141,6 +141,22 @@ fn set_schema_version(database: &Path, version: u32) {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn code_that_only_the_start_needed_does_not_stay_in_memory() {
+    const MIB: u64 = 1 << 20;
+    let mut host = HostBuilder::default().start();
+    until("the code is let go of", || {
+        let memory = host.memory();
+        (memory.peak - memory.resident > 4 * MIB).then_some(())
+    });
+    host.register("hello", "");
+    let task = host.create("--name Hello --type hello");
+    let id = host.trigger(task);
+    assert_eq!(text(&host.ended(&id), "state"), "succeeded");
+    assert_eq!(host.stop(), Some(0), "{}", host.last_words());
+}
+
+#[test]
 fn a_wrong_setting_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("horarium.toml");

@@ -8,6 +8,7 @@ mod database;
 mod files;
 mod keys;
 mod reload;
+mod start_code;
 mod stop;
 pub mod threads;
 
@@ -150,6 +151,7 @@ impl App {
             let _entered = running.control.enter();
             Signals::listen()?
         };
+        start_code::release();
         reload::tell(&[NotifyState::Ready]);
         let Running { control, parts, .. } = &mut running;
         control.block_on(async {
