@@ -161,8 +161,10 @@ async fn advance(
     streaks: &HashSet<ConfigId>,
 ) -> StoreResult<()> {
     let moved = positions.iter().filter(|(_, position)| position.moved);
-    let (skipping, plain): (Vec<_>, Vec<_>) = moved
+    let (skipping, mut plain): (Vec<_>, Vec<_>) = moved
         .partition(|(id, position)| position.state.open_skip.is_some() || streaks.contains(id));
+    // In the order of the table, and mostly of the index by what is due: neighbours are found and written together.
+    plain.sort_unstable_by_key(|(id, _)| **id);
     let mut parts = Parts::default();
     parts.add_bound(sql::ADVANCE_SCHEDULES, &plain, |(id, position), row| {
         moved_row(**id, &position.state, row)
