@@ -28,8 +28,10 @@ statements! {
         ORDER BY 1";
     BLOATED = "SELECT s.relname::text, s.n_dead_tup FROM pg_stat_user_tables s WHERE pg_table_is_visible(s.relid) \
         AND s.n_dead_tup > 100000 AND s.n_dead_tup > 2 * s.n_live_tup ORDER BY 2 DESC LIMIT 5";
-    /// Which of the tables `$1`. Small ones are left alone; so are those of another owner, who alone may analyse them.
-    OUTGROWN = "SELECT c.relname::text FROM pg_class c WHERE c.relname = ANY ($1::text[]) AND c.relkind = 'r' \
+    /// Which of the tables `$1` and of the history's partitions. Small ones are left alone; so are those of another owner, who
+    /// alone may analyse them.
+    OUTGROWN = "SELECT c.relname::text FROM pg_class c WHERE (c.relname = ANY ($1::text[]) \
+        OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'task_executions'::regclass)) AND c.relkind = 'r' \
         AND pg_table_is_visible(c.oid) AND pg_has_role(c.relowner, 'USAGE') \
         AND pg_relation_size(c.oid) / current_setting('block_size')::bigint > 32 + 2 * c.relpages::bigint";
     LOCK_PARTITIONS = "SELECT pg_try_advisory_xact_lock(7237109721140711797)";

@@ -120,7 +120,6 @@ SELECT t, 'type' || n, 0, 0 FROM generate_series(1, 10) t, generate_series(0, 49
 INSERT INTO run_keys (tenant_id, run_key) SELECT 1, 'gone' || n FROM generate_series(1, 100000) n;
 INSERT INTO alerts (alert_id, event, tenant_id, detail, created_at, due_at)
 SELECT n::text, 'failed', 1, '{}', n, CASE WHEN n % 1000 = 0 THEN n END FROM generate_series(1, 100000) n;
-ANALYZE;
 "#;
 
 /// The plan that a prepared statement gets once its parameters no longer matter, as this store's do.
@@ -163,8 +162,7 @@ fn plain_arguments() -> String {
 async fn known_ids_use_their_index_before_anything_is_analysed() {
     let cluster = Cluster::start();
     let name = database(&cluster).await;
-    let unanalysed = BUSY.strip_suffix("ANALYZE;\n").expect("ends with it");
-    cluster.run(&name, unanalysed).await;
+    cluster.run(&name, BUSY).await;
     let mut connection = cluster.connect(&name).await;
     let tasks = "ARRAY[1]::bigint[], ARRAY['h000000000001'], 0, 9000000000000000";
     let function = "SELECT prosrc FROM pg_proc WHERE proname = 'none_ended'";
@@ -197,6 +195,38 @@ async fn known_ids_use_their_index_before_anything_is_analysed() {
     }
 }
 
+/// Twenty thousand have ended and ten thousand wait since the server last looked: a page of either half reads its rows, and
+/// does not sort out all of them.
+#[tokio::test]
+async fn pages_of_what_came_since_the_last_look_cost_their_rows() {
+    let cluster = Cluster::start();
+    let name = database(&cluster).await;
+    let options = PostgresOptions::default();
+    let store = PostgresStore::connect(&cluster.url(&name), options).await;
+    let store = store.expect("connects");
+    let came = "INSERT INTO task_executions (id, task_id, is_success, completed_at, tenant_id, task_type, state,
+            trigger, priority, attempt, max_attempts, lost, created_at)
+        SELECT n, 'h' || n, true, database_now(), 1, 'type', 'succeeded', 'api', 0, 1, 4, 0, 0
+        FROM generate_series(1, 20000) n;
+        INSERT INTO live_executions (id, tenant_id, queue_key, due_at, created_at, priority, max_attempts, run_max, state,
+            trigger, task_id, task_type)
+        SELECT n, 1, n, n, 0, 0, 4, 1, 'available', 'api', 'l' || n, 'type' FROM generate_series(20001, 30000) n";
+    cluster.run(&name, came).await;
+    growth::look(&store.shared).await.expect("analyses");
+    let mut connection = cluster.connect(&name).await;
+    for half in [sql::LIST_LIVE, sql::LIST_ENDED] {
+        for before in [15_000, 25_000] {
+            let list = format!(
+                "{half} WHERE l.tenant_id = 1 AND l.id < {before} ORDER BY l.id DESC LIMIT 51"
+            );
+            let plan = plan(&mut connection, &list, "").await;
+            let sorts = plan.contains("->  Sort") || plan.contains("Bitmap");
+            assert!(!sorts, "{plan}");
+        }
+    }
+    store.close().await;
+}
+
 /// A hundred thousand of one type wait, none of the others; before the planner has learned of it, when it knows how many, and after.
 #[tokio::test]
 async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
@@ -208,7 +238,8 @@ async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
     cluster.run(&name, fill).await;
     let lanes = "ARRAY[1,1]::bigint[], ARRAY['full','idle']";
     let numbers = "ARRAY[1,1]::bigint[]";
-    for analysed in ["SELECT 1", "ANALYZE live_executions (id)", "ANALYZE"] {
+    let listed = format!("ANALYZE live_executions ({})", growth::LISTED);
+    for analysed in ["SELECT 1", &listed, "ANALYZE"] {
         cluster.run(&name, analysed).await;
         let mut connection = cluster.connect(&name).await;
         for (statement, arguments) in [
@@ -229,12 +260,24 @@ async fn an_idle_lane_is_not_looked_for_among_what_waits_in_others() {
     }
 }
 
+/// When a host has had the server look at what grew, and when it has looked at everything.
 #[tokio::test]
 async fn hot_statements_use_their_indexes() {
     let cluster = Cluster::start();
     let name = database(&cluster).await;
     cluster.run(&name, BUSY).await;
+    let options = PostgresOptions::default();
+    let store = PostgresStore::connect(&cluster.url(&name), options).await;
+    let store = store.expect("connects");
+    growth::look(&store.shared).await.expect("analyses");
     let mut connection = cluster.connect(&name).await;
+    use_their_indexes(&mut connection).await;
+    cluster.run(&name, "ANALYZE").await;
+    use_their_indexes(&mut connection).await;
+    store.close().await;
+}
+
+async fn use_their_indexes(connection: &mut PgConnection) {
     let types = "ARRAY[1,2]::bigint[], ARRAY['type1','type2']";
     let keys = "ARRAY[1]::bigint[], ARRAY['k2']";
     let candidates = format!("{types}, ARRAY[64,64]::bigint[], true, 1, 0");
@@ -456,7 +499,7 @@ async fn hot_statements_use_their_indexes() {
         ),
         ("usage", sql::UNFOLDED, "5, 10", "usage_days"),
     ] {
-        let plan = plan(&mut connection, statement, arguments).await;
+        let plan = plan(connection, statement, arguments).await;
         assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
         // Tables of a few rows are read whole, and nothing else.
         let few = [
@@ -485,10 +528,10 @@ async fn hot_statements_use_their_indexes() {
          AND strpos(lower(l.error_message COLLATE \"C\"), 'x') > 0 AND l.state <> 'succeeded' ORDER BY l.id DESC LIMIT 51",
         sql::LIST_ENDED
     );
-    let trouble = plan(&mut connection, &trouble, "").await;
+    let trouble = plan(connection, &trouble, "").await;
     let reads = trouble.contains("tenant_id_id_idx") && !trouble.contains("Seq Scan");
     assert!(reads, "{trouble}");
-    let plan = plan(&mut connection, &list, "").await;
+    let plan = plan(connection, &list, "").await;
     assert!(
         plan.contains("Merge Append") && !plan.contains("->  Sort") && !plan.contains("Seq Scan"),
         "{plan}"
