@@ -151,7 +151,7 @@ impl App {
             let _entered = running.control.enter();
             Signals::listen()?
         };
-        start_code::release();
+        running.control.spawn(start_code::release_once_settled());
         reload::tell(&[NotifyState::Ready]);
         let Running { control, parts, .. } = &mut running;
         control.block_on(async {
