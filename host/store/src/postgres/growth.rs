@@ -26,6 +26,10 @@ pub(super) const TABLES: [(&str, &str); 6] = [
 /// and reads all of them to sort out a page.
 pub(super) const LISTED: &str = "tenant_id, id";
 
+/// `default_statistics_target` of a look: 300 times as many rows are sampled, a tenth of what is usual. What counts are rows and
+/// pages, and who the few tenants are that have most of them.
+const TARGET: u32 = 10;
+
 /// So many rows and transactions pass between two looks at the tables' sizes: a look costs a tenth of a millisecond.
 const BETWEEN: u32 = 1000;
 
@@ -82,7 +86,9 @@ async fn analyze(connection: &mut PgConnection) -> PgResult<()> {
             .iter()
             .find_map(|(name, columns)| (*name == table).then_some(*columns))
             .unwrap_or(LISTED);
-        let analyze = format!("ANALYZE (SKIP_LOCKED) {table} ({columns})");
+        let analyze = format!(
+            "BEGIN; SET LOCAL default_statistics_target = {TARGET}; ANALYZE (SKIP_LOCKED) {table} ({columns}); COMMIT"
+        );
         sqlx::raw_sql(AssertSqlSafe(analyze))
             .execute(&mut *connection)
             .await?;
